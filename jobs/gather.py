@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,23 +28,25 @@ class Gathered:
     Parameters
     ----------
     training
-        Seed prompts (priors only), evaluations and feedback, less what is held out.
-    labels
-        prompt id -> true labels of its evaluation, to measure tasks against.
+        What a challenger is trained on: in a store, seed prompts (priors only), evaluations and feedback.
     evaluations
         Held-out evaluations.
     observations
         Feedback on held-out prompts since the champion's position.
+    position
+        Of the last feedback row that was read.
+    labels
+        prompt id -> true labels of its evaluation, to measure tasks against.
     counts
         For the report.
     """
 
     training: Examples
-    labels: dict[str, Label]
     evaluations: Examples
     observations: Sequence[Observation]
     position: int
-    counts: dict[str, int]
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold_out: float, since: int) -> Gathered:

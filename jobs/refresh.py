@@ -12,14 +12,12 @@ from sklearn.metrics import normalized_mutual_info_score
 from agent.encode import Encoder
 from agent.errors import SnapshotCorrupt
 from agent.estimate import Estimator
-from agent.fit import fit
-from agent.gate import GateReport
 from agent.snapshot import Snapshot
 from jobs.cache import CachedEncoder
+from jobs.challenge import Challenge, challenge
 from jobs.gather import Gathered, gather
 from jobs.measure import Meter
 from jobs.settings import JobSettings
-from jobs.trial import try_out
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
@@ -83,7 +81,6 @@ def refresh(
         with Meter() as meter:
             tell("reading", 0.0)
             champion = _champion(snapshots)
-            comparable = champion is not None and champion.encoder == encoder.fingerprint
             known = gather(
                 database,
                 FeedbackLog(database, writer),
@@ -91,28 +88,25 @@ def refresh(
                 hold_out=settings.hold_out,
                 since=champion.position if champion else 0,
             )
-            challenger = fit(
-                known.training,
+            challenger = challenge(
+                known,
+                champion,
                 encoder=encoder.fingerprint,
-                champion=champion if comparable else None,
-                position=known.position,
                 seed=seed,
-                progress=lambda stage, share: tell(stage, 0.05 + 0.85 * share),
+                progress=lambda stage, share: tell(stage, 0.05 + 0.9 * share),
             )
-            tell("gate", 0.92)
-            verdict = (
-                try_out(champion, challenger, known.evaluations, known.observations, seed=seed)
-                if champion is not None and comparable
-                else GateReport(True, _uncontested(champion), None, None, None)
-            )
-        report = _report(verdict, known, challenger, champion) | {
+        verdict = challenger.verdict
+        report = _report(challenger, known, champion) | {
             "wall_s": meter.wall_s,
             "peak_rss_mb": meter.peak_rss_mb,
             "seed": seed,
         }
         tell("publishing", 0.97)
         published = snapshots.publish(
-            challenger, status="champion" if verdict.promote else "rejected", report=report, created_by="refresh"
+            challenger.snapshot,
+            status="champion" if verdict.promote else "rejected",
+            report=report,
+            created_by="refresh",
         )
     finally:
         writer.close()
@@ -129,13 +123,8 @@ def _champion(snapshots: SnapshotStore) -> Snapshot | None:
         return None
 
 
-def _uncontested(champion: Snapshot | None) -> str:
-    if champion is None:
-        return "uncontested: there is no champion that can be read"
-    return f"uncontested: the champion reads the embeddings of another encoder ({champion.encoder})"
-
-
-def _report(verdict: GateReport, known: Gathered, challenger: Snapshot, champion: Snapshot | None) -> dict[str, Any]:
+def _report(challenger: Challenge, known: Gathered, champion: Snapshot | None) -> dict[str, Any]:
+    verdict, snapshot = challenger.verdict, challenger.snapshot
     return {
         "promoted": verdict.promote,
         "reason": verdict.reason,
@@ -143,10 +132,10 @@ def _report(verdict: GateReport, known: Gathered, challenger: Snapshot, champion
         "champion": champion.version if champion else None,
         "position": known.position,
         "counts": known.counts,
-        "models": len(challenger.models),
-        "tasks": len(challenger.tasks),
-        "heads": len(challenger.heads),
-        "labels": agreement(known, challenger),
+        "models": len(snapshot.models),
+        "tasks": len(snapshot.tasks),
+        "heads": len(snapshot.heads),
+        "labels": agreement(known, snapshot),
     }
 
 

@@ -1,0 +1,68 @@
+"""The core of a refresh, without a database: train a challenger on all that is known, and try it against the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.fit import fit
+from agent.gate import GateReport
+from agent.snapshot import Snapshot
+from jobs.gather import Gathered
+from jobs.trial import try_out
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A challenger that was trained, and what the gate says of it."""
+
+    snapshot: Snapshot
+    verdict: GateReport
+
+
+def challenge(
+    known: Gathered, champion: Snapshot | None, *, encoder: str, seed: int, progress: Progress | None = None
+) -> Challenge:
+    """Train on what is known and let the gate judge the result.
+
+    Parameters
+    ----------
+    known
+        Training data, and what is held out for the gate.
+    champion
+        What serves now; None where nothing that can be read does. Then, and where it reads the embeddings of another
+        encoder, the challenger is promoted uncontested.
+    encoder
+        Fingerprint of the encoder that made the embeddings of ``known``.
+    seed
+        Of everything random.
+    progress
+        Told (stage, share done); what it raises ends the challenge.
+
+    Raises
+    ------
+    InvalidInput
+        Where there is nothing to learn from.
+    """
+    tell: Progress = progress or (lambda stage, share: None)
+    rival = champion if champion is not None and champion.encoder == encoder else None
+    snapshot = fit(
+        known.training,
+        encoder=encoder,
+        champion=rival,
+        position=known.position,
+        seed=seed,
+        progress=lambda stage, share: tell(stage, 0.9 * share),
+    )
+    tell("gate", 0.9)
+    if rival is None:
+        return Challenge(snapshot, GateReport(True, _uncontested(champion), None, None, None))
+    return Challenge(snapshot, try_out(rival, snapshot, known.evaluations, known.observations, seed=seed))
+
+
+def _uncontested(champion: Snapshot | None) -> str:
+    if champion is None:
+        return "uncontested: there is no champion that can be read"
+    return f"uncontested: the champion reads the embeddings of another encoder ({champion.encoder})"

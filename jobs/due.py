@@ -1,0 +1,98 @@
+"""When an early refresh is due: in counts of what has come in, so that the same rule serves a clock and a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agent.types import Vector
+
+RECENT = 1000
+"""Only so many of the latest decisions are looked through for prompts that no task takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueConfig:
+    """How soon.
+
+    Parameters
+    ----------
+    growth
+        Feedback calls a refresh when it has grown to this many times the scores that the champion was trained on...
+    least, most
+        ...but never at fewer rows than ``least``, and always at ``most``.
+    strays, stray_share
+        So many prompts far from every task, and at least this share of the latest decisions, call a refresh where
+        they gather.
+    closeness, company
+        A stray gathers where at least ``company`` others have this cosine with it.
+    drift_feedback
+        A model that drifted calls a refresh once it has this much feedback from after the change.
+    """
+
+    growth: float = 1.0
+    least: int = 16
+    most: int = 500
+    strays: int = 30
+    stray_share: float = 0.05
+    closeness: float = 0.5
+    company: int = 5
+    drift_feedback: int = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What has come in since the last refresh, promoted or not.
+
+    Parameters
+    ----------
+    scores
+        That the champion was trained on.
+    feedback
+        Rows.
+    decisions
+        How many, at most `RECENT`.
+    strays
+        Embeddings of those decisions' prompts that lie far from every task.
+    drifted
+        Models found to have changed silently, each with its feedback from after the change.
+    """
+
+    scores: int
+    feedback: int
+    decisions: int = 0
+    strays: tuple[Vector, ...] = ()
+    drifted: Mapping[str, int] = field(default_factory=dict)
+
+
+def why_due(standing: Standing, config: DueConfig = DueConfig()) -> str | None:
+    """Why a refresh is due now, as a person reads it; None where it is not.
+
+    Examples
+    --------
+    >>> why_due(Standing(scores=30, feedback=29))
+    >>> why_due(Standing(scores=30, feedback=30))
+    '30 new feedback rows'
+    >>> why_due(Standing(scores=9000, feedback=60, drifted={"small": 41}))
+    'small has changed, and 41 scores tell how'
+    """
+    if standing.feedback >= min(max(config.growth * standing.scores, config.least), config.most):
+        return f"{standing.feedback} new feedback rows"
+    for model, scores in standing.drifted.items():
+        if scores >= config.drift_feedback:
+            return f"{model} has changed, and {scores} scores tell how"
+    gathered = _gathered(standing.strays, config)
+    if gathered >= max(config.strays, config.stray_share * standing.decisions):
+        return f"{gathered} of the latest {standing.decisions} prompts lie close together, far from every task"
+    return None
+
+
+def _gathered(strays: tuple[Vector, ...], config: DueConfig) -> int:
+    """How many strays have company."""
+    if len(strays) < config.strays:
+        return 0
+    embeddings = np.stack(strays)
+    near = (embeddings @ embeddings.T >= config.closeness).sum(axis=1) - 1  # each is near itself
+    return int((near >= config.company).sum())

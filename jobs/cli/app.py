@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from agent.errors import ThalwegError
-from jobs.cli import data, doctor, evaluate, feedback, models, refresh, route, snapshots, tasks
+from jobs.cli import data, doctor, evaluate, feedback, models, refresh, replay, route, snapshots, tasks
 
 BAD_INPUT = 2
 
@@ -37,6 +37,7 @@ app.command("route")(route.route)
 app.command("import")(data.import_files)
 app.command("refresh")(refresh.refresh)
 app.command("evaluate")(evaluate.evaluate)
+app.command("replay")(replay.replay)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(tasks.app, name="tasks")

@@ -31,15 +31,15 @@ def to_json(result: Result) -> dict[str, Any]:
         },
         "tuned": dict(result.tuned),
         "tasks": {
-            "found": _spread([len(t.snapshot.tasks) for t in result.trained]),
+            "found": spread([len(t.snapshot.tasks) for t in result.trained]),
             "true": len(np.unique(result.test.labels)),
-            "nmi": _spread(result.nmi),
+            "nmi": spread(result.nmi),
         },
         "training": {
-            "wall_s": _spread([t.wall_s for t in result.trained]),
+            "wall_s": spread([t.wall_s for t in result.trained]),
             "peak_rss_mb": max(t.peak_rss_mb for t in result.trained),
         },
-        "routing_ms": _spread([t.routing_ms for t in result.trained]),
+        "routing_ms": spread([t.routing_ms for t in result.trained]),
     }
 
 
@@ -49,9 +49,9 @@ def _router(result: Result, seeds: Sequence[Earned]) -> dict[str, Any]:
     reached = [cost_at(e, result.reference.micro, result.reference.cost) for e in seeds if len(e.curve)]
     costs = [float(np.nanmean(e.cost)) for e in seeds if np.isfinite(e.cost).any()]
     return {
-        "macro": _spread([macro(e.quality, sources) for e in seeds]),
-        "micro": _spread([float(e.quality.mean()) for e in seeds]),
-        "cost": _spread(costs),
+        "macro": spread([macro(e.quality, sources) for e in seeds]),
+        "micro": spread([float(e.quality.mean()) for e in seeds]),
+        "cost": spread(costs),
         "cost_at": {str(level): _all_or_none([r[str(level)] for r in reached]) for level in COST_LEVELS},
         "per_source": {s: float(np.mean([one[s] for one in split])) for s in split[0]},
         "curve": [[float(c), float(q)] for c, q in frontier(seeds[0].curve)],
@@ -67,7 +67,8 @@ def frontier(curve: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np
     return curve[kept]
 
 
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and standard deviation over seeds; both None where there is no value."""
     if not values:
         return {"mean": None, "std": None}
     return {"mean": float(np.mean(values)), "std": float(np.std(values))}

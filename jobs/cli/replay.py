@@ -1,0 +1,73 @@
+"""`thalweg replay`."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.cli.console import context, progress, show
+
+
+def replay(
+    stream: Annotated[
+        list[str], typer.Option(help="Scored prompts to route, joined and shuffled; repeat for more files.")
+    ],
+    warm: Annotated[
+        str | None, typer.Option(help="Prompts scored in full beforehand: a file, or how many of the stream.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Route at most so many prompts.")] = None,
+    join: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is not there before.")] = None,
+    leave: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is not there any more.")] = None,
+    degrade: Annotated[
+        list[str] | None, typer.Option(help="MODEL@STEP:DELTA: its scores fall by so much, unannounced.")
+    ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(help="judge:BIAS, flip:SHARE, malicious:SHARE; or bias (judge:-0.2,flip:0.2), malicious."),
+    ] = None,
+    feedback_rate: Annotated[float, typer.Option(help="Share of decisions that ever get feedback.")] = 1.0,
+    delay: Annotated[int, typer.Option(help="Steps until feedback comes.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Repeat with so many shuffles.")] = 1,
+    policies: Annotated[str, typer.Option(help="Comma-separated; all where not given.")] = "",
+    tradeoff: Annotated[float, typer.Option(help="0 = cheapest, 1 = best quality.")] = 1.0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here; - for stdout, and no tables.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write the pictures into this folder.")] = None,
+) -> None:
+    """Stream scored prompts past Thalweg and others, revealing only the chosen model's score."""
+    from jobs.replay.report import render, to_json
+    from jobs.replay.roster import POLICIES
+    from jobs.replay.run import replay as run
+    from jobs.replay.scenario import parse
+
+    scenario = parse(
+        join=join or (), leave=leave or (), degrade=degrade or (), noise=noise or (),
+        feedback_rate=feedback_rate, delay=delay,
+    )  # fmt: skip
+    with context() as world, progress("replay") as tell:
+        result = run(
+            stream,
+            encoder=world.cached_encoder,
+            scenario=scenario,
+            warm=warm,
+            steps=steps,
+            seeds=seeds,
+            policies=[p.strip() for p in policies.split(",") if p.strip()] or POLICIES,
+            tradeoff=tradeoff,
+            workers=workers,
+            progress=tell,
+        )
+    report = to_json(result)
+    if out == Path("-"):
+        show(report, True, lambda: "")
+        return
+    show(None, False, partial(render, "replay", report))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=2, allow_nan=False))

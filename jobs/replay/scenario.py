@@ -1,0 +1,165 @@
+"""What happens in a replay: models that join, leave or degrade, and feedback that is rare, late, biased or hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+from agent.errors import InvalidInput
+
+PRESETS = {"bias": "judge:-0.2,flip:0.2", "malicious": "malicious:0.1"}
+"""Names for what `--noise` can say; `bias`: a harsh judge beside users who err."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``model`` joins, leaves, or loses ``delta`` of its score (clipped at 0) from ``step`` of the stream on."""
+
+    model: str
+    step: int
+    delta: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How feedback errs.
+
+    Parameters
+    ----------
+    judge
+        A judge gives the feedback: the score plus this, clipped to [0, 1]. None: no judge.
+    flip
+        Users give the feedback: thumbs (up from a score of .5), of which this share is flipped. None: users give the
+        score itself. With ``judge``, each gives half.
+    malicious
+        Share of the users who praise the worst model (1) and damn all others (0), whatever they got.
+    """
+
+    judge: float | None = None
+    flip: float | None = None
+    malicious: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What happens.
+
+    Parameters
+    ----------
+    joins, leaves, degrades
+        Steps count the prompts of the stream from 0.
+    noise
+        How feedback errs.
+    feedback_rate
+        Share of decisions that ever get feedback.
+    delay
+        Steps after the decision at which its feedback comes.
+    told
+        At the step of a degrade, the router is rebuilt from its own history with that model's scores in it lowered by
+        the same delta: what it would be had somebody told it at once, and how much.
+    """
+
+    joins: tuple[Change, ...] = ()
+    leaves: tuple[Change, ...] = ()
+    degrades: tuple[Change, ...] = ()
+    noise: Noise = Noise()
+    feedback_rate: float = 1.0
+    delay: int = 0
+    told: bool = False
+
+    @property
+    def events(self) -> tuple[Change, ...]:
+        """What a router has to find out by itself."""
+        return (*self.joins, *self.degrades)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether there is anything that a reference run would be spared."""
+        return self != self.reference() or bool(self.degrades)
+
+    def reference(self) -> Scenario:
+        """The same, spared all trouble: joined models there from the start, changes told, feedback full, prompt and true."""
+        return replace(self, joins=(), noise=Noise(), feedback_rate=1.0, delay=0, told=bool(self.degrades))
+
+
+def parse(
+    *,
+    join: Sequence[str] = (),
+    leave: Sequence[str] = (),
+    degrade: Sequence[str] = (),
+    noise: Sequence[str] = (),
+    feedback_rate: float = 1.0,
+    delay: int = 0,
+) -> Scenario:
+    """A scenario as the command line writes it; raises `InvalidInput` that names the option at fault."""
+    if not 0.0 <= feedback_rate <= 1.0:
+        raise _bad("feedback-rate", feedback_rate, "give a share from 0 to 1")
+    if delay < 0:
+        raise _bad("delay", delay, "give a number of steps, 0 or more")
+    return Scenario(
+        joins=tuple(_change("join", text) for text in join),
+        leaves=tuple(_change("leave", text) for text in leave),
+        degrades=tuple(_change("degrade", text, wants_delta=True) for text in degrade),
+        noise=_noise(noise),
+        feedback_rate=feedback_rate,
+        delay=delay,
+    )
+
+
+def check(scenario: Scenario, models: Sequence[str], steps: int) -> None:
+    """Raise `InvalidInput` where a change names no model of the data, or a step that the stream of ``steps`` has not."""
+    named = (("join", scenario.joins), ("leave", scenario.leaves), ("degrade", scenario.degrades))
+    for option, changes in named:
+        for change in changes:
+            if change.model not in models:
+                close = get_close_matches(change.model, models, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"the data hold {', '.join(models)}"
+                raise _bad(option, change.model, f"no such model in the data; {hint}")
+            if change.step >= steps:
+                raise _bad(option, f"{change.model}@{change.step}", f"the stream has steps 0 to {steps - 1:,}")
+    if not set(models) - {c.model for c in (*scenario.joins, *scenario.leaves)}:
+        raise InvalidInput("--join, --leave: at least one model must be there throughout", param="leave")
+
+
+def _change(option: str, text: str, *, wants_delta: bool = False) -> Change:
+    form = "MODEL@STEP:DELTA, for example o3-mini@2000:0.3" if wants_delta else "MODEL@STEP, for example o3-mini@2000"
+    model, at, rest = text.rpartition("@")
+    step, colon, delta = rest.partition(":")
+    if not at or not model or not step.isdigit() or bool(colon) != wants_delta:
+        raise _bad(option, text, f"write {form}")
+    if not wants_delta:
+        return Change(model, int(step))
+    value = _number(delta)
+    if value is None or not 0.0 < value <= 1.0:
+        raise _bad(option, text, "DELTA is what the score loses, above 0 and at most 1")
+    return Change(model, int(step), value)
+
+
+def _noise(texts: Sequence[str]) -> Noise:
+    found: dict[str, float] = {}
+    for text in ",".join(PRESETS.get(t.strip(), t) for t in ",".join(texts).split(",") if t.strip()).split(","):
+        if not text.strip():
+            continue
+        kind, _, given = text.partition(":")
+        value = _number(given)
+        limits = {"judge": (-1.0, 1.0), "flip": (0.0, 1.0), "malicious": (0.0, 1.0)}.get(kind.strip())
+        if limits is None or value is None or not limits[0] <= value <= limits[1]:
+            raise _bad(
+                "noise", text, "write judge:BIAS (-1 to 1), flip:SHARE or malicious:SHARE (0 to 1), or a preset: "
+                + "; ".join(f"{name} = {meaning}" for name, meaning in PRESETS.items()),
+            )  # fmt: skip
+        found[kind.strip()] = value
+    return Noise(found.get("judge"), found.get("flip"), found.get("malicious", 0.0))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _bad(option: str, value: Any, fix: str) -> InvalidInput:
+    return InvalidInput(f"--{option} {value}: {fix}", param=option)

@@ -65,7 +65,7 @@ class Start:
     sample
         (k, d) embeddings of prompts like those to come, without scores: the warm ones, or some of the stream's.
     install
-        What a fresh installation knows: its seed prompts, the pool's models without a score.
+        What a fresh installation knows of every model: its own seed prompts, and no score.
     encoder
         Fingerprint of the encoder.
     """

@@ -18,4 +18,4 @@ def maker(name: str, tradeoff: float) -> Callable[[Start], Policy]:
     """What makes the policy of this name."""
     if name == OURS:
         return partial(Thalweg, config=ThalwegConfig(tradeoff=tradeoff))
-    return partial(Thalweg, config=ThalwegConfig(tradeoff=tradeoff, explore=False, learn=False))
+    return partial(Thalweg, config=ThalwegConfig(tradeoff=tradeoff, learn=False))

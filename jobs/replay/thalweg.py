@@ -1,20 +1,22 @@
-"""Thalweg itself in a replay: the router that serves, its log in memory, and the refresh when it is due."""
+"""Thalweg itself in a replay: the router that serves, its log in memory, and a refresh when one is due."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.fit import fit
-from agent.gate import GateReport
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import Examples, Observation, RouteRequest
-from jobs.gather import held_out, join, latest, take
-from jobs.replay.policy import Event, News, Pick, Prompt, Start
-from jobs.trial import try_out
+from agent.types import UNKNOWN_TASK, Examples, Observation, RouteRequest
+from jobs.challenge import challenge
+from jobs.due import RECENT, Standing, why_due
+from jobs.gather import Gathered, held_out, join, latest, take
+from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
+
+DUE_EVERY = 10
+"""Rows of the log between two looks at whether a refresh is due; the timetable looks every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,53 +27,42 @@ class ThalwegConfig:
     ----------
     tradeoff
         0 = cheapest, 1 = best quality.
-    explore, learn
-        False: the frozen offline router.
-    refresh_rows
-        New feedback rows that call a refresh.
+    learn
+        False: the frozen offline router, which neither explores nor hears.
     hold_out
         Share of prompts that only the gate sees.
     """
 
     tradeoff: float = 1.0
-    explore: bool = True
     learn: bool = True
-    refresh_rows: int = 200
     hold_out: float = 0.15
 
 
-@dataclass(slots=True)
-class _Heard:
-    """The feedback log, and the prompts in it."""
-
-    log: list[Observation] = field(default_factory=list)
-    prompts: dict[str, Prompt] = field(default_factory=dict)
-
-
 class Thalweg:
-    """Drives `agent.router.Router` as a replica does, and `refresh` as the timetable does, without their database.
+    """Drives `agent.router.Router` as a replica does and `jobs.challenge` as a refresh does, without their database.
 
     Parameters
     ----------
     start
-        What is known. Warm prompts are imported evaluations: a first refresh is trained on them. Without any, the
-        first snapshot is that of a fresh installation.
+        What is known. Warm prompts are imported evaluations, and the first snapshot is trained on them; without any,
+        it is that of a fresh installation.
     config
         See `ThalwegConfig`.
     """
 
     def __init__(self, start: Start, config: ThalwegConfig = ThalwegConfig()) -> None:
+        self.news: list[News] = []
         self._start = start
         self._config = config
         self._rng = np.random.default_rng(start.seed)
-        self._request = RouteRequest(turns=(), cost_quality_tradeoff=config.tradeoff, explore=config.explore)
-        self._heard = _Heard()
-        self._evaluations = _evaluations(start)
+        self._request = RouteRequest((), cost_quality_tradeoff=config.tradeoff, explore=config.learn)
         self._cards = [start.cards[m] for m in start.models]
-        self._read = 0
-        self.news: list[News] = []
-        first = fit(self._training(), encoder=start.encoder, seed=start.seed)
-        self._serve(first.published(1))
+        self._evaluations = examples(start.prompts, start.scores, start.columns)
+        self._log: list[Observation] = []
+        self._prompts: dict[str, Prompt] = {}
+        self._read = 0  # rows of the log that the last refresh read
+        self._recent: list[tuple[Prompt, int]] = []  # prompts since then, each with its task
+        self._serve(challenge(self._known(None), None, encoder=start.encoder, seed=start.seed).snapshot)
 
     @property
     def tasks(self) -> int:
@@ -85,103 +76,100 @@ class Thalweg:
 
     def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> Pick:
         """Route as the server does."""
-        request = self._request
-        if allowed is not None:
-            request = RouteRequest(
-                (), cost_quality_tradeoff=request.cost_quality_tradeoff, explore=request.explore,
-                candidates=tuple(allowed),
-            )  # fmt: skip
+        request = self._request if allowed is None else replace(self._request, candidates=tuple(allowed))
         decision = self._router.route(prompt.encoded, request, self._rng)
         chosen = decision.chosen
+        self._recent.append((prompt, decision.task.id))
         return Pick(decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id)
 
     def learn_one(self, event: Event) -> None:
         """Append to the log, follow it, and refresh where that is due."""
         if not self._config.learn:
             return
-        pick, log = event.pick, self._heard.log
-        log.append(
-            Observation(
-                seq=len(log) + 1, decision_id=f"step-{event.step}", prompt_id=event.prompt.id, model=pick.model,
-                score=event.score, source=event.source, rater=event.rater, encoded=event.prompt.encoded,
-                propensity=pick.propensity,
-            )
+        row = Observation(
+            seq=len(self._log) + 1, decision_id=f"step-{event.step}", prompt_id=event.prompt.id,
+            model=event.pick.model, score=event.score, source=event.source, rater=event.rater,
+            encoded=event.prompt.encoded, propensity=event.pick.propensity,
         )  # fmt: skip
-        self._heard.prompts[event.prompt.id] = event.prompt
-        before = self._drift_count()
-        self._router.learn_one(log[-1])
-        if self._drift_count() > before:
-            self.news.append(News("drift", pick.model))
-        if len(log) - self._read >= self._config.refresh_rows:
+        self._log.append(row)
+        self._prompts[row.prompt_id] = event.prompt
+        before = self._router.drifts()
+        self._router.learn_one(row)
+        self.news += [News("drift", model) for model, n in self._router.drifts().items() if n != before.get(model)]
+        if len(self._log) % DUE_EVERY == 0 and why_due(self._standing()) is not None:
             self._refresh()
 
-    def _refresh(self) -> None:
-        """Train a challenger on all that was heard; let it serve where the gate promotes it."""
-        self._read = len(self._heard.log)
-        champion = self._router.snapshot
-        challenger = fit(
-            self._training(), encoder=self._start.encoder, champion=champion, position=self._read,
-            seed=self._start.seed,
-        )  # fmt: skip
-        verdict = self._try_out(champion, challenger)
-        self.news.append(News("promoted" if verdict.promote else "rejected", verdict.reason))
-        if verdict.promote:
-            self._serve(challenger.published(champion.version + 1))
-
-    def _try_out(self, champion: Snapshot, challenger: Snapshot) -> GateReport:
-        since = self._heard.log[champion.position :]
-        kept = held_out([o.prompt_id for o in since], self._config.hold_out)
-        return try_out(
-            champion,
-            challenger,
-            take(self._evaluations, held_out(self._evaluations.ids, self._config.hold_out)),
-            latest([o for o, keep in zip(since, kept) if keep]),
-            seed=self._start.seed,
+    def _standing(self) -> Standing:
+        """What has come in since the last refresh."""
+        recent = self._recent[-RECENT:]
+        return Standing(
+            scores=int(self._router.snapshot.meta["scores"]),
+            feedback=len(self._log) - self._read,
+            decisions=len(recent),
+            strays=tuple(prompt.encoded.embedding for prompt, task in recent if task == UNKNOWN_TASK),
         )
+
+    def _refresh(self) -> None:
+        """Train a challenger on all that was heard; it serves where the gate promotes it."""
+        champion = self._router.snapshot
+        self._read, self._recent = len(self._log), []
+        found = challenge(self._known(champion), champion, encoder=self._start.encoder, seed=self._start.seed)
+        self.news.append(News("promoted" if found.verdict.promote else "rejected", found.verdict.reason))
+        if found.verdict.promote:
+            self._serve(found.snapshot)
 
     def _serve(self, snapshot: Snapshot) -> None:
         """A router of ``snapshot``, brought to the head of the log."""
         self._router = Router(snapshot, self._cards)
-        for observation in self._heard.log[snapshot.position :]:
-            self._router.learn_one(observation)
+        for row in self._log[snapshot.position :]:
+            self._router.learn_one(row)
 
-    def _training(self) -> Examples:
-        feedback = self._feedback()
-        return join(
-            [
-                self._start.install,
-                take(self._evaluations, ~held_out(self._evaluations.ids, self._config.hold_out)),
-                take(feedback, ~held_out(feedback.ids, self._config.hold_out)),
-            ]
+    def _known(self, champion: Snapshot | None) -> Gathered:
+        """What `jobs.gather.gather` would read from a store."""
+        held = held_out(self._evaluations.ids, self._config.hold_out)
+        heard = self._heard()
+        since = self._log[champion.position if champion else 0 :]
+        kept = held_out([row.prompt_id for row in since], self._config.hold_out)
+        return Gathered(
+            training=join(
+                [
+                    columns(self._start.install, [card.name for card in self._cards]),
+                    take(self._evaluations, ~held),
+                    take(heard, ~held_out(heard.ids, self._config.hold_out)),
+                ]
+            ),
+            evaluations=take(self._evaluations, held),
+            observations=latest([row for row, keep in zip(since, kept) if keep]),
+            position=len(self._log),
         )
 
-    def _feedback(self) -> Examples:
+    def _heard(self) -> Examples:
         """What the log says of each prompt and model; several scores of one pair are averaged."""
-        heard: dict[str, dict[str, list[float]]] = {}
-        for o in latest(self._heard.log):
-            heard.setdefault(o.prompt_id, {}).setdefault(o.model, []).append(o.score)
-        scores = np.full((len(heard), len(self._start.columns)), np.nan)
-        for i, by_model in enumerate(heard.values()):
-            for model, said in by_model.items():
-                scores[i, self._start.columns.index(model)] = np.mean(said)
-        return _examples([self._heard.prompts[name] for name in heard], scores, self._start.columns)
-
-    def _drift_count(self) -> int:
-        return sum(self._router.drifts().values())
+        said: dict[str, dict[str, list[float]]] = {}
+        for row in latest(self._log):
+            said.setdefault(row.prompt_id, {}).setdefault(row.model, []).append(row.score)
+        scores = np.full((len(said), len(self._start.columns)), np.nan)
+        for i, by_model in enumerate(said.values()):
+            for model, values in by_model.items():
+                scores[i, self._start.columns.index(model)] = np.mean(values)
+        return examples([self._prompts[name] for name in said], scores, self._start.columns)
 
 
-def _evaluations(start: Start) -> Examples:
-    return _examples(start.prompts, start.scores, start.columns)
-
-
-def _examples(prompts: Sequence[Prompt], scores: np.ndarray, columns: Sequence[str]) -> Examples:
-    """Prompts with scores as `fit` reads them; models without any score are left out."""
+def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str]) -> Examples:
+    """Prompts with their (n, m) scores as training reads them; models without any score are left out."""
     seen = np.isfinite(scores).any(axis=0)
     return Examples(
         ids=tuple(p.id for p in prompts),
         embeddings=np.array([p.encoded.embedding for p in prompts], np.float32),
         features=np.array([p.encoded.features for p in prompts], np.float32),
         scores=scores[:, seen],
-        models=tuple(m for m, s in zip(columns, seen) if s),
+        models=tuple(m for m, s in zip(models, seen) if s),
         texts=tuple(p.text for p in prompts),
     )
+
+
+def columns(given: Examples, models: Sequence[str]) -> Examples:
+    """The examples of these models alone."""
+    at = [given.models.index(m) for m in models]
+    prior = None if given.prior is None else given.prior[:, at]
+    return replace(given, models=tuple(models), scores=given.scores[:, at], prior=prior)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class World:
             scores=scores,
             costs=costs,
             sample=table.embeddings[sample],
-            install=_columns(material.install, pool),
+            install=material.install,
             encoder=material.encoder,
         )
 
@@ -180,10 +180,3 @@ class World:
         known = np.isfinite(self.truth)
         total = np.where(known, self.truth, 0.0).sum(axis=0)
         return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
-
-
-def _columns(examples: Examples, models: Sequence[str]) -> Examples:
-    """The examples of these models alone."""
-    at = [examples.models.index(m) for m in models]
-    prior = None if examples.prior is None else examples.prior[:, at]
-    return replace(examples, models=tuple(models), scores=examples.scores[:, at], prior=prior)

@@ -33,7 +33,10 @@ def replay(
     delay: Annotated[int, typer.Option(help="Steps until feedback comes.")] = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with so many shuffles.")] = 1,
     policies: Annotated[str, typer.Option(help="Comma-separated; all where not given.")] = "",
-    tradeoff: Annotated[float, typer.Option(help="0 = cheapest, 1 = best quality.")] = 1.0,
+    spend: Annotated[
+        bool,
+        typer.Option("--spend", help="Also compare quality at equal spend, over settings of what a dollar is worth."),
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     out: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here; - for stdout, and no tables.")
@@ -41,8 +44,8 @@ def replay(
     plots: Annotated[Path | None, typer.Option(help="Write the pictures into this folder.")] = None,
 ) -> None:
     """Stream scored prompts past Thalweg and others, revealing only the chosen model's score."""
+    from jobs.replay.plots import draw
     from jobs.replay.report import render, to_json
-    from jobs.replay.roster import POLICIES
     from jobs.replay.run import replay as run
     from jobs.replay.scenario import parse
 
@@ -58,12 +61,14 @@ def replay(
             warm=warm,
             steps=steps,
             seeds=seeds,
-            policies=[p.strip() for p in policies.split(",") if p.strip()] or POLICIES,
-            tradeoff=tradeoff,
+            policies=[p.strip() for p in policies.split(",") if p.strip()],
+            spend=spend,
             workers=workers,
             progress=tell,
         )
     report = to_json(result)
+    if plots is not None:
+        draw(result, plots, "replay")
     if out == Path("-"):
         show(report, True, lambda: "")
         return

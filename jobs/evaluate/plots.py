@@ -23,21 +23,20 @@ HEAT_TASKS = 40
 
 def draw(result: Result, folder: Path, title: str) -> list[Path]:
     """Write ``cost_quality.png``, ``task_map.png`` and ``task_quality.png``; returns their paths."""
+    pictures = {"cost_quality": _cost_quality, "task_map": _task_map, "task_quality": _task_quality}
+    return [save(picture(result, title), folder / f"{name}.png") for name, picture in pictures.items()]
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a matplotlib figure."""
     import matplotlib
 
     matplotlib.use("Agg")
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for name, picture in (
-        ("cost_quality", _cost_quality), ("task_map", _task_map), ("task_quality", _task_quality)
-    ):  # fmt: skip
-        figure = picture(result, title)
-        path = folder / f"{name}.png"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # names may be in scripts that matplotlib's font has not
-            figure.savefig(path, dpi=130, bbox_inches="tight")
-        drawn.append(path)
-    return drawn
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names may be in scripts that matplotlib's font has not
+        figure.savefig(path, dpi=130, bbox_inches="tight")
+    return path
 
 
 def _cost_quality(result: Result, title: str) -> Any:

@@ -27,7 +27,7 @@ class Trace:
     model
         (n,) column of the chosen model.
     explored
-        (n,) whether another model than the one expected to be best was chosen.
+        (n,) 1 where another model was expected to be better, else 0; NaN where the policy does not tell.
     quality, cost
         (n,) true score and USD of the chosen model; the cost is NaN where unknown.
     best
@@ -43,7 +43,7 @@ class Trace:
     """
 
     model: NDArray[np.int64]
-    explored: NDArray[np.bool_]
+    explored: Array
     quality: Array
     cost: Array
     best: Array
@@ -92,7 +92,7 @@ def run(world: World, make: Maker, tell: Callable[[float], None] | None = None) 
             tell(step / len(world))
     return replace(
         _earned(world, np.array([world.models.index(p.model) for p in picks], np.int64)),
-        explored=np.array([p.explored for p in picks], bool),
+        explored=np.array([np.nan if p.explored is None else p.explored for p in picks], np.float64),
         tasks=np.array(tasks, np.int64),
         heard=np.array([(at, event.step) for at, event in heard], np.int64).reshape(-1, 2),
         news=tuple(news),
@@ -113,7 +113,7 @@ def _earned(world: World, chosen: NDArray[np.int64]) -> Trace:
     n = len(world)
     return Trace(
         model=chosen,
-        explored=np.zeros(n, bool),
+        explored=np.full(n, np.nan),
         quality=world.truth[np.arange(n), chosen],
         cost=world.costs[np.arange(n), chosen],
         best=world.best(),

@@ -17,6 +17,10 @@ WINDOW = 100
 """Steps over which a model's share of the traffic is taken."""
 
 
+LEAST_MOVE = 0.05
+"""A model whose share hardly differs from the reference run's has nothing to be followed in."""
+
+
 def last_third(trace: Trace) -> float:
     """Mean quality of the last third of the stream."""
     return float(trace.quality[-(len(trace.quality) // 3) or None :].mean())
@@ -28,21 +32,25 @@ def regret(trace: Trace) -> Array:
     return out
 
 
-def loss(trace: Trace, reference: Trace, scenario: Scenario) -> float:
-    """Mean quality that the reference run has above this one: after the event where there is one, else over all steps."""
+def loss(trace: Trace, reference: Trace, scenario: Scenario) -> float | None:
+    """Mean quality that the reference run has above this one: after the event where there is one, else over all steps.
+
+    None where the stream ends too soon after the event.
+    """
     rows = slice(None)
     if scenario.events:
         first = min(change.step for change in scenario.events)
         rows = slice(first + AFTER.start, first + AFTER.stop)
     difference = reference.quality[rows] - trace.quality[rows]
-    return float(difference.mean()) if len(difference) else float("nan")
+    return float(difference.mean()) if len(difference) else None
 
 
-def share(trace: Trace, column: int) -> Array:
-    """(n,) share of the traffic that a model had over the last `WINDOW` steps."""
-    chosen = np.concatenate([np.zeros(WINDOW), trace.model == column])
-    sums = np.cumsum(chosen)
-    out: Array = (sums[WINDOW:] - sums[:-WINDOW]) / WINDOW
+def moving(values: Array, window: int) -> Array:
+    """(n,) mean of the last ``window`` values, of fewer at the beginning."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    out: Array = (sums[ends] - sums[starts]) / (ends - starts)
     return out
 
 
@@ -52,9 +60,10 @@ def follow_steps(trace: Trace, reference: Trace, change: Change, models: Sequenc
     A joined model counts as adopted then, a degraded one as abandoned. None where that never happens.
     """
     column = models.index(change.model)
-    ours, theirs = share(trace, column), share(reference, column)
+    ours, theirs = (moving((t.model == column).astype(float), WINDOW) for t in (trace, reference))
     before = ours[change.step - 1] if change.step else 0.0
-    gone = np.sign(theirs - before) * (ours - before) >= np.abs(theirs - before) / 2
+    way = theirs - before
+    gone = (np.sign(way) * (ours - before) >= np.abs(way) / 2) & (np.abs(way) >= LEAST_MOVE)
     steps = np.flatnonzero(gone[change.step + WINDOW - 1 :])
     return int(steps[0]) + WINDOW if len(steps) else None
 

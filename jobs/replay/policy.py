@@ -25,10 +25,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A choice: of which ``model``, with what propensity, expecting what quality (NaN: nothing), for which task."""
+    """A choice: of which ``model``, with what propensity, expecting what quality (NaN: nothing), for which task.
+
+    ``explored``: whether another model was expected to be better; None where the router does not tell.
+    """
 
     model: str
-    explored: bool = False
+    explored: bool | None = None
     propensity: float = 1.0
     expected: float = float("nan")
     task: int = UNKNOWN_TASK

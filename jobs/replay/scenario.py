@@ -75,9 +75,9 @@ class Scenario:
         return (*self.joins, *self.degrades)
 
     @property
-    def disturbed(self) -> bool:
-        """Whether there is anything that a reference run would be spared."""
-        return self != self.reference() or bool(self.degrades)
+    def troubled(self) -> bool:
+        """Whether there is anything that a reference run is spared."""
+        return self.reference() != self
 
     def reference(self) -> Scenario:
         """The same, spared all trouble: joined models there from the start, changes told, feedback full, prompt and true."""

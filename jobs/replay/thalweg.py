@@ -157,13 +157,13 @@ class Thalweg:
 
 def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str]) -> Examples:
     """Prompts with their (n, m) scores as training reads them; models without any score are left out."""
-    seen = np.isfinite(scores).any(axis=0)
+    seen = [j for j in range(len(models)) if np.isfinite(scores[:, j]).any()]
     return Examples(
         ids=tuple(p.id for p in prompts),
         embeddings=np.array([p.encoded.embedding for p in prompts], np.float32),
         features=np.array([p.encoded.features for p in prompts], np.float32),
         scores=scores[:, seen],
-        models=tuple(m for m, s in zip(models, seen) if s),
+        models=tuple(models[j] for j in seen),
         texts=tuple(p.text for p in prompts),
     )
 

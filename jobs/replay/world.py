@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from agent.types import Examples, ModelCard
-from jobs.evaluate.table import Table
+from jobs.replay.material import Material
 from jobs.replay.policy import Array, Event, Pick, Prompt, Start
 from jobs.replay.scenario import Scenario
 
@@ -17,38 +15,6 @@ RATERS = 50
 
 SAMPLE = 500
 """Prompts of a cold stream that routers may cluster, without scores."""
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What all runs of a replay share.
-
-    Parameters
-    ----------
-    prompts, table
-        Every prompt, with its scores and costs; the warm file's first.
-    warm_file
-        Prompts that come from a warm file: never streamed, never shuffled.
-    warm
-        Prompts at the head of each shuffled stream that are scored in full and not routed.
-    steps
-        Prompts routed at most; None for all.
-    cards
-        By model.
-    install
-        What a fresh installation knows, for every model of the table.
-    encoder
-        Fingerprint of the encoder.
-    """
-
-    prompts: tuple[Prompt, ...]
-    table: Table
-    warm_file: int
-    warm: int
-    steps: int | None
-    cards: Mapping[str, ModelCard]
-    install: Examples
-    encoder: str
 
 
 class World:

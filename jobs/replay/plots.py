@@ -1,0 +1,103 @@
+"""Four pictures of a replay: cumulative regret, moving quality, the traffic by model, and the tasks over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.evaluate.plots import save
+from jobs.replay.harness import Trace
+from jobs.replay.measures import moving, regret
+from jobs.replay.policy import Array
+from jobs.replay.roster import OURS
+from jobs.replay.run import Replay
+
+WINDOW = 200
+"""Steps over which quality and traffic are averaged."""
+
+
+def draw(replay: Replay, folder: Path, title: str) -> list[Path]:
+    """Write ``regret.png``, ``quality.png``, ``traffic.png`` and ``tasks.png``; returns their paths."""
+    pictures = {"regret": _regret, "quality": _quality, "traffic": _traffic, "tasks": _tasks}
+    return [save(picture(replay, title), folder / f"{name}.png") for name, picture in pictures.items()]
+
+
+def _regret(replay: Replay, title: str) -> Any:
+    figure, axes = _axes(replay, f"{title}: regret against the best model on each prompt, cumulative")
+    for i, (name, traces) in enumerate(replay.traces.items()):
+        _line(axes, name, i, np.mean([regret(t) for t in traces], axis=0))
+    return _finish(figure, axes)
+
+
+def _quality(replay: Replay, title: str) -> Any:
+    figure, axes = _axes(replay, f"{title}: quality, mean of {WINDOW} prompts")
+    for i, (name, traces) in enumerate(replay.traces.items()):
+        _line(axes, name, i, np.mean([moving(t.quality, WINDOW) for t in traces], axis=0))
+    if OURS in replay.references:
+        spared = np.mean([moving(t.quality, WINDOW) for t in replay.references[OURS]], axis=0)
+        axes.plot(spared, label=f"{OURS}, spared all trouble", color="crimson", ls=":", lw=1.5)
+    return _finish(figure, axes)
+
+
+def _traffic(replay: Replay, title: str) -> Any:
+    name, traces = _leading(replay)
+    figure, axes = _axes(replay, f"{title}: traffic of {name} by model, mean of {WINDOW} prompts")
+    shares = [
+        np.mean([moving((t.model == j).astype(float), WINDOW) for t in traces], axis=0)
+        for j in range(len(replay.models))
+    ]
+    axes.stackplot(np.arange(replay.steps), shares, labels=replay.models, colors=_colours(len(shares)))
+    axes.set_ylim(0, 1)
+    return _finish(figure, axes)
+
+
+def _tasks(replay: Replay, title: str) -> Any:
+    name, traces = _leading(replay)
+    figure, axes = _axes(replay, f"{title}: tasks that {name} knows, a line a seed")
+    for trace in traces:
+        axes.step(np.arange(replay.steps), trace.tasks, color="crimson", alpha=0.5)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _leading(replay: Replay) -> tuple[str, Sequence[Trace]]:
+    """Thalweg where it ran, else the first policy."""
+    name = OURS if OURS in replay.traces else next(iter(replay.traces))
+    return name, replay.traces[name]
+
+
+def _axes(replay: Replay, title: str) -> tuple[Any, Any]:
+    """Axes over the steps, with a line at each event."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5))
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("prompts")
+    axes.grid(alpha=0.25)
+    scenario = replay.scenario
+    for verb, changes in (("joins", scenario.joins), ("leaves", scenario.leaves), ("degrades", scenario.degrades)):
+        for change in changes:
+            axes.axvline(change.step, color="0.5", lw=1, ls="--")
+            axes.annotate(f"{change.model} {verb}", (change.step, 1.0), xycoords=("data", "axes fraction"), fontsize=7)
+    return figure, axes
+
+
+def _line(axes: Any, name: str, i: int, values: Array) -> None:
+    ours = name == OURS
+    colour = "crimson" if ours else _colours(10)[i % 10]
+    axes.plot(values, label=name, color=colour, lw=2.4 if ours else 1.2, zorder=5 if ours else 3)
+
+
+def _finish(figure: Any, axes: Any) -> Any:
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _colours(n: int) -> list[Any]:
+    import matplotlib
+
+    return [matplotlib.colormaps["tab20"](i % 20) for i in range(n)]

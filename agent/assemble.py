@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent import assign, naming
+from agent.bank import Openness
 from agent.blocks import Blocks
 from agent.config import FitConfig
 from agent.evolve import Lineage
@@ -39,6 +40,7 @@ class Parts:
     overall: Array
     weights: Array
     costs: Mapping[str, Array]
+    openness: Openness
 
 
 def assemble(
@@ -93,6 +95,9 @@ def assemble(
         "radius": assign.radii(closeness, labels),
         "task_mean": means.mean,
         "task_stderr": means.stderr,
+        "task_evidence": parts.openness.evidence,
+        "task_spread": parts.openness.spread,
+        "level_spread": parts.openness.level,
         "memory_embeddings": examples.embeddings[remembered].astype(np.float16),
         "memory_rest": x[:, examples.embeddings.shape[1] :].astype(np.float16),
         "memory_scores": examples.scores[remembered].astype(np.float32),

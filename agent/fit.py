@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from agent import evolve
 from agent.assemble import Parts, assemble
 from agent.assign import evidence_weight
+from agent.bank import learn_openness
 from agent.blocks import learn_blocks
 from agent.candidates import candidate_set
 from agent.config import FitConfig
@@ -102,7 +103,8 @@ def fit(
     near = evidence(hood, scores, found.estimate, config)
     weights = weigh((found.estimate, heads, near), overall, scores, penalties)
     costs = train_costs(trunk, examples.costs)
-    parts = Parts(blocks, found, trunk, general, experts, chosen, overall, weights, costs)
+    openness = learn_openness(labels, found.primary.means.mean, scores, examples.prior)
+    parts = Parts(blocks, found, trunk, general, experts, chosen, overall, weights, costs, openness)
     unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
     return assemble(examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed)
 

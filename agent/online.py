@@ -1,22 +1,23 @@
-"""What feedback says since the snapshot: a correction for every (task, model), learned one score at a time.
+"""What feedback says since the snapshot: a posterior over every (task, model), one score at a time.
 
-The residual *score - predicted* of model m on task t is taken as ``a_m + b_tm + noise``: an effect of the model on all its
-tasks, and one of the task, both normal around 0. Their posterior means are closed forms of River's running means, so a
-score costs microseconds, a revised score is reverted exactly, and unrelated tasks hardly move. How far a task effect may
-stray is what the snapshot did not know: its standard error there. ADWIN (Bifet & Gavalda 2007) watches each model's
-residuals; on drift all that was learned of the model is dropped, and it is doubted more from then on.
-
-The state is a function of the snapshot and the ordered log alone, so every replica computes the same.
+The residual *score - predicted* goes into a Gaussian bank (`agent.bank`), every model's surprises into a drift watch
+(`agent.drift`). On drift, what was heard of the model before the change is dropped and its prior is widened, so that it
+finds its new place as a newcomer does. The state is a function of the snapshot and the ordered log alone, so every
+replica computes the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from river import drift, stats
+
+from agent.bank import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Bank, Belief, Openness
+from agent.drift import DriftConfig, DriftWatch
+from agent.types import UNKNOWN_TASK, Drift
 
 Array = NDArray[np.float64]
 
@@ -27,45 +28,57 @@ class OnlineConfig:
 
     Parameters
     ----------
-    noise
-        Variance of one score around its expectation.
-    model_effect
-        Prior standard deviation of a model's effect on all tasks.
-    task_effect
-        Standard deviation that a task effect may have beyond the snapshot's own standard error.
     least_share
         Smallest membership at which a prompt teaches a task.
-    drift_delta
-        ADWIN's confidence; smaller is surer and later.
-    doubt
-        After a drift, the model's effects may stray this many times further.
+    memory
+        Scores of one task after which an old one weighs 1/e.
+    change_sd
+        How far a model that changed may lie, overall, from what it was.
+    change_spread
+        Variance that the change adds to each of its tasks.
+    held
+        Scores that can still be revised, the latest; an older one stays as it is.
+    drift
+        When a change is believed.
     """
 
-    noise: float = 0.15
-    model_effect: float = 0.05
-    task_effect: float = 0.1
     least_share: float = 0.1
-    drift_delta: float = 0.002
-    doubt: float = 3.0
-
-
-@dataclass(slots=True)
-class _ModelState:
-    """What is known of one model: a running mean of residuals by task, and its drift detector."""
-
-    detector: drift.ADWIN
-    cells: dict[int, stats.Mean] = field(default_factory=dict)
-    heard: dict[Hashable, tuple[Mapping[int, float], float]] = field(default_factory=dict)
-    drifts: int = 0
-    scores: int = 0
+    memory: float = 2000.0
+    change_sd: float = 0.3
+    change_spread: float = 0.02
+    held: int = 100_000
+    drift: DriftConfig = field(default_factory=DriftConfig)
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
-    """(m,) ``delta`` to add to each model's quality, and the ``variance`` left in it."""
+class Lesson:
+    """A score, or a comparison, as the estimator takes it in.
 
-    delta: Array
-    variance: Array
+    Parameters
+    ----------
+    seq
+        Its position in the log.
+    key
+        Who said it of what; the same key again revises.
+    reads
+        model -> coefficient: ``{"a": 1}`` for a score of a, ``{"a": 1, "b": -1}`` for a comparison of a with b.
+    tasks
+        task -> membership of the prompt.
+    residual
+        What was said, less what the snapshot predicted.
+    variance
+        Of its noise.
+    surprise
+        What was said, less what the decision expected; None where it says nothing of a change.
+    """
+
+    seq: int
+    key: Hashable
+    reads: Mapping[str, float]
+    tasks: Mapping[int, float]
+    residual: float
+    variance: float
+    surprise: float | None = None
 
 
 class OnlineEstimator:
@@ -73,123 +86,159 @@ class OnlineEstimator:
 
     Parameters
     ----------
+    models
+        Those that the snapshot knows.
+    tasks
+        Ids of the snapshot's tasks.
+    openness
+        What the snapshot leaves open about them.
     config
         How fast.
 
     Examples
     --------
-    >>> online = OnlineEstimator()
-    >>> for _ in range(20):
-    ...     drifted = online.learn_one("small", {0: 1.0}, residual=-0.8)
-    >>> correction = online.predict_one(["small", "large"], {0: 1.0}, stderr=np.array([0.2, 0.2]))
-    >>> bool(correction.delta[0] < -0.5), float(correction.delta[1])
-    (True, 0.0)
+    >>> openness = Openness(0.05 * np.eye(2) + 0.05, 0.01 * np.eye(2), np.full((1, 2), 20.0), np.full((1, 2), 0.6))
+    >>> online = OnlineEstimator(("small", "large"), (0,), openness)
+    >>> for n in range(20):
+    ...     drift = online.learn_one(Lesson(n, n, {"small": 1.0}, {0: 1.0}, residual=-0.6, variance=0.3))
+    >>> belief = online.predict_one(("small", "large"), {0: 1.0})
+    >>> bool(belief.mean[0] < -0.3), bool(abs(belief.mean[1]) < 0.1)
+    (True, True)
     """
 
-    def __init__(self, config: OnlineConfig = OnlineConfig()) -> None:
+    def __init__(
+        self, models: Sequence[str], tasks: Sequence[int], openness: Openness, config: OnlineConfig = OnlineConfig()
+    ) -> None:
         self.config = config
-        self._models: dict[str, _ModelState] = {}
+        self._known = tuple(models)
+        self._newcomers: tuple[str, ...] = ()
+        self._tasks = tuple(tasks)
+        self._snapshot_openness = openness
+        self._before = dict(zip(self._known, openness.evidence.sum(axis=0)))
+        self._heard: dict[Hashable, tuple[Lesson, Mapping[int, float]]] = {}
+        self._scores: dict[str, int] = {}
+        self._watches: dict[str, DriftWatch] = {}
+        self._drifts: list[Drift] = []
+        self._rebuild()
 
-    def learn_one(self, model: str, tasks: Mapping[int, float], residual: float, key: Hashable | None = None) -> bool:
-        """Take one score in.
+    def learn_one(self, lesson: Lesson) -> Drift | None:
+        """Take one lesson in; the drift, where it gave one away."""
+        self._meet(lesson.reads)
+        said = self._heard.get(lesson.key)
+        if said is None:
+            self._hear(lesson)
+        else:
+            self._revise(*said, lesson)
+        if self._bank.overdue:
+            self._rebuild()
+        if said is not None or len(lesson.reads) > 1:
+            return None
+        (model,) = lesson.reads
+        self._scores[model] = self._scores.get(model, 0) + 1
+        return self._watch(model, lesson)
 
-        Parameters
-        ----------
-        model
-            Whose answer was scored.
-        tasks
-            task -> membership of the prompt.
-        residual
-            Score minus what the snapshot predicted, in [-1, 1].
-        key
-            Who said it of what. The same key again is a revision: what it said before is taken out first, where it is
-            still held. None is never revised.
+    def predict_one(self, models: Sequence[str], tasks: Mapping[int, float]) -> Belief:
+        """How far each model is from what the snapshot expects of it on a prompt with these memberships."""
+        return self._seen_by(models, self._bank.belief(self._taught(tasks)), LEVEL_SD**2 + OWN_SPREAD + COMMON_SPREAD)
 
-        Returns
-        -------
-        bool
-            Whether the model was found to have drifted.
-        """
-        state = self._models.get(model)
-        if state is None:
-            state = self._models[model] = _ModelState(drift.ADWIN(delta=self.config.drift_delta))
-        taught = {task: share for task, share in tasks.items() if share >= self.config.least_share}
-        before = state.heard.get(key) if key is not None else None
-        if before is not None:
-            for task, share in before[0].items():
-                _take_out(state.cells, task, before[1], share)
-        for task, share in taught.items():
-            state.cells.setdefault(task, stats.Mean()).update(residual, share)
-        if key is not None:
-            state.heard[key] = (taught, residual)
-        if before is not None:
-            return False
-        state.scores += 1
-        state.detector.update(residual)
-        if not state.detector.drift_detected:
-            return False
-        state.drifts += 1
-        state.cells.clear()
-        state.heard.clear()
-        return True
+    def level(self, models: Sequence[str]) -> Belief:
+        """The same over all tasks."""
+        return self._seen_by(models, self._bank.level(), LEVEL_SD**2)
 
-    def predict_one(
-        self, models: Sequence[str], tasks: Mapping[int, float], stderr: Array, shift: Array | None = None
-    ) -> Correction:
-        """The correction of each model on a prompt with these task memberships.
+    def spread(self, models: Sequence[str]) -> Array:
+        """(m,) variance of each model's effect from task to task."""
+        own = np.diag(self._openness.spread)
+        return np.array([own[self._column[m]] if m in self._column else OWN_SPREAD + COMMON_SPREAD for m in models])
 
-        Parameters
-        ----------
-        stderr
-            (m,) of the estimate that is to be corrected.
-        shift
-            (m,) what the residuals were taken against, less the estimate that is to be corrected; 0 where None.
-        """
-        shift = np.zeros(len(models)) if shift is None else shift
-        delta, variance = np.zeros(len(models)), stderr**2
-        shares = {t: s for t, s in tasks.items() if s >= self.config.least_share}
-        total = sum(shares.values())
-        for i, name in enumerate(models):
-            state = self._models.get(name)
-            if state is None or not state.cells or not total:
-                continue
-            doubt = self.config.doubt if state.drifts else 1.0
-            spread = (stderr[i] ** 2 + self.config.task_effect**2) * doubt**2
-            effect, effect_variance = self._model_effect(state, spread, doubt, float(shift[i]))
-            for task, share in shares.items():
-                cell = state.cells.get(task)
-                pull = 0.0 if cell is None or cell.n <= 0 else spread / (spread + self.config.noise / cell.n)
-                mean = 0.0 if cell is None else cell.get() + float(shift[i])
-                delta[i] += share / total * (effect + pull * (mean - effect))
-            best = max((state.cells[t].n for t in shares if t in state.cells), default=0.0)
-            variance[i] = effect_variance + spread / (1.0 + best * spread / self.config.noise)
-        return Correction(delta, variance)
+    def count(self, tasks: Mapping[int, float]) -> float:
+        """Scores that the tasks of a prompt received since the snapshot."""
+        return self._bank.count(self._taught(tasks))
 
-    def scores_of(self, model: str) -> int:
-        """Scores that a model received since the snapshot."""
-        state = self._models.get(model)
-        return 0 if state is None else state.scores
+    def scores_of(self, model: str) -> float:
+        """Scores that stand behind a model, those of the snapshot included."""
+        return float(self._before.get(model, 0.0)) + self._scores.get(model, 0)
 
-    def drifts(self) -> dict[str, int]:
-        """model -> drifts since the snapshot, where there were any."""
-        return {name: state.drifts for name, state in self._models.items() if state.drifts}
+    def drifts(self) -> tuple[Drift, ...]:
+        """Every drift since the snapshot, in order."""
+        return tuple(self._drifts)
 
-    def _model_effect(self, state: _ModelState, spread: float, doubt: float, shift: float) -> tuple[float, float]:
-        """Posterior mean and variance of a_m: every task speaks once, with its own uncertainty."""
-        prior = (self.config.model_effect * doubt) ** 2
-        precision, weighted = 1.0 / prior, 0.0
-        for cell in state.cells.values():
-            if cell.n > 0:
-                heard = 1.0 / (spread + self.config.noise / cell.n)
-                precision += heard
-                weighted += heard * (cell.get() + shift)
-        return weighted / precision, 1.0 / precision
+    def digest(self) -> str:
+        """A hash of the whole state."""
+        digest = hashlib.sha256(repr((self._newcomers, self._scores, self._drifts)).encode())
+        for array in self._bank.parts():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for lesson, weights in self._heard.values():
+            digest.update(repr((lesson, weights)).encode())
+        for model, watch in self._watches.items():
+            digest.update(repr((model, watch.parts())).encode())
+        return digest.hexdigest()
 
+    def _hear(self, lesson: Lesson) -> None:
+        tasks = self._taught(lesson.tasks)
+        weights = self._bank.add(tasks, self._columns(lesson.reads), lesson.residual, 1.0 / lesson.variance)
+        self._heard[lesson.key] = lesson, weights
+        if len(self._heard) > self.config.held:
+            del self._heard[next(iter(self._heard))]
 
-def _take_out(cells: dict[int, stats.Mean], task: int, residual: float, share: float) -> None:
-    """Undo one update of a cell; one that held nothing else is dropped, so that rounding cannot linger."""
-    cell = cells[task]
-    if cell.n - share > 1e-9:
-        cell.revert(residual, share)
-    else:
-        del cells[task]
+    def _revise(self, said: Lesson, weights: Mapping[int, float], lesson: Lesson) -> None:
+        """Let ``lesson`` stand where ``said`` stood, as if it had been said then."""
+        self._bank.put({task: -weight for task, weight in weights.items()}, self._columns(said.reads), said.residual)
+        surer = said.variance / lesson.variance
+        weights = {task: weight * surer for task, weight in weights.items()}
+        self._bank.put(weights, self._columns(lesson.reads), lesson.residual)
+        self._heard[lesson.key] = lesson, weights
+
+    def _watch(self, model: str, lesson: Lesson) -> Drift | None:
+        if lesson.surprise is None or self.scores_of(model) < self.config.drift.grace:
+            return None
+        watch = self._watches.setdefault(model, DriftWatch(self.config.drift))
+        change = watch.learn_one(lesson.seq, lesson.surprise, lesson.variance)
+        if change is None:
+            return None
+        drift = Drift(model, lesson.seq, change.since, change.shift, change.detector)
+        self._drifts.append(drift)
+        del self._watches[model]
+        stale = [k for k, (old, _) in self._heard.items() if model in old.reads and old.seq < change.since]
+        for key in stale:
+            del self._heard[key]
+        self._rebuild()
+        return drift
+
+    def _rebuild(self) -> None:
+        """The bank from what is held, under the priors that drifts and newcomers call for."""
+        names = self._known + self._newcomers
+        self._column = {name: i for i, name in enumerate(names)}
+        openness = self._snapshot_openness.grown(len(self._newcomers))
+        for model in {d.model for d in self._drifts}:
+            at = self._column[model]
+            level, spread = openness.level.copy(), openness.spread.copy()
+            level[at, at] += self.config.change_sd**2
+            spread[at, at] += self.config.change_spread
+            openness = replace(openness, level=level, spread=spread)
+        self._openness = openness
+        self._bank = Bank(openness, self._tasks, self.config.memory)
+        lessons = [lesson for lesson, _ in self._heard.values()]
+        self._heard = {}
+        for lesson in lessons:
+            self._hear(lesson)
+
+    def _meet(self, models: Iterable[str]) -> None:
+        """Make room for models that neither the snapshot nor the log has named so far."""
+        new = [m for m in models if m not in self._column]
+        if new:
+            self._newcomers += tuple(new)
+            self._rebuild()
+
+    def _taught(self, tasks: Mapping[int, float]) -> dict[int, float]:
+        taught = {t: s for t, s in tasks.items() if s >= self.config.least_share}
+        return taught or {UNKNOWN_TASK: 1.0}
+
+    def _columns(self, reads: Mapping[str, float]) -> dict[int, float]:
+        return {self._column[model]: coefficient for model, coefficient in reads.items()}
+
+    def _seen_by(self, models: Sequence[str], belief: Belief, unheard: float) -> Belief:
+        """``belief`` of these models; one never heard of varies by ``unheard``, whatever is known of the others."""
+        at = np.array([self._column.get(m, -1) for m in models], np.int64)
+        heard = at >= 0
+        covariance = belief.covariance[np.ix_(at, at)] * np.outer(heard, heard) + np.diag(np.where(heard, 0.0, unheard))
+        return Belief(np.where(heard, belief.mean[at], 0.0), covariance)

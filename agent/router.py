@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.choose import ChoiceConfig, inverse_gap_weights
+from agent.bank import LEVEL_SD, Openness, noise_variance
+from agent.choose import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
 from agent.cost import TYPICAL_OUTPUT_TOKENS, expected_costs, quality_per_dollar
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.estimate import Estimates, Estimator
 from agent.neighbours import Memory
-from agent.online import OnlineConfig, OnlineEstimator
+from agent.online import Lesson, OnlineConfig, OnlineEstimator
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
     UNKNOWN_TASK,
     Candidate,
     Decision,
+    Drift,
     Encoded,
     Evidence,
     ModelCard,
@@ -44,15 +46,42 @@ class RouterConfig:
         Remembered prompts shown as evidence.
     memory
         Most prompts remembered at a time.
-    newcomer_stderr
-        Standard error of a model that the snapshot does not know.
     """
 
     online: OnlineConfig = field(default_factory=OnlineConfig)
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     neighbours: int = 5
     memory: int = 50_000
-    newcomer_stderr: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What is known of K models for one prompt.
+
+    Parameters
+    ----------
+    quality, stderr
+        (K,) expected, in [0, 1], and its standard error.
+    overall, everywhere
+        (K,) expected over all tasks, and (K, K) the covariance of what is open there.
+    spread
+        (K,) variance of a model from task to task.
+    unheard
+        (K,) scores that a model which nobody knows still lacks of its welcome.
+    evidence
+        Scores that stand behind its task.
+    parts
+        What each quality is made of.
+    """
+
+    quality: Array
+    stderr: Array
+    overall: Array
+    everywhere: Array
+    spread: Array
+    unheard: Array
+    evidence: float
+    parts: list[Mapping[str, float]]
 
 
 class Router:
@@ -80,8 +109,19 @@ class Router:
         self.config = config
         self.position = snapshot.position
         self._estimator = Estimator(snapshot)
-        self._online = OnlineEstimator(config.online)
+        self._online = OnlineEstimator(
+            snapshot.models,
+            [task.id for task in snapshot.tasks],
+            Openness(
+                snapshot.tensors["task_spread"],
+                snapshot.tensors["level_spread"],
+                snapshot.tensors["task_evidence"],
+                snapshot.tensors["task_mean"],
+            ),
+            config.online,
+        )
         self._column = {name: i for i, name in enumerate(snapshot.models)}
+        self._scored = snapshot.tensors["task_evidence"].max(axis=1)  # (T,)
         self._memory = Memory(
             tuple(snapshot.meta["memory"]),
             snapshot.tensors["memory_embeddings"].astype(np.float32),
@@ -106,10 +146,15 @@ class Router:
         """The discovered tasks."""
         return self._estimator.tasks
 
-    def drifts(self) -> dict[str, int]:
-        """Models found to have changed silently since the snapshot, with how often."""
+    def drifts(self) -> tuple[Drift, ...]:
+        """Silent changes found since the snapshot, in the order of the log."""
         with self._lock:
             return self._online.drifts()
+
+    def digest(self) -> str:
+        """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
+        with self._lock:
+            return self._online.digest()
 
     def route(self, encoded: Encoded, request: RouteRequest, rng: np.random.Generator) -> Decision:
         """Choose a model.
@@ -134,31 +179,29 @@ class Router:
             cards = self._cards
             excluded = exclusions(cards, encoded, request)
             estimates = self._estimator.estimate(encoded)
+            view = self._look(cards, estimates)
             guess = self._estimator.guess(estimates)
-            quality, stderr, parts = self._aggregate(cards, estimates)
             evidence = self._evidence(encoded)
             position = self.position
         cost = expected_costs(cards, encoded.tokens, request)
         for i in range(len(cards)):
             if excluded[i] is None and request.max_cost is not None and cost[i] > request.max_cost:
                 excluded[i] = f"expected cost of ${cost[i]:.6f} is above max_cost"
-        eligible = np.array([e is None for e in excluded], bool)
-        if not eligible.any():
+        eligible = np.flatnonzero([e is None for e in excluded])
+        if not len(eligible):
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"
             raise NoCandidate(f"no model of the pool can take this request ({reasons})")
         price = quality_per_dollar(request.cost_quality_tradeoff, float(cost.max()))
-        utility = quality - price * cost
+        utility = view.quality - price * cost
         propensity = np.zeros(len(cards))
-        gamma = self.config.choice.gamma_at(position - self.snapshot.position)
-        cap = self.config.choice.cap if request.explore else 0.0
-        propensity[eligible] = inverse_gap_weights(utility[eligible], gamma, cap)
-        best = int(np.where(eligible, utility, -np.inf).argmax())
+        propensity[eligible] = self._propensities(view, eligible, price * cost, explore=request.explore)
+        best = int(eligible[utility[eligible].argmax()])
         picked = int(rng.choice(len(cards), p=propensity)) if request.explore else best
-        order = sorted(range(len(cards)), key=lambda i: (not eligible[i], -utility[i], cards[i].name))
+        order = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
         ranked = tuple(
             Candidate(
-                model=cards[i].name, quality=float(quality[i]), stderr=float(stderr[i]), cost=float(cost[i]),
-                utility=float(utility[i]), propensity=float(propensity[i]), parts=parts[i], excluded=excluded[i],
+                model=cards[i].name, quality=float(view.quality[i]), stderr=float(view.stderr[i]), cost=float(cost[i]),
+                utility=float(utility[i]), propensity=float(propensity[i]), parts=view.parts[i], excluded=excluded[i],
             )
             for i in order
         )  # fmt: skip
@@ -168,15 +211,41 @@ class Router:
             why=explain(ranked, cards[picked].name, guess, price),
         )  # fmt: skip
 
+    def _propensities(self, view: _View, eligible: NDArray[np.int64], charge: Array, *, explore: bool) -> Array:
+        """Choice probabilities of the ``eligible`` cards; ``charge`` is each card's cost in units of quality."""
+        utility = (view.quality - charge)[eligible]
+        if not explore:
+            greedy: Array = np.eye(len(eligible))[int(utility.argmax())]
+            return greedy
+        choice, block = self.config.choice, np.ix_(eligible, eligible)
+        outlook = Outlook(
+            (view.overall - charge)[eligible],
+            view.everywhere[block],
+            noise_variance(view.quality[eligible]) + view.spread[eligible],
+        )
+        index = with_value_of_trying(utility, outlook, view.unheard[eligible], choice)
+        return inverse_gap_weights(index, choice.gamma + choice.gamma_growth * view.evidence, choice.cap)
+
     def learn_one(self, observation: Observation) -> None:
         """Take the next row of the feedback log in; rows at or before `position` were learned already and are skipped."""
         with self._lock:
             if observation.seq <= self.position:
                 return
             estimates = self._estimator.estimate(observation.encoded)
-            residual = observation.score - self._predicted(observation.model, estimates)
-            key = (observation.decision_id, observation.source, observation.rater)
-            self._online.learn_one(observation.model, self._memberships(estimates), residual, key)
+            tasks = self._memberships(estimates)
+            predicted = self._predicted(observation.model, estimates)
+            believed = predicted + float(self._online.predict_one((observation.model,), tasks).mean[0])
+            self._online.learn_one(
+                Lesson(
+                    seq=observation.seq,
+                    key=(observation.decision_id, observation.source, observation.rater),
+                    reads={observation.model: 1.0},
+                    tasks=tasks,
+                    residual=observation.score - predicted,
+                    variance=float(noise_variance(np.array(predicted))),
+                    surprise=observation.score - believed,
+                )
+            )
             column = self._column.get(observation.model)
             if column is not None:
                 embedding = observation.encoded.embedding
@@ -185,27 +254,43 @@ class Router:
                 self._memory.learn_one(observation.prompt_id, embedding, column, observation.score)
             self.position = observation.seq
 
-    def _aggregate(
-        self, cards: Sequence[ModelCard], estimates: Estimates
-    ) -> tuple[Array, Array, list[Mapping[str, float]]]:
-        """Quality and standard error of each card, and what they are made of."""
-        columns = [self._column.get(card.name) for card in cards]
-        predicted = np.array([self._predicted(card.name, estimates) for card in cards])
-        base = np.array([p if c is not None else published(card, p) for card, c, p in zip(cards, columns, predicted)])
-        stderr = np.array([self.config.newcomer_stderr if c is None else estimates.stderr[0, c] for c in columns])
+    def _look(self, cards: Sequence[ModelCard], estimates: Estimates) -> _View:
+        """Everything that the choice among ``cards`` depends on, cost apart."""
         names = [card.name for card in cards]
-        correction = self._online.predict_one(names, self._memberships(estimates), stderr, shift=predicted - base)
+        columns = [self._column.get(name) for name in names]
+        tasks = self._memberships(estimates)
+        here, everywhere = self._online.predict_one(names, tasks), self._online.level(names)
+        known = self.snapshot.tensors["overall"]
+        overall = np.array([known.mean() if c is None else known[c] for c in columns])
+        predicted = np.array([self._predicted(name, estimates) for name in names])
+        # as far as a newcomer's level is still open, its published figures stand for it
+        told = np.array([published(card, p) - p if c is None else 0.0 for card, c, p in zip(cards, columns, predicted)])
+        told *= np.diag(everywhere.covariance) / LEVEL_SD**2
         parts: list[Mapping[str, float]] = [
-            {"prior": float(base[i]), "online": float(correction.delta[i])}
+            {"prior": float(predicted[i] + told[i]), "online": float(here.mean[i])}
             if c is None
             else {
                 "task": float(estimates.stage1[0, c]),
                 "head": float(estimates.stage2[0, c]),
-                "online": float(correction.delta[i]),
+                "online": float(here.mean[i]),
             }
             for i, c in enumerate(columns)
         ]
-        return np.clip(base + correction.delta, 0.0, 1.0), np.sqrt(correction.variance), parts
+        lacking = [
+            0.0 if card.priors else max(self.config.choice.welcome - self._online.scores_of(card.name), 0.0)
+            for card in cards
+        ]
+        behind = float(estimates.task_probs[0] @ self._scored)
+        return _View(
+            quality=np.clip(predicted + told + here.mean, 0.0, 1.0),
+            stderr=np.sqrt(np.diag(here.covariance)),
+            overall=overall + told + everywhere.mean,
+            everywhere=everywhere.covariance,
+            spread=self._online.spread(names),
+            unheard=np.array(lacking),
+            evidence=behind + self._online.count(tasks),
+            parts=parts,
+        )
 
     def _predicted(self, model: str, estimates: Estimates) -> float:
         """The snapshot's estimate; the mean of all where it does not know the model: no pool, so replicas agree."""

@@ -227,6 +227,31 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Drift:
+    """A model found to have changed silently.
+
+    Parameters
+    ----------
+    model
+        Which one.
+    position
+        Position in the log of the feedback that gave it away.
+    since
+        Position of the first feedback after the change, as estimated.
+    shift
+        Change of its mean score against what was expected.
+    detector
+        ``scan`` or ``adwin``, see `agent.drift`.
+    """
+
+    model: str
+    position: int
+    since: int
+    shift: float
+    detector: str
+
+
+@dataclass(frozen=True, slots=True)
 class Examples:
     """Prompts with what is known of each model on them: what training reads.
 

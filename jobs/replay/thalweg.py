@@ -95,7 +95,7 @@ class Thalweg:
         self._prompts[row.prompt_id] = event.prompt
         before = self._router.drifts()
         self._router.learn_one(row)
-        self.news += [News("drift", model) for model, n in self._router.drifts().items() if n != before.get(model)]
+        self.news += [News("drift", drift.model) for drift in self._router.drifts()[len(before) :]]
         if len(self._log) % DUE_EVERY == 0 and why_due(self._standing()) is not None:
             self._refresh()
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.choose import ChoiceConfig, inverse_gap_weights
+from agent.choose import Outlook, inverse_gap_weights, value_of_trying, with_value_of_trying
 
 utilities = st.lists(st.floats(-1e6, 1.0), min_size=1, max_size=30).map(np.array)
 gammas = st.floats(0.0, 1e5)
@@ -79,6 +79,38 @@ def test_drawing_with_the_weights_gives_their_shares() -> None:
     assert (np.abs(share - weight) < 4 * np.sqrt(weight * (1 - weight) / n)).all()
 
 
-def test_greed_grows_with_the_root_of_the_evidence() -> None:
-    config = ChoiceConfig(gamma=10.0, gamma_growth=2.0)
-    assert [config.gamma_at(e) for e in (-5, 0, 1, 100)] == [10.0, 10.0, 12.0, 30.0]
+# --- the value of trying
+
+
+def outlook(*utility: float, sd: float = 0.1) -> Outlook:
+    return Outlook(np.array(utility), sd**2 * np.eye(len(utility)), np.full(len(utility), 0.3))
+
+
+def test_what_is_known_is_not_tried() -> None:
+    value = value_of_trying(outlook(0.7, 0.6, 0.3, sd=1e-6), 2000, (1, 8, 64))
+    assert value[0] == 0.0 and (value[1:] < 0.0).all()
+
+
+def test_the_nearer_the_lead_the_more_a_trial_is_worth_and_a_longer_horizon_pays_for_more() -> None:
+    near, far = value_of_trying(outlook(0.7, 0.68, 0.3), 2000, (1, 8, 64))[1:]
+    assert near > 0.0 > far
+    brief = value_of_trying(outlook(0.7, 0.68, 0.3), 20, (1, 8, 64))[1]
+    assert brief < near
+
+
+def test_models_that_rise_and_fall_together_are_not_worth_trying_apart() -> None:
+    apart = outlook(0.7, 0.65)
+    together = Outlook(apart.utility, np.full((2, 2), 0.01), apart.noise)
+    assert value_of_trying(together, 2000, (1, 8, 64))[1] < value_of_trying(apart, 2000, (1, 8, 64))[1]
+
+
+def test_a_trial_that_costs_more_here_than_elsewhere_waits_for_a_better_place() -> None:
+    open_question, none = outlook(0.7, 0.68), np.zeros(2)
+    assert with_value_of_trying(np.array([0.7, 0.68]), open_question, none).argmax() == 1
+    assert with_value_of_trying(np.array([0.99, 0.1]), outlook(0.7, 0.55, sd=0.05), none).argmax() == 0
+
+
+def test_the_stranger_with_the_fewest_scores_is_welcomed_first() -> None:
+    look = outlook(0.7, 0.2, 0.2, sd=0.01)
+    assert with_value_of_trying(look.utility, look, np.array([0.0, 3.0, 9.0])).argmax() == 2
+    assert with_value_of_trying(look.utility, look, np.zeros(3)).argmax() == 0

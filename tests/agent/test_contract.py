@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.bank import Openness
 from agent.neighbours import Memory
-from agent.online import OnlineEstimator
+from agent.online import Lesson, OnlineEstimator
 from agent.router import Router
 from agent.types import Observation, RouteRequest
 from tests.agent import clusters
@@ -43,18 +44,20 @@ class OnlineLearner:
     low, high = -1.0, 1.0
 
     def __init__(self) -> None:
-        self._online = OnlineEstimator()
+        m, known = len(MODELS), np.full((len(KINDS), len(MODELS)), 10.0)
+        openness = Openness(0.1 * np.eye(m), 0.01 * np.eye(m), known, 0.05 * known)
+        self._online = OnlineEstimator(MODELS, range(len(KINDS)), openness)
 
     def learn_one(self, row: Observation) -> None:
         task = KINDS.index(row.prompt_id.split("-")[0])
         key = (row.decision_id, row.source, row.rater)
-        self._online.learn_one(row.model, {task: 1.0}, row.score - 0.5, key)
+        self._online.learn_one(Lesson(row.seq, key, {row.model: 1.0}, {task: 1.0}, row.score - 0.5, 0.3))
 
     def tell(self) -> Array:
-        stderr = np.full(len(MODELS), 0.2)
-        told = [self._online.predict_one(MODELS, {task: 1.0}, stderr) for task in range(len(KINDS))]
-        assert all((t.variance > 0.0).all() for t in told)
-        return np.array([[t.delta, t.variance] for t in told])
+        told = [self._online.predict_one(MODELS, {task: 1.0}) for task in range(len(KINDS))]
+        variance = [np.diag(t.covariance) for t in told]
+        assert min(v.min() for v in variance) > 0.0
+        return np.array([[t.mean, v] for t, v in zip(told, variance)])
 
 
 class MemoryLearner:

@@ -120,7 +120,9 @@ def test_without_exploring_the_best_has_propensity_one(router: Router) -> None:
 
 
 def test_propensities_are_the_shares_in_which_models_are_chosen(snapshot: Snapshot) -> None:
-    router = Router(snapshot, CARDS, config=RouterConfig(choice=ChoiceConfig(gamma=5.0, cap=0.6)))
+    router = Router(
+        snapshot, CARDS, config=RouterConfig(choice=ChoiceConfig(gamma=5.0, gamma_growth=0.0, cap=0.6, horizon=0.0))
+    )
     rng = np.random.default_rng(1)
     wanted = request(explore=True, requires=frozenset({"tools"}))
     decisions = [router.route(encoded("rivers", 508), wanted, rng) for _ in range(600)]
@@ -143,7 +145,9 @@ def test_equal_seeds_choose_equally(snapshot: Snapshot) -> None:
 
 
 def test_no_more_than_the_cap_is_explored_and_evidence_lowers_it(snapshot: Snapshot) -> None:
-    router = Router(snapshot, CARDS, config=RouterConfig(choice=ChoiceConfig(gamma=1.0, gamma_growth=50.0, cap=0.3)))
+    router = Router(
+        snapshot, CARDS, config=RouterConfig(choice=ChoiceConfig(gamma=0.0, gamma_growth=0.5, cap=0.3, horizon=0.0))
+    )
 
     def explored() -> float:
         return 1.0 - max(c.propensity for c in route(router, encoded("code", 510), explore=True).candidates)
@@ -151,7 +155,7 @@ def test_no_more_than_the_cap_is_explored_and_evidence_lowers_it(snapshot: Snaps
     assert explored() == pytest.approx(0.3)
     for seq in range(101, 131):
         router.learn_one(observed(seq, "code", "v/gamma", 0.9))
-    assert 0.0 < explored() < 0.1
+    assert 0.0 < explored() < 0.25
 
 
 # --- who cannot be chosen
@@ -272,11 +276,16 @@ def test_the_evidence_holds_the_last_word_only(router: Router) -> None:
     assert route(router, encoded("code", 1600)).evidence[0].scores == {"v/tiny": 1.0}
 
 
-def test_a_score_far_from_every_task_moves_no_task(router: Router) -> None:
-    before = [route(router, encoded(kind, 521)).candidates for kind in KINDS]
+def test_a_score_far_from_every_task_moves_the_tasks_only_a_little(router: Router) -> None:
+    def quality(prompt: Encoded) -> float:
+        return next(c.quality for c in route(router, prompt).candidates if c.model == "v/gamma")
+
+    prompts = [clusters.far(), *(encoded(kind, 521) for kind in KINDS)]
+    before = [quality(prompt) for prompt in prompts]
     for seq in range(101, 111):
         router.learn_one(replace(observed(seq, "code", "v/gamma", 0.0), encoded=clusters.far()))
-    assert [route(router, encoded(kind, 521)).candidates for kind in KINDS] == before
+    there, *elsewhere = np.array([quality(prompt) for prompt in prompts]) - before
+    assert there < -0.2 and max(np.abs(elsewhere)) < 0.1
 
 
 # --- models that come and go
@@ -287,7 +296,7 @@ def test_a_newcomer_has_its_published_prior_and_competes_at_once(snapshot: Snaps
     router = Router(snapshot, [*CARDS, newcomer])
     decision = route(router, encoded("code", 522))
     assert decision.model == "n/new" and decision.chosen.quality == pytest.approx(0.98)
-    assert decision.chosen.stderr == pytest.approx(0.2) and decision.chosen.parts["prior"] == pytest.approx(0.98)
+    assert decision.chosen.stderr > 0.3 and decision.chosen.parts["prior"] == pytest.approx(0.98)
 
 
 def test_a_newcomer_without_figures_is_taken_for_the_mean_of_the_pool(snapshot: Snapshot) -> None:
@@ -327,10 +336,11 @@ def test_a_model_whose_scores_fall_silently_is_reported_as_drifted(router: Route
     rng = np.random.default_rng(3)
     for seq in range(101, 301):
         router.learn_one(observed(seq, "code", "v/gamma", float(np.clip(rng.normal(0.9, 0.05), 0, 1)), prompt=seq % 20))
-    assert router.drifts() == {}
+    assert router.drifts() == ()
     for seq in range(301, 501):
         router.learn_one(observed(seq, "code", "v/gamma", float(np.clip(rng.normal(0.2, 0.05), 0, 1)), prompt=seq % 20))
-    assert set(router.drifts()) == {"v/gamma"}
+    (drift,) = router.drifts()
+    assert drift.model == "v/gamma" and 301 <= drift.since <= drift.position <= 321 and drift.shift < -0.5
     assert route(router, encoded("code", 527)).model != "v/gamma"
 
 

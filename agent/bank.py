@@ -1,0 +1,314 @@
+"""A Gaussian bank of tasks: how far every model is from what is expected of it, as one exact posterior.
+
+Task c has a vector over the models, ``theta_c = K_c mu + delta_c``: ``mu ~ N(0, L)`` is what all tasks share, as far as
+the task is not known by its own scores (K), and ``delta_c ~ N(0, S_c)`` the task's own. A score reads one entry of theta
+through noise, a comparison of two models the difference of two. Models that rise and fall together on tasks do so in S,
+so a score of one informs on the others; a score on one task informs the others through mu.
+
+The posterior is a closed form of sums, an information matrix and vector a task: no order matters in them, and what was
+added can be taken back exactly. (Bishop 2006, section 2.3.3; the two levels are those of a linear mixed model.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LEVEL_SD = 0.3
+"""How far a model of which nothing is known may lie from the average model."""
+
+INFORMED_SD = 0.1
+"""The same for a model with published figures."""
+
+OWN_SPREAD, COMMON_SPREAD = 0.05, 0.06
+"""Variance of a task's effect on one model alone, and on all models alike (hard and easy tasks), before data say better."""
+
+_BELIEF = 15.0
+"""Tasks that the two variances above weigh like."""
+
+SINCE = 0.01
+"""Variance that a task's quality may have gained since the scores behind it were made."""
+
+SINCE_LEVEL_SD = 0.05
+"""How far a model may have moved on all tasks alike since then, however well they were known."""
+
+_ROUNDS = 8
+
+
+def noise_variance(expected: Array) -> Array:
+    """Variance of one score around a task's expectation: that of a coin, and what tells the task's prompts apart."""
+    p = np.clip(expected, 0.0, 1.0)
+    out: Array = 0.1 + p * (1.0 - p)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Openness:
+    """What a snapshot leaves open about m models on T tasks.
+
+    Parameters
+    ----------
+    spread
+        (m, m) covariance of task effects.
+    level
+        (m, m) covariance of what is not known of the models' overall quality.
+    evidence
+        (T, m) scores that stand behind each task mean.
+    expected
+        (T, m) the task means.
+    """
+
+    spread: Array
+    level: Array
+    evidence: Array
+    expected: Array
+
+    def task(self, row: int) -> tuple[Array, Array]:
+        """K and S of one task, each (m, m): how far it hangs on the level, and what else is not known of it."""
+        heard = self.evidence[row] / noise_variance(self.expected[row])
+        every = np.eye(len(heard))
+        hangs: Array = np.linalg.inv(every + self.spread * heard)
+        own = hangs @ self.spread
+        moved = np.minimum(1.0, SINCE_LEVEL_SD / np.sqrt(np.diag(self.level)))
+        return hangs + (every - hangs) * moved, (own + own.T) / 2 + SINCE * every
+
+    def grown(self, count: int) -> Openness:
+        """The same for ``count`` more models of which nothing is known."""
+        m, tasks = len(self.level), len(self.evidence)
+        spread = np.full((m + count, m + count), COMMON_SPREAD)
+        spread[:m, :m] = self.spread
+        level = np.zeros((m + count, m + count))
+        level[:m, :m] = self.level
+        new = np.arange(m, m + count)
+        spread[new, new] += OWN_SPREAD
+        level[new, new] = LEVEL_SD**2
+        return Openness(
+            nearest_covariance(spread),
+            level,
+            np.hstack([self.evidence, np.zeros((tasks, count))]),
+            np.hstack([self.expected, np.full((tasks, count), 0.5)]),
+        )
+
+
+def nearest_covariance(matrix: Array) -> Array:
+    """``matrix`` with its negative eigenvalues at (almost) zero."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    out: Array = (vectors * np.maximum(values, 1e-6)) @ vectors.T
+    return out
+
+
+def learn_openness(labels: NDArray[np.int64], means: Array, scores: Array, prior: Array | None) -> Openness:
+    """How alike models are over tasks, by expectation maximisation over the tasks' scores.
+
+    Parameters
+    ----------
+    labels
+        (n,) task of each prompt.
+    means
+        (T, m) task means.
+    scores
+        (n, m), NaN where unseen.
+    prior
+        (n, m) expectation from published figures, NaN where there is none; or None.
+    """
+    tasks, m = means.shape
+    seen = ~np.isnan(scores)
+    count, total = np.zeros((tasks, m)), np.zeros((tasks, m))
+    np.add.at(count, labels, seen)
+    np.add.at(total, labels, np.where(seen, scores, 0.0))
+    spread = before = OWN_SPREAD * np.eye(m) + COMMON_SPREAD
+    informed = np.zeros(m, bool) if prior is None else ~np.isnan(prior).all(axis=0)
+    level = np.diag(np.where(informed, INFORMED_SD, LEVEL_SD) ** 2)
+    told = count.sum(axis=1) > 0
+    precision = (count / noise_variance(means))[told]  # (t, m)
+    middle = float(total.sum() / max(count.sum(), 1.0))
+    weighted = precision * (np.divide(total, count, out=np.zeros_like(total), where=count > 0)[told] - middle)
+    for _ in range(_ROUNDS if told.any() else 0):
+        covariance, gain, pull = _posteriors(spread, precision[:, :, None] * np.eye(m), weighted)
+        uncertain = np.linalg.inv(np.linalg.inv(level) + pull.sum(axis=0))
+        mu = uncertain @ gain.sum(axis=0)
+        effect = (gain - pull @ mu) @ spread  # (t, m)
+        spread = (effect.T @ effect + covariance.sum(axis=0) + _BELIEF * before) / (told.sum() + _BELIEF)
+        level_left = uncertain
+    return Openness(spread, level_left if told.any() else level, count, means)
+
+
+def _posteriors(spread: Array, information: Array, weighted: Array) -> tuple[Array, Array, Array]:
+    """For each of t tasks: covariance of its effect given mu, and its information vector and matrix on mu."""
+    mixed = np.eye(spread.shape[-1]) + information @ spread  # (t, m, m)
+    solved = np.linalg.solve(mixed, np.concatenate([information, weighted[..., None]], axis=-1)).astype(np.float64)
+    pull, gain = solved[..., :-1], solved[..., -1]
+    return spread - spread @ pull @ spread, gain, pull
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """Mean (m,) and covariance (m, m) of some models' distance from what was expected of them."""
+
+    mean: Array
+    covariance: Array
+
+
+class Bank:
+    """The posterior over every task.
+
+    Parameters
+    ----------
+    openness
+        What was open before.
+    tasks
+        Ids of its rows; any other id stands for a task of which nothing is known.
+    memory
+        Scores of one task after which an old one weighs 1/e.
+
+    Examples
+    --------
+    >>> bank = Bank(Openness(0.1 * np.eye(2), 0.01 * np.eye(2), np.zeros((1, 2)), np.full((1, 2), 0.5)), (7,))
+    >>> for _ in range(50):
+    ...     _ = bank.add({7: 1.0}, {0: 1.0}, residual=-0.5, precision=4.0)
+    >>> bank.belief({7: 1.0}).mean.round(1).tolist()
+    [-0.5, 0.0]
+    """
+
+    def __init__(self, openness: Openness, tasks: Sequence[int], memory: float = 2000.0) -> None:
+        self._openness = openness
+        self._known = {task: row for row, task in enumerate(tasks)}
+        self._growth = 1.0 / (1.0 - 1.0 / memory)
+        self._size = len(openness.level)
+        self._rows: dict[int, int] = {}
+        m = self._size
+        self._hangs, self._spread = np.zeros((0, m, m)), np.zeros((0, m, m))
+        self._information, self._weighted = np.zeros((0, m, m)), np.zeros((0, m))
+        self._clock, self._count = np.zeros(0), np.zeros(0)
+        self._pull, self._gain = np.zeros((0, m, m)), np.zeros((0, m))
+        self._level_pull, self._level_gain = np.zeros((0, m, m)), np.zeros((0, m))
+        self._stale: set[int] = set()
+        self._level: Belief | None = Belief(np.zeros(m), openness.level)
+        self._beliefs: dict[int, Belief] = {}
+
+    def add(
+        self, shares: Mapping[int, float], reads: Mapping[int, float], residual: float, precision: float
+    ) -> dict[int, float]:
+        """Take one reading in.
+
+        Parameters
+        ----------
+        shares
+            task -> membership of the prompt.
+        reads
+            model -> coefficient: ``{m: 1}`` for a score, ``{a: 1, b: -1}`` for a comparison.
+        residual
+            What was read less what was expected.
+        precision
+            One over the variance of its noise.
+
+        Returns
+        -------
+        dict
+            task -> weight it was added with: `put` with their negatives takes it back.
+        """
+        weights = {}
+        for task, share in shares.items():
+            row = self._row(task)
+            self._clock[row] *= self._growth
+            self._count[row] += share
+            weights[task] = share * precision * self._clock[row]
+        self.put(weights, reads, residual)
+        return weights
+
+    def put(self, weights: Mapping[int, float], reads: Mapping[int, float], residual: float) -> None:
+        """Add a reading with the ``weights`` of an earlier one, as of its time."""
+        at, coefficients = np.array(list(reads)), np.array(list(reads.values()))
+        outer = np.outer(coefficients, coefficients)
+        for task, weight in weights.items():
+            row = self._row(task)
+            self._information[row][np.ix_(at, at)] += weight * outer
+            self._weighted[row, at] += weight * residual * coefficients
+            self._stale.add(row)
+        self._level = None
+
+    def belief(self, shares: Mapping[int, float]) -> Belief:
+        """What is known of a prompt with these memberships, at least one, which need not sum to one."""
+        self._settle()
+        if len(shares) == 1:
+            return self._task(next(iter(shares)))
+        total = sum(shares.values())
+        parts = [(share / total, self._task(task)) for task, share in shares.items()]
+        return Belief(
+            np.sum([s * b.mean for s, b in parts], axis=0), np.sum([s * b.covariance for s, b in parts], axis=0)
+        )
+
+    def level(self) -> Belief:
+        """What is known of the models over all tasks."""
+        self._settle()
+        assert self._level is not None
+        return self._level
+
+    def count(self, shares: Mapping[int, float]) -> float:
+        """Readings of these tasks, each as far as the prompt belongs to it."""
+        return float(sum(share * self._count[self._rows[t]] for t, share in shares.items() if t in self._rows))
+
+    @property
+    def overdue(self) -> bool:
+        """Whether old readings weigh so little beside new ones that the sums should be made anew."""
+        return bool((self._clock > 1e100).any())
+
+    def parts(self) -> list[Array]:
+        """The arrays that the state consists of."""
+        return [np.array(list(self._rows)), self._information, self._weighted, self._clock, self._count]
+
+    def _row(self, task: int) -> int:
+        row = self._rows.get(task)
+        if row is None:
+            row = self._rows[task] = len(self._rows)
+            hangs, spread = self._open(task)
+            self._hangs = np.concatenate([self._hangs, hangs[None]])
+            self._spread = np.concatenate([self._spread, spread[None]])
+            for name in ("_information", "_weighted", "_pull", "_gain", "_level_pull", "_level_gain", "_count"):
+                array = getattr(self, name)
+                setattr(self, name, np.concatenate([array, np.zeros((1, *array.shape[1:]))]))
+            self._clock = np.append(self._clock, 1.0)
+        return row
+
+    def _open(self, task: int) -> tuple[Array, Array]:
+        if task in self._known:
+            return self._openness.task(self._known[task])
+        return np.eye(self._size), self._openness.spread
+
+    def _settle(self) -> None:
+        """Bring the posteriors up to the sums."""
+        if self._level is not None:
+            return
+        for row in self._stale:
+            scale = self._clock[row]
+            information, weighted = self._information[row] / scale, self._weighted[row] / scale
+            _, self._gain[row], self._pull[row] = _posteriors(self._spread[row], information, weighted)
+            hangs = self._hangs[row]
+            self._level_gain[row], self._level_pull[row] = hangs.T @ self._gain[row], hangs.T @ self._pull[row] @ hangs
+        self._stale.clear()
+        self._beliefs.clear()
+        covariance = np.linalg.inv(np.linalg.inv(self._openness.level) + self._level_pull.sum(axis=0))
+        self._level = Belief(covariance @ self._level_gain.sum(axis=0), covariance)
+
+    def _task(self, task: int) -> Belief:
+        belief = self._beliefs.get(task)
+        if belief is None:
+            assert self._level is not None
+            level, row = self._level, self._rows.get(task)
+            if row is None:
+                hangs, spread = self._open(task)
+                belief = Belief(hangs @ level.mean, spread + hangs @ level.covariance @ hangs.T)
+            else:
+                spread, pull = self._spread[row], self._pull[row]
+                reach = self._hangs[row] - spread @ pull @ self._hangs[row]
+                belief = Belief(
+                    reach @ level.mean + spread @ self._gain[row],
+                    spread - spread @ pull @ spread + reach @ level.covariance @ reach.T,
+                )
+            self._beliefs[task] = belief
+        return belief

@@ -1,0 +1,113 @@
+"""Silent changes: two alarms over the surprises of one model's scores.
+
+A likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995) is quick and tells
+when the change was; River's ADWIN (Bifet & Gavalda 2007) needs no assumption about the noise and stands behind it.
+Surprises are weighed by how sure the router was: a miss where it was sure tells most.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from river import drift
+
+
+@dataclass(frozen=True, slots=True)
+class DriftConfig:
+    """When a change is believed.
+
+    Parameters
+    ----------
+    threshold
+        Standard errors by which the mean surprise after a change point must differ from that before.
+    window
+        Scores that are looked back on.
+    least
+        Fewest scores after (and, twice, before) a change point.
+    settled
+        Baseline of no surprise at all that weighs like this much information; damps alarms of the young.
+    grace
+        Scores of a model, those of the snapshot included, before any alarm.
+    adwin
+        ADWIN's confidence; smaller is surer and later.
+    """
+
+    threshold: float = 4.6
+    window: int = 400
+    least: int = 8
+    settled: float = 200.0
+    grace: int = 100
+    adwin: float = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change found: the ``since``-th position of the log is its first score, ``shift`` the change of the mean surprise."""
+
+    since: int
+    shift: float
+    detector: str
+
+
+class DriftWatch:
+    """Watches one model.
+
+    Parameters
+    ----------
+    config
+        When to believe.
+
+    Examples
+    --------
+    >>> watch = DriftWatch()
+    >>> rng = np.random.default_rng(0)
+    >>> for seq in range(200):
+    ...     _ = watch.learn_one(seq, rng.normal(0, 0.4), 0.16)
+    >>> found = [c for seq in range(200, 280) if (c := watch.learn_one(seq, rng.normal(-0.5, 0.4), 0.16))]
+    >>> abs(found[0].since - 200) < 10, found[0].detector
+    (True, 'scan')
+    """
+
+    def __init__(self, config: DriftConfig = DriftConfig()) -> None:
+        self._config = config
+        self._seqs: deque[int] = deque(maxlen=config.window)
+        self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (surprise, 1) over variance
+        self._adwin = drift.ADWIN(delta=config.adwin)
+
+    def learn_one(self, seq: int, surprise: float, variance: float) -> Change | None:
+        """Take a surprise (score less what was expected, in [-1, 1]) with its variance in; a `Change`, where one is found."""
+        bound = 2.5 * variance**0.5  # Huber's clip: one wild score proves nothing
+        self._seqs.append(seq)
+        self._terms.append((min(max(surprise, -bound), bound) / variance, 1.0 / variance))
+        self._adwin.update(surprise)
+        if found := self._scan():
+            return found
+        if self._adwin.drift_detected:
+            recent = min(int(self._adwin.width), len(self._seqs))
+            terms = np.array(self._terms)
+            after, before = terms[-recent:].sum(axis=0), terms[:-recent].sum(axis=0)
+            shift = after[0] / after[1] - (before[0] / before[1] if before[1] else 0.0)
+            return Change(self._seqs[-recent], float(shift), "adwin")
+        return None
+
+    def parts(self) -> tuple[object, ...]:
+        """What the state consists of."""
+        return tuple(self._seqs), tuple(self._terms), self._adwin.estimation, self._adwin.width
+
+    def _scan(self) -> Change | None:
+        n, least = len(self._terms), self._config.least
+        if n < 3 * least:
+            return None
+        after = np.array(self._terms)[::-1].cumsum(axis=0)  # (n, 2): the last 1, 2, ... n scores
+        before = after[-1] - after[:-1]
+        level, information = after[:-1, 0] / after[:-1, 1], after[:-1, 1]
+        baseline, settled = before[:, 0] / (before[:, 1] + self._config.settled), before[:, 1] + self._config.settled
+        gap = (level - baseline) / np.sqrt(1.0 / information + 1.0 / settled)
+        gap[: least - 1] = 0.0
+        gap[n - 2 * least :] = 0.0
+        at = int(np.abs(gap).argmax())
+        if abs(gap[at]) < self._config.threshold:
+            return None
+        return Change(self._seqs[n - 1 - at], float(level[at] - baseline[at]), "scan")

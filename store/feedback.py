@@ -7,13 +7,14 @@ appends take a lock before they draw their numbers and hold it until they have c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Row, bindparam, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
@@ -36,17 +37,21 @@ class FeedbackEvent:
     decision_id
         Of the answer.
     score
-        In [0, 1].
+        In [0, 1]. Of a comparison: 1 where the answer is preferred, 0 where that of ``other`` is, 0.5 for a tie.
     source
         ``user``, ``judge`` or ``implicit``.
     rater
-        Who among the source; the same (decision, source, rater) again revises, it does not vote twice.
+        Who among the source; the same (decision, source, rater, other) again revises, it does not vote twice.
     comment
         For people.
     idempotency_key
         The client's own name for this event: sent twice, it is recorded once.
     thumb
         The form in which it came, where that was no number.
+    other
+        The model that the answer was compared with, one that the decision ranked; None for a score.
+    key
+        Name of the API key that posted it; "" where none was needed.
     """
 
     decision_id: str
@@ -56,6 +61,8 @@ class FeedbackEvent:
     comment: str = ""
     idempotency_key: str | None = None
     thumb: Thumb | None = None
+    other: str | None = None
+    key: str = ""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.score <= 1.0:
@@ -117,9 +124,13 @@ class FeedbackLog:
                 FeedbackTable.source,
                 FeedbackTable.rater,
                 FeedbackTable.revises,
+                FeedbackTable.other,
+                FeedbackTable.key,
                 DecisionTable.prompt_id,
                 DecisionTable.model,
                 DecisionTable.propensity,
+                DecisionTable.task,
+                DecisionTable.candidates,
                 *ENCODED,
             )
             .join(DecisionTable, DecisionTable.id == FeedbackTable.decision_id)
@@ -130,21 +141,7 @@ class FeedbackLog:
         )
         with self._database.session() as session:
             rows: Sequence[Row[*tuple[Any, ...]]] = session.execute(query).all()
-        return [
-            Observation(
-                seq=row.seq,
-                decision_id=row.decision_id,
-                prompt_id=row.prompt_id,
-                model=row.model,
-                score=row.score,
-                source=row.source,
-                rater=row.rater,
-                encoded=encoded(row),
-                propensity=row.propensity,
-                revises=row.revises,
-            )
-            for row in rows
-        ]
+        return [_observation(row) for row in rows]
 
     def head(self) -> int:
         """The last position; 0 where the log is empty."""
@@ -180,6 +177,8 @@ class FeedbackLog:
                         row.comment,
                         row.idempotency_key,
                         row.thumb,  # type: ignore[arg-type]
+                        row.other,
+                        row.key or "",
                     ),
                     revises=row.revises,
                 )
@@ -187,14 +186,41 @@ class FeedbackLog:
             ]
 
 
+def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
+    return Observation(
+        seq=row.seq,
+        decision_id=row.decision_id,
+        prompt_id=row.prompt_id,
+        model=row.model,
+        score=row.score,
+        source=row.source,
+        rater=row.rater,
+        encoded=encoded(row),
+        propensity=row.propensity,
+        revises=row.revises,
+        expected=_expected(row.candidates, row.model),
+        task=row.task,
+        other=row.other,
+        expected_other=_expected(row.candidates, row.other),
+        key=row.key or "",
+    )
+
+
+def _expected(candidates: Sequence[dict[str, Any]], model: str | None) -> float:
+    """The quality at which a decision's candidates put a model; NaN where it is not among them, or was not finite."""
+    quality = next((c["quality"] for c in candidates if c["model"] == model), None)
+    return math.nan if quality is None else float(quality)
+
+
 # Built once, so that an append does not pay for building and compiling them.
 _f, _d = table(FeedbackTable).c, table(DecisionTable).c
 _KNOWN = select(_d.id).where(_d.id.in_(bindparam("decisions", expanding=True)))
+_RANKED = select(_d.id, _d.model, _d.candidates).where(_d.id.in_(bindparam("decisions", expanding=True)))
 _USED = select(_f.idempotency_key, _f.decision_id, _f.seq).where(
     _f.idempotency_key.in_(bindparam("keys", expanding=True))
 )
 _SAID = (
-    select(_f.decision_id, _f.source, _f.rater, _f.score)
+    select(_f.decision_id, _f.source, _f.rater, _f.other, _f.score)
     .where(_f.decision_id.in_(bindparam("decisions", expanding=True)))
     .order_by(_f.seq)
 )
@@ -211,16 +237,21 @@ def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
     if keys:
         used = {key: (decision, seq) for key, decision, seq in connection.execute(_USED, {"keys": keys})}
     said = connection.execute(_SAID, {"decisions": list(known)})
-    latest = {(decision, source, rater): score for decision, source, rater, score in said}
+    latest = {(decision, source, rater, other): score for decision, source, rater, other, score in said}
+    ranked = _ranked(connection, {clean(event.decision_id) for event in events if event.other is not None})
 
     rows: list[dict[str, Any]] = []
     receipts: list[Receipt] = []
     now = utc_now()
     for event in events:
         decision, rater = clean(event.decision_id), clean(event.rater)
+        other = None if event.other is None else clean(event.other)
         key = clean(event.idempotency_key) if event.idempotency_key else None
         if decision not in known:
             receipts.append(Receipt("refused", None, f"no decision has the id {decision!r}"))
+            continue
+        if other is not None and other not in ranked[decision]:
+            receipts.append(Receipt("refused", None, _not_comparable(other, ranked[decision])))
             continue
         if key is not None and key in used:
             owner, seq = used[key]
@@ -233,8 +264,8 @@ def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
         place = -1 - len(rows)
         if key is not None:
             used[key] = (decision, place)
-        revises = latest.get((decision, event.source, rater))
-        latest[decision, event.source, rater] = event.score
+        revises = latest.get((decision, event.source, rater, other))
+        latest[decision, event.source, rater, other] = event.score
         receipts.append(Receipt("recorded" if revises is None else "revised", place))
         rows.append(
             {
@@ -247,6 +278,8 @@ def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
                 "idempotency_key": key,
                 "revises": revises,
                 "created_at": now,
+                "other": other,
+                "key": event.key or None,
             }
         )
     if not rows:
@@ -256,3 +289,17 @@ def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
         Receipt(receipt.status, seqs[-1 - receipt.seq]) if receipt.seq is not None and receipt.seq < 0 else receipt
         for receipt in receipts
     ]
+
+
+def _ranked(connection: Connection, decisions: set[str]) -> dict[str, list[str]]:
+    """decision -> the models that its answer can be compared with: every other one that it ranked."""
+    if not decisions:
+        return {}
+    rows = connection.execute(_RANKED, {"decisions": list(decisions)})
+    return {id: [c["model"] for c in candidates if c["model"] != model] for id, model, candidates in rows}
+
+
+def _not_comparable(other: str, ranked: Sequence[str]) -> str:
+    return (
+        f"the decision did not rank {other!r} beside its own model; compare with one of {', '.join(ranked) or 'none'}"
+    )

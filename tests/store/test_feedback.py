@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
@@ -40,6 +41,42 @@ def test_an_observation_holds_what_its_decision_knew(log: FeedbackLog, database:
     assert np.array_equal(observation.encoded.embedding, record.decision.encoded.embedding)
     assert np.array_equal(observation.encoded.features, record.decision.encoded.features)
     assert (observation.encoded.tokens, observation.encoded.coverage) == (17, 0.75)
+    assert (observation.expected, observation.task) == (0.6, 7)
+    assert observation.other is None and math.isnan(observation.expected_other)
+
+
+def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCommitter) -> None:
+    record = a_record("d")
+    unknown = replace(record.decision.chosen, quality=math.nan)
+    decision = replace(record.decision, candidates=(unknown, *record.decision.candidates[1:]))
+    DecisionLog(database, writer).append(replace(record, decision=decision)).result(10)
+    log = FeedbackLog(database, writer)
+    log.append([FeedbackEvent("d", 1.0, "user")]).result(10)
+    assert math.isnan(log.tail(0)[0].expected)
+
+
+def test_a_comparison_names_the_other_model_and_what_was_expected_of_it(log: FeedbackLog) -> None:
+    log.append([FeedbackEvent("d0", 0.5, "user", "ann", other="b", key="web")]).result(10)
+    [observation] = log.tail(0)
+    assert (observation.model, observation.expected) == ("a", 0.8)
+    assert (observation.other, observation.expected_other, observation.score) == ("b", 0.6, 0.5)
+    assert observation.key == log.list()[0].event.key == "web"
+
+
+def test_a_score_and_comparisons_with_different_models_stand_beside_each_other(log: FeedbackLog) -> None:
+    said = [(None, 1.0), ("b", 1.0), ("c", 0.5), ("b", 0.0), (None, 0.0)]
+    events = [FeedbackEvent("d0", score, "user", "ann", other=other) for other, score in said]
+    assert [r.status for r in log.append(events).result(10)] == ["recorded"] * 3 + ["revised"] * 2
+    assert [o.revises for o in log.tail(0)] == [None, None, None, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("other", ["a", "nobody", "b\ud800"])
+def test_a_comparison_with_what_the_decision_did_not_rank_is_refused(log: FeedbackLog, other: str) -> None:
+    events = [FeedbackEvent("d0", 1.0, "user", other=other), FeedbackEvent("gone", 1.0, "user", other="b")]
+    refused, unknown = log.append(events).result(10)
+    assert refused.status == unknown.status == "refused"
+    assert "compare with one of b, c" in str(refused.reason) and "no decision" in str(unknown.reason)
+    assert log.head() == 0
 
 
 def test_the_same_rater_again_is_a_revision(log: FeedbackLog) -> None:

@@ -84,7 +84,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold
             take(feedback, ~held_out(feedback.ids, hold_out)),
         ]
     )
-    observations = [o for o in _tail(log, since, position)]
+    observations = [o for o in _tail(log, since, position) if o.other is None]  # a comparison is no score
     kept = held_out(tuple(o.prompt_id for o in observations), hold_out)
     return Gathered(
         training=training,

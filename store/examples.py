@@ -30,10 +30,12 @@ class Score(NamedTuple):
 def feedback_examples(database: Database, encoder: str, upto: int) -> Examples:
     """What feedback says, up to position ``upto`` of the log.
 
-    Of each (decision, source, rater) the latest score counts; these are averaged by prompt and model.
+    Of each (decision, source, rater) the latest score counts; these are averaged by prompt and model. A
+    comparison is no score.
     """
     f = FeedbackTable
-    latest = select(func.max(f.seq)).where(f.seq <= upto).group_by(f.decision_id, f.source, f.rater)
+    scored = (f.seq <= upto, f.other.is_(None))
+    latest = select(func.max(f.seq)).where(*scored).group_by(f.decision_id, f.source, f.rater)
     query = (
         select(DecisionTable.prompt_id, DecisionTable.model, func.avg(f.score))
         .join(DecisionTable, DecisionTable.id == f.decision_id)

@@ -1,0 +1,298 @@
+"""The ledger: what every word of feedback is worth, learned from all that was said before it.
+
+A word is calibrated by its source's line, weighed by its rater's record, and rationed: whoever speaks much, and whatever
+is much spoken of, adds less and less. What the truth was, nobody tells; it is expected to be what the decision expected,
+moved to what others said of the same decision, or it is known where the same answer was evaluated.
+
+The ledger is a function of the ordered log alone, so every replica computes the same; its state is JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any, Self
+
+from agent.calibration import BASES, Kind, RaterRecord, SourceLine, Tally
+from agent.testimony import Word, lessons, outcome
+from agent.types import Observation
+
+Truth = Callable[[str, str], float | None]
+"""(prompt id, model) -> its evaluated score, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerConfig:
+    """What the ledger allows. Weights are in units of a clean evaluation.
+
+    Parameters
+    ----------
+    decision_cap
+        Most that all feedback on one decision may weigh.
+    rater_cap, judge_cap
+        Most that one named rater may weigh on one task; a judge is the operator's, and rates everything.
+    key_cap
+        Most that everything posted with one API key may weigh on one task.
+    trusted_keys
+        Keys without that cap.
+    recovery
+        Rows of the log in which a used-up allowance comes back to 1 - 1/e of its cap: over n rows, nobody weighs more
+        than ``cap * (1 + n / recovery)``.
+    decisions
+        Decisions held, latest first, so that their words can be revised and compared.
+    words
+        Words held of one decision; later ones are weighed, but teach nothing about sources and raters.
+    raters
+        Raters remembered, latest first.
+    """
+
+    decision_cap: float = 2.0
+    rater_cap: float = 20.0
+    judge_cap: float = 200.0
+    key_cap: float = 200.0
+    trusted_keys: tuple[str, ...] = ("", "bootstrap")
+    recovery: int = 20_000
+    decisions: int = 4096
+    words: int = 8
+    raters: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a word says, and what it weighs.
+
+    Parameters
+    ----------
+    score
+        Estimate of the answer's quality (of a comparison: of its quality less the other's), unbiased rather than clipped.
+    weight
+        In [0, 1], beside a clean evaluation.
+    """
+
+    score: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What is known of a source: ``y = bias + slope * truth``, ``noise`` times a clean evaluation's; its ``weight``."""
+
+    source: str
+    kind: Kind
+    words: int
+    bias: float
+    slope: float
+    noise: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class RaterReport:
+    """What is known of a rater: probability of honesty as ``weight``, and how far above the source's line they speak."""
+
+    source: str
+    rater: str
+    words: int
+    weight: float
+    level: float
+
+
+@dataclass(slots=True)
+class _Case:
+    """A decision: what its feedback weighs together, and the words that are held of it."""
+
+    spent: float = 0.0
+    words: list[Word] = field(default_factory=list)
+
+    def outcome(self, word: Word) -> float:
+        """What a word is about, given all others."""
+        return outcome(word, [w for w in self.words if w is not word])[0]
+
+
+class Ledger:
+    """Hears feedback in the log's order.
+
+    Parameters
+    ----------
+    config
+        See `LedgerConfig`.
+    truth
+        Looks evaluations up; a live replica has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from agent.types import Encoded
+    >>> ledger, prompt = Ledger(), Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
+    >>> for i in range(400):  # a judge who takes off 0.2
+    ...     truth = 0.3 + 0.4 * (i % 2)
+    ...     word = Observation(i, f"d{i}", "p", "m", truth - 0.2, "judge", "", prompt, expected=truth)
+    ...     heard = ledger.hear(word)
+    >>> abs(heard.score - 0.7) < 0.05, heard.weight > 0.8
+    (True, True)
+    """
+
+    def __init__(self, config: LedgerConfig = LedgerConfig(), truth: Truth | None = None) -> None:
+        self.config = config
+        self._truth = truth
+        self._lines: dict[tuple[str, Kind], SourceLine] = {}
+        self._raters: dict[tuple[str, str], RaterRecord] = {}
+        self._allowances: dict[tuple[str, str], dict[int, tuple[float, int]]] = {}  # task -> (used, at which row)
+        self._cases: dict[str, _Case] = {}
+
+    def hear(self, observation: Observation) -> Heard:
+        """Take the next row of the log in: what it says, and what it weighs.
+
+        A revision replaces the word that it revises where that is still held, and teaches nothing where it is not.
+        """
+        case = self._case(observation.decision_id)
+        truths = (self._evaluated(observation, model) for model in (observation.model, observation.other))
+        word = Word.of(observation, *truths)
+        self._unteach(case)
+        before = next((w for w in case.words if w.who == word.who), None)
+        if before is not None:
+            case.words.remove(before)
+            self._spend(case, observation, -before.weight)
+        heard = self._weigh(case, word, observation)
+        self._spend(case, observation, heard.weight)
+        is_new = before is None and observation.revises is None
+        self._line(word).words += is_new
+        if before is not None or (is_new and len(case.words) < self.config.words):
+            case.words.append(word)
+        self._teach(case)
+        return heard
+
+    def sources(self) -> tuple[SourceReport, ...]:
+        """Every source that spoke, by name and kind."""
+        reports = []
+        for (source, kind), line in sorted(self._lines.items()):
+            r = line.reading()
+            reports.append(SourceReport(source, kind, line.words, r.intercept, r.slope, r.noise, r.weight))
+        return tuple(reports)
+
+    def raters(self, limit: int | None = None) -> tuple[RaterReport, ...]:
+        """Named raters, the least reliable first."""
+        lines = {source: line.reading() for (source, kind), line in self._lines.items() if kind == "score"}
+        reports = [
+            RaterReport(
+                source,
+                rater,
+                int(record.scores.words + record.comparisons.words),
+                record.reliability,
+                record.level("score", lines[source]) if source in lines else 0.0,
+            )
+            for (source, rater), record in self._raters.items()
+        ]
+        return tuple(sorted(reports, key=lambda r: (r.weight, -r.words, r.source, r.rater))[:limit])
+
+    def state(self) -> dict[str, Any]:
+        """Everything learned, as JSON."""
+        return {
+            "lines": [
+                [*which, line.words, {basis: list(sums) for basis, sums in line.sums.items()}]
+                for which, line in self._lines.items()
+            ],
+            "raters": [[*who, r.doubt, astuple(r.scores), astuple(r.comparisons)] for who, r in self._raters.items()],
+            "allowances": [
+                [*who, [[task, *entry] for task, entry in used.items()]] for who, used in self._allowances.items()
+            ],
+            "cases": [[name, case.spent, [astuple(w) for w in case.words]] for name, case in self._cases.items()],
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any] | None, config: LedgerConfig = LedgerConfig(), truth: Truth | None = None
+    ) -> Self:
+        """A ledger that goes on where `state` was taken; a new one for None."""
+        ledger = cls(config, truth)
+        if state is None:
+            return ledger
+        for source, kind, words, sums in state["lines"]:
+            ledger._lines[source, kind] = SourceLine(kind, words, {basis: list(sums[basis]) for basis in BASES})
+        for source, rater, doubt, scores, comparisons in state["raters"]:
+            ledger._raters[source, rater] = RaterRecord(doubt, Tally(*scores), Tally(*comparisons))
+        for scope, name, used in state["allowances"]:
+            ledger._allowances[scope, name] = {task: (weight, seq) for task, weight, seq in used}
+        for name, spent, words in state["cases"]:
+            ledger._cases[name] = _Case(spent, [Word(*word) for word in words])
+        return ledger
+
+    def _evaluated(self, o: Observation, model: str | None) -> float | None:
+        """What a model scored on a row's prompt in an evaluation, where there was one."""
+        return None if self._truth is None or model is None else self._truth(o.prompt_id, model)
+
+    def _weigh(self, case: _Case, word: Word, o: Observation) -> Heard:
+        """Calibrate and weigh a word by all that was heard before it."""
+        line, alone = self._line(word).reading(), self._line(word).reading(alone=True)
+        record = self._rater(word)
+        level = record.level(word.kind, line) if record else 0.0
+        reliability = record.reliability if record else 1.0
+        left = math.prod(1.0 - min(self._used(who, o) / cap, 1.0) for who, cap in self._caps(o))
+        word.claim, word.faith = (word.said - alone.intercept - level) / alone.slope, reliability * alone.weight
+        word.trust = reliability * left
+        word.weight = word.trust * line.weight * (1.0 - min(case.spent / self.config.decision_cap, 1.0))
+        return Heard((word.said - line.intercept - level) / line.slope, word.weight)
+
+    def _teach(self, case: _Case) -> None:
+        """Let every word of a decision teach its source and its rater, beside what the others said."""
+        for word in case.words:
+            if not word.is_about_something:
+                continue
+            for lesson in lessons(word, case.words):
+                self._line(word).learn(lesson)
+            record = self._raters.get((word.source, word.rater))
+            if record is not None:
+                word.evidence = record.learn(word.kind, word.said, case.outcome(word), self._line(word).reading())
+
+    def _unteach(self, case: _Case) -> None:
+        """Take back what the words of a decision taught."""
+        for word in case.words:
+            if not word.is_about_something:
+                continue
+            for lesson in lessons(word, case.words):
+                self._line(word).learn(lesson, -1.0)
+            record = self._raters.get((word.source, word.rater))
+            if record is not None and word.evidence is not None:
+                record.unlearn(word.kind, word.said, case.outcome(word), word.evidence)
+            word.evidence = None
+
+    def _case(self, decision_id: str) -> _Case:
+        case = self._cases.pop(decision_id, None) or _Case()
+        self._cases[decision_id] = case
+        if len(self._cases) > self.config.decisions:
+            del self._cases[next(iter(self._cases))]
+        return case
+
+    def _line(self, word: Word) -> SourceLine:
+        return self._lines.setdefault((word.source, word.kind), SourceLine(word.kind))
+
+    def _rater(self, word: Word) -> RaterRecord | None:
+        """The record of who spoke, the latest last; None for nobody in particular."""
+        if not word.rater:
+            return None
+        who = (word.source, word.rater)
+        record = self._raters.pop(who, None) or RaterRecord()
+        self._raters[who] = record
+        if len(self._raters) > self.config.raters:
+            oldest = next(iter(self._raters))
+            del self._raters[oldest]
+            self._allowances.pop(oldest, None)
+        return record
+
+    def _caps(self, o: Observation) -> Iterator[tuple[tuple[str, str], float]]:
+        """Whose allowances a row uses up, and their size."""
+        if o.rater:
+            yield (o.source, o.rater), self.config.judge_cap if o.source == "judge" else self.config.rater_cap
+        if o.key not in self.config.trusted_keys:
+            yield ("key", o.key), self.config.key_cap
+
+    def _used(self, who: tuple[str, str], o: Observation) -> float:
+        """What is used up of an allowance for a row's task, at that row."""
+        spent, then = self._allowances.get(who, {}).get(o.task, (0.0, o.seq))
+        return spent * math.exp((then - o.seq) / self.config.recovery)
+
+    def _spend(self, case: _Case, o: Observation, weight: float) -> None:
+        case.spent = max(case.spent + weight, 0.0)
+        for who, _ in self._caps(o):
+            self._allowances.setdefault(who, {})[o.task] = (max(self._used(who, o) + weight, 0.0), o.seq)

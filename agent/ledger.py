@@ -9,12 +9,12 @@ The ledger is a function of the ordered log alone, so every replica computes the
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any, Self
 
-from agent.calibration import BASES, Kind, RaterRecord, SourceLine, Tally
+from agent.calibration import BASES, Kind, RaterRecord, Reading, SourceLine, Tally
+from agent.rations import RationConfig, Rations
 from agent.testimony import Word, lessons, outcome
 from agent.types import Observation
 
@@ -24,21 +24,14 @@ Truth = Callable[[str, str], float | None]
 
 @dataclass(frozen=True, slots=True)
 class LedgerConfig:
-    """What the ledger allows. Weights are in units of a clean evaluation.
+    """What the ledger allows and remembers.
 
     Parameters
     ----------
+    rations
+        What raters and keys may weigh on a task.
     decision_cap
-        Most that all feedback on one decision may weigh.
-    rater_cap, judge_cap
-        Most that one named rater may weigh on one task; a judge is the operator's, and rates everything.
-    key_cap
-        Most that everything posted with one API key may weigh on one task.
-    trusted_keys
-        Keys without that cap.
-    recovery
-        Rows of the log in which a used-up allowance comes back to 1 - 1/e of its cap: over n rows, nobody weighs more
-        than ``cap * (1 + n / recovery)``.
+        Most that all feedback on one decision may weigh, in units of a clean evaluation.
     decisions
         Decisions held, latest first, so that their words can be revised and compared.
     words
@@ -47,12 +40,8 @@ class LedgerConfig:
         Raters remembered, latest first.
     """
 
+    rations: RationConfig = field(default_factory=RationConfig)
     decision_cap: float = 2.0
-    rater_cap: float = 20.0
-    judge_cap: float = 200.0
-    key_cap: float = 200.0
-    trusted_keys: tuple[str, ...] = ("", "bootstrap")
-    recovery: int = 20_000
     decisions: int = 4096
     words: int = 8
     raters: int = 10_000
@@ -138,7 +127,7 @@ class Ledger:
         self._truth = truth
         self._lines: dict[tuple[str, Kind], SourceLine] = {}
         self._raters: dict[tuple[str, str], RaterRecord] = {}
-        self._allowances: dict[tuple[str, str], dict[int, tuple[float, int]]] = {}  # task -> (used, at which row)
+        self._rations = Rations(config.rations)
         self._cases: dict[str, _Case] = {}
 
     def hear(self, observation: Observation) -> Heard:
@@ -153,15 +142,22 @@ class Ledger:
         before = next((w for w in case.words if w.who == word.who), None)
         if before is not None:
             case.words.remove(before)
-            self._spend(case, observation, -before.weight)
+            case.spent = max(case.spent - before.weight, 0.0)
+            self._rations.spend(observation, -before.weight)
         heard = self._weigh(case, word, observation)
-        self._spend(case, observation, heard.weight)
+        case.spent += heard.weight
+        self._rations.spend(observation, heard.weight)
         is_new = before is None and observation.revises is None
         self._line(word).words += is_new
         if before is not None or (is_new and len(case.words) < self.config.words):
             case.words.append(word)
         self._teach(case)
         return heard
+
+    def appraise(self, source: str, rater: str, score: float) -> Heard:
+        """What a score says and weighs by all that was heard until now, rations apart; nothing is learned of it."""
+        line = self._lines.get((source, "score"), SourceLine("score")).reading()
+        return _read(score, "score", line, self._raters.get((source, rater)))
 
     def sources(self) -> tuple[SourceReport, ...]:
         """Every source that spoke, by name and kind."""
@@ -194,9 +190,7 @@ class Ledger:
                 for which, line in self._lines.items()
             ],
             "raters": [[*who, r.doubt, astuple(r.scores), astuple(r.comparisons)] for who, r in self._raters.items()],
-            "allowances": [
-                [*who, [[task, *entry] for task, entry in used.items()]] for who, used in self._allowances.items()
-            ],
+            "rations": self._rations.state(),
             "cases": [[name, case.spent, [astuple(w) for w in case.words]] for name, case in self._cases.items()],
         }
 
@@ -212,8 +206,7 @@ class Ledger:
             ledger._lines[source, kind] = SourceLine(kind, words, {basis: list(sums[basis]) for basis in BASES})
         for source, rater, doubt, scores, comparisons in state["raters"]:
             ledger._raters[source, rater] = RaterRecord(doubt, Tally(*scores), Tally(*comparisons))
-        for scope, name, used in state["allowances"]:
-            ledger._allowances[scope, name] = {task: (weight, seq) for task, weight, seq in used}
+        ledger._rations.restore(state["rations"])
         for name, spent, words in state["cases"]:
             ledger._cases[name] = _Case(spent, [Word(*word) for word in words])
         return ledger
@@ -224,15 +217,14 @@ class Ledger:
 
     def _weigh(self, case: _Case, word: Word, o: Observation) -> Heard:
         """Calibrate and weigh a word by all that was heard before it."""
-        line, alone = self._line(word).reading(), self._line(word).reading(alone=True)
-        record = self._rater(word)
-        level = record.level(word.kind, line) if record else 0.0
-        reliability = record.reliability if record else 1.0
-        left = math.prod(1.0 - min(self._used(who, o) / cap, 1.0) for who, cap in self._caps(o))
-        word.claim, word.faith = (word.said - alone.intercept - level) / alone.slope, reliability * alone.weight
-        word.trust = reliability * left
-        word.weight = word.trust * line.weight * (1.0 - min(case.spent / self.config.decision_cap, 1.0))
-        return Heard((word.said - line.intercept - level) / line.slope, word.weight)
+        record, line = self._rater(word), self._line(word)
+        alone = _read(word.said, word.kind, line.reading(alone=True), record)
+        beside = _read(word.said, word.kind, line.reading(), record)
+        left = self._rations.left(o)
+        word.claim, word.faith = alone.score, alone.weight
+        word.trust = left * (record.reliability if record else 1.0)
+        word.weight = beside.weight * left * (1.0 - min(case.spent / self.config.decision_cap, 1.0))
+        return Heard(beside.score, word.weight)
 
     def _teach(self, case: _Case) -> None:
         """Let every word of a decision teach its source and its rater, beside what the others said."""
@@ -277,22 +269,11 @@ class Ledger:
         if len(self._raters) > self.config.raters:
             oldest = next(iter(self._raters))
             del self._raters[oldest]
-            self._allowances.pop(oldest, None)
+            self._rations.forget(oldest)
         return record
 
-    def _caps(self, o: Observation) -> Iterator[tuple[tuple[str, str], float]]:
-        """Whose allowances a row uses up, and their size."""
-        if o.rater:
-            yield (o.source, o.rater), self.config.judge_cap if o.source == "judge" else self.config.rater_cap
-        if o.key not in self.config.trusted_keys:
-            yield ("key", o.key), self.config.key_cap
 
-    def _used(self, who: tuple[str, str], o: Observation) -> float:
-        """What is used up of an allowance for a row's task, at that row."""
-        spent, then = self._allowances.get(who, {}).get(o.task, (0.0, o.seq))
-        return spent * math.exp((then - o.seq) / self.config.recovery)
-
-    def _spend(self, case: _Case, o: Observation, weight: float) -> None:
-        case.spent = max(case.spent + weight, 0.0)
-        for who, _ in self._caps(o):
-            self._allowances.setdefault(who, {})[o.task] = (max(self._used(who, o) + weight, 0.0), o.seq)
+def _read(said: float, kind: Kind, line: Reading, record: RaterRecord | None) -> Heard:
+    """What a word says by its source's line and its rater's record (None: nobody's), before any cap."""
+    level, reliability = (record.level(kind, line), record.reliability) if record else (0.0, 1.0)
+    return Heard((said - line.intercept - level) / line.slope, line.weight * reliability)

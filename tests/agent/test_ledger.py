@@ -223,11 +223,11 @@ def test_a_rater_weighs_at_most_their_cap_on_a_task_and_starts_afresh_on_another
     rng = np.random.default_rng(0)
     flood = [said(seq, float(rng.random() < 0.6), rater="ann", task=4) for seq in range(1, 3001)]
     weights = [ledger.hear(row).weight for row in flood]
-    assert 0.9 * config.rater_cap < sum(weights[:200]) <= config.rater_cap * (1 + 200 / config.recovery)
-    assert sum(weights) <= config.rater_cap * (1 + len(flood) / config.recovery)
+    assert 0.9 * config.rations.rater < sum(weights[:200]) <= config.rations.rater * (1 + 200 / config.rations.recovery)
+    assert sum(weights) <= config.rations.rater * (1 + len(flood) / config.rations.recovery)
     assert ledger.hear(said(3001, 1.0, rater="ann", task=5)).weight > 0.8
     assert ledger.hear(said(3002, 1.0, rater="bob", task=4)).weight > 0.8
-    back = ledger.hear(said(3003 + 5 * config.recovery, 1.0, rater="ann", task=4)).weight
+    back = ledger.hear(said(3003 + 5 * config.rations.recovery, 1.0, rater="ann", task=4)).weight
     assert back > 0.8
 
 
@@ -235,7 +235,7 @@ def test_made_up_names_share_the_cap_of_the_key_that_posts_them() -> None:
     ledger, config = Ledger(), LedgerConfig()
     rows = [said(seq, 0.0, rater=f"sock{seq}", key="partner") for seq in range(1, 3001)]
     total = sum(ledger.hear(row).weight for row in rows)
-    assert total <= config.key_cap * (1 + len(rows) / config.recovery)
+    assert total <= config.rations.key * (1 + len(rows) / config.rations.recovery)
     assert ledger.hear(said(3001, 0.0, rater="ann", key="bootstrap")).weight > 0.5
 
 
@@ -250,7 +250,7 @@ def test_a_group_of_liars_moves_a_task_by_no_more_than_its_caps() -> None:
         rater = f"liar{rng.integers(10)}" if liar else f"ok{rng.integers(40)}"
         word = ledger.hear(said(seq, score, rater=rater, expected=0.3))
         total, sums, lies = total + word.weight, sums + word.weight * word.score, lies + liar * word.weight
-    assert lies <= 10 * config.rater_cap * (1 + 4000 / config.recovery)
+    assert lies <= 10 * config.rations.rater * (1 + 4000 / config.rations.recovery)
     assert lies < 0.15 * total
     assert abs(sums / total - 0.3) < 0.08  # the plain mean is 0.65
 
@@ -298,5 +298,15 @@ def test_memory_is_bounded() -> None:
     config = LedgerConfig(decisions=50, raters=20)
     ledger, words = heard(mixed(), Ledger(config))
     state = ledger.state()
-    assert len(state["cases"]) == 50 and len(state["raters"]) <= 20 and len(state["allowances"]) <= 22
+    assert len(state["cases"]) == 50 and len(state["raters"]) <= 20 and len(state["rations"]) <= 22
     assert all(math.isfinite(w.score) and 0.0 <= w.weight <= 1.0 for w in words)
+
+
+def test_an_appraisal_is_what_would_be_heard_and_teaches_nothing() -> None:
+    ledger, _ = heard(log(lambda *a: [*careless(*a), *harsh(*a)], 500))
+    before = json.dumps(ledger.state())
+    appraised = ledger.appraise("judge", "gpt", 0.4)
+    assert json.dumps(ledger.state()) == before
+    live = ledger.hear(said(10_000, 0.4, source="judge", rater="gpt", task=99))
+    assert (appraised.score, appraised.weight) == pytest.approx((live.score, live.weight))
+    assert ledger.appraise("implicit", "", 0.4) == Heard(0.4, 1.0)

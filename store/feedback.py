@@ -8,11 +8,11 @@ appends take a lock before they draw their numbers and hold it until they have c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select
 from sqlalchemy.orm import Session
@@ -73,12 +73,16 @@ class FeedbackEvent:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an event: ``seq`` is its place in the log (of the first one for a duplicate), ``reason`` why it
-    was refused."""
+    """What became of an event.
+
+    ``seq`` is its place in the log (of the first one for a duplicate), ``reason`` why it was refused and ``param`` the
+    field at fault.
+    """
 
     status: Literal["recorded", "revised", "duplicate", "refused"]
     seq: int | None
     reason: str | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,77 +233,97 @@ _ADD = insert(table(FeedbackTable)).returning(_f.seq, sort_by_parameter_order=Tr
 
 def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
     """Judge each event against the log and the events before it, then insert what is new in one statement."""
-    decisions = list({clean(event.decision_id) for event in events})
-    keys = list({clean(event.idempotency_key) for event in events if event.idempotency_key})
     connection = session.connection()
-    known = set(connection.execute(_KNOWN, {"decisions": decisions}).scalars())
-    used: dict[str, tuple[str, int]] = {}  # key -> (decision, seq, or -1 - index among the new rows)
-    if keys:
-        used = {key: (decision, seq) for key, decision, seq in connection.execute(_USED, {"keys": keys})}
-    said = connection.execute(_SAID, {"decisions": list(known)})
-    latest = {(decision, source, rater, other): score for decision, source, rater, other, score in said}
-    ranked = _ranked(connection, {clean(event.decision_id) for event in events if event.other is not None})
-
-    rows: list[dict[str, Any]] = []
-    receipts: list[Receipt] = []
+    known = _Known.read(connection, events)
     now = utc_now()
+    rows: list[dict[str, Any]] = []
+    receipts = []
     for event in events:
-        decision, rater = clean(event.decision_id), clean(event.rater)
-        other = None if event.other is None else clean(event.other)
-        key = clean(event.idempotency_key) if event.idempotency_key else None
-        if decision not in known:
-            receipts.append(Receipt("refused", None, f"no decision has the id {decision!r}"))
-            continue
-        if other is not None and other not in ranked[decision]:
-            receipts.append(Receipt("refused", None, _not_comparable(other, ranked[decision])))
-            continue
-        if key is not None and key in used:
-            owner, seq = used[key]
-            receipts.append(
-                Receipt("duplicate", seq)
-                if owner == decision
-                else Receipt("refused", None, f"idempotency_key {key!r} was used for another decision; make a new one")
-            )
-            continue
-        place = -1 - len(rows)
-        if key is not None:
-            used[key] = (decision, place)
-        revises = latest.get((decision, event.source, rater, other))
-        latest[decision, event.source, rater, other] = event.score
-        receipts.append(Receipt("recorded" if revises is None else "revised", place))
-        rows.append(
-            {
-                "decision_id": decision,
-                "score": event.score,
-                "source": event.source,
-                "rater": rater,
-                "comment": event.comment,
-                "thumb": event.thumb,
-                "idempotency_key": key,
-                "revises": revises,
-                "created_at": now,
-                "other": other,
-                "key": event.key or None,
-            }
+        row = _row(event, now)
+        receipt = known.refusal_or_duplicate(row)
+        if receipt is None:
+            receipt = known.take(row, place=-1 - len(rows))
+            rows.append(row)
+        receipts.append(receipt)
+    seqs = list(connection.execute(_ADD, rows).scalars()) if rows else []
+    return [r if r.seq is None or r.seq > 0 else replace(r, seq=seqs[-1 - r.seq]) for r in receipts]
+
+
+def _row(event: FeedbackEvent, now: datetime) -> dict[str, Any]:
+    return {
+        "decision_id": clean(event.decision_id),
+        "score": event.score,
+        "source": event.source,
+        "rater": clean(event.rater),
+        "comment": event.comment,
+        "thumb": event.thumb,
+        "idempotency_key": clean(event.idempotency_key) if event.idempotency_key else None,
+        "created_at": now,
+        "other": None if event.other is None else clean(event.other),
+        "key": event.key or None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What events are judged against; grows with the events that are taken.
+
+    Parameters
+    ----------
+    decisions
+        Those that there are, of the ones that are named.
+    ranked
+        decision -> the models that its answer can be compared with, where an event compares.
+    used
+        idempotency key -> its decision and place in the log; a place among the new rows is -1 - its index.
+    said
+        (decision, source, rater, other) -> the latest score.
+    """
+
+    decisions: set[str]
+    ranked: Mapping[str, Sequence[str]]
+    used: dict[str, tuple[str, int]]
+    said: dict[tuple[str, str, str, str | None], float]
+
+    @classmethod
+    def read(cls, connection: Connection, events: Sequence[FeedbackEvent]) -> Self:
+        """Look up all that ``events`` touch."""
+        decisions = list({clean(event.decision_id) for event in events})
+        keys = list({clean(event.idempotency_key) for event in events if event.idempotency_key})
+        compared = list({clean(event.decision_id) for event in events if event.other is not None})
+        known = set(connection.execute(_KNOWN, {"decisions": decisions}).scalars())
+        used = connection.execute(_USED, {"keys": keys}).all() if keys else []
+        ranked = connection.execute(_RANKED, {"decisions": compared}).all() if compared else []
+        return cls(
+            decisions=known,
+            ranked={id: [c["model"] for c in candidates if c["model"] != model] for id, model, candidates in ranked},
+            used={key: (decision, seq) for key, decision, seq in used},
+            said={tuple(who): score for *who, score in connection.execute(_SAID, {"decisions": list(known)})},
         )
-    if not rows:
-        return receipts
-    seqs = list(connection.execute(_ADD, rows).scalars())
-    return [
-        Receipt(receipt.status, seqs[-1 - receipt.seq]) if receipt.seq is not None and receipt.seq < 0 else receipt
-        for receipt in receipts
-    ]
 
+    def refusal_or_duplicate(self, row: Mapping[str, Any]) -> Receipt | None:
+        """The receipt of a row that is not to be inserted; None for one that is."""
+        decision, other, key = row["decision_id"], row["other"], row["idempotency_key"]
+        if decision not in self.decisions:
+            return Receipt("refused", None, f"no decision has the id {decision!r}", "decision_id")
+        if other is not None and other not in self.ranked[decision]:
+            choice = ", ".join(self.ranked[decision]) or "none"
+            return Receipt(
+                "refused", None, f"the decision ranked no {other!r} beside its own model; give one of {choice}", "other"
+            )
+        if key not in self.used:
+            return None
+        owner, seq = self.used[key]
+        if owner == decision:
+            return Receipt("duplicate", seq)
+        reason = f"idempotency_key {key!r} was used for another decision; make a new one"
+        return Receipt("refused", None, reason, "idempotency_key")
 
-def _ranked(connection: Connection, decisions: set[str]) -> dict[str, list[str]]:
-    """decision -> the models that its answer can be compared with: every other one that it ranked."""
-    if not decisions:
-        return {}
-    rows = connection.execute(_RANKED, {"decisions": list(decisions)})
-    return {id: [c["model"] for c in candidates if c["model"] != model] for id, model, candidates in rows}
-
-
-def _not_comparable(other: str, ranked: Sequence[str]) -> str:
-    return (
-        f"the decision did not rank {other!r} beside its own model; compare with one of {', '.join(ranked) or 'none'}"
-    )
+    def take(self, row: dict[str, Any], place: int) -> Receipt:
+        """The receipt of a row that is inserted, which learns here what it revises."""
+        who = (row["decision_id"], row["source"], row["rater"], row["other"])
+        row["revises"] = self.said.get(who)
+        self.said[who] = row["score"]
+        if row["idempotency_key"] is not None:
+            self.used[row["idempotency_key"]] = (row["decision_id"], place)
+        return Receipt("recorded" if row["revises"] is None else "revised", place)

@@ -257,7 +257,12 @@ def test_a_pool_file_that_is_named_is_read_and_its_typos_told(
 
 def test_feedback_is_added_revised_and_refused(home: Path, settings: JobSettings) -> None:
     a_decision(settings)
-    assert data("feedback", "add", "d1", "--score", "0.25") == {"status": "recorded", "seq": 1, "reason": None}
+    assert data("feedback", "add", "d1", "--score", "0.25") == {
+        "status": "recorded",
+        "seq": 1,
+        "reason": None,
+        "param": None,
+    }
     assert data("feedback", "add", "d1", "--thumb", "up")["status"] == "revised"
     listed = data("feedback", "list")
     assert [(r["event"]["score"], r["revises"]) for r in listed] == [(1.0, 0.25), (0.25, None)]

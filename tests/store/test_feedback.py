@@ -75,7 +75,7 @@ def test_a_comparison_with_what_the_decision_did_not_rank_is_refused(log: Feedba
     events = [FeedbackEvent("d0", 1.0, "user", other=other), FeedbackEvent("gone", 1.0, "user", other="b")]
     refused, unknown = log.append(events).result(10)
     assert refused.status == unknown.status == "refused"
-    assert "compare with one of b, c" in str(refused.reason) and "no decision" in str(unknown.reason)
+    assert "give one of b, c" in str(refused.reason) and "no decision" in str(unknown.reason)
     assert log.head() == 0
 
 

@@ -264,6 +264,8 @@ class Examples:
         (n, m) expected quality before any observation (from published figures), NaN where there is none; or None.
     texts
         n texts for naming tasks, "" where the prompt is not stored.
+    weights
+        (n, m) trust in each score beside that of an evaluation, in [0, 1]; None: all are evaluations.
     """
 
     ids: tuple[str, ...]
@@ -274,6 +276,13 @@ class Examples:
     costs: NDArray[np.float64] | None = None
     prior: NDArray[np.float64] | None = None
     texts: tuple[str, ...] = ()
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def trust(self) -> NDArray[np.float64]:
+        """(n, m) how much each score counts: its weight where observed, else 0."""
+        seen = ~np.isnan(self.scores)
+        return seen.astype(np.float64) if self.weights is None else np.where(seen, self.weights, 0.0)

@@ -9,17 +9,21 @@ The ledger is a function of the ordered log alone, so every replica computes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from agent.calibration import BASES, Kind, RaterRecord, Reading, SourceLine, Tally
-from agent.rations import RationConfig, Rations
+from agent.rations import Post, RationConfig, Rations
 from agent.testimony import Word, lessons, outcome
 from agent.types import Observation
 
 Truth = Callable[[str, str], float | None]
 """(prompt id, model) -> its evaluated score, where there is one."""
+
+
+_LEAST_WEIGHT = 0.01
+"""A mean that weighs less is not known at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,17 @@ class Heard:
 
     score: float
     weight: float
+
+
+class Scored(Post, Protocol):
+    """A row of the log that scores an answer."""
+
+    @property
+    def prompt_id(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def score(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +173,25 @@ class Ledger:
         """What a score says and weighs by all that was heard until now, rations apart; nothing is learned of it."""
         line = self._lines.get((source, "score"), SourceLine("score")).reading()
         return _read(score, "score", line, self._raters.get((source, rater)))
+
+    def means(self, rows: Iterable[Scored]) -> dict[tuple[str, str], Heard]:
+        """(prompt, model) -> what its scores say together and weigh together, at most 1; no comparison, nothing revised.
+
+        Rows are rationed among themselves, so they come in the log's order.
+        """
+        rations = Rations(self.config.rations)
+        sums: dict[tuple[str, str], tuple[float, float]] = {}  # (weight, weight * score)
+        for row in rows:
+            word = self.appraise(row.source, row.rater, row.score)
+            weight = word.weight * rations.left(row)
+            rations.spend(row, weight)
+            total, weighted = sums.get((row.prompt_id, row.model), (0.0, 0.0))
+            sums[row.prompt_id, row.model] = (total + weight, weighted + weight * word.score)
+        return {
+            pair: Heard(weighted / total, min(total, 1.0))
+            for pair, (total, weighted) in sums.items()
+            if total >= _LEAST_WEIGHT
+        }
 
     def sources(self) -> tuple[SourceReport, ...]:
         """Every source that spoke, by name and kind."""

@@ -255,7 +255,7 @@ class Examples:
     features
         (n, f) plain features.
     scores
-        (n, m) in [0, 1], NaN where not observed. Imputed values never stand here.
+        (n, m) in [0, 1], NaN where not observed; calibrated feedback may lie outside. Imputed values never stand here.
     models
         m names, the columns.
     costs

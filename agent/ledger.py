@@ -46,7 +46,7 @@ class LedgerConfig:
 
     rations: RationConfig = field(default_factory=RationConfig)
     decision_cap: float = 2.0
-    decisions: int = 4096
+    decisions: int = 2048
     words: int = 8
     raters: int = 10_000
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from uuid import uuid4
 
@@ -11,15 +12,61 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from agent.errors import InvalidInput
+from agent.ledger import Ledger
 from agent.types import Observation
 from store.database import Database
 from store.decisions import DecisionLog
 from store.feedback import FeedbackEvent, FeedbackLog, Receipt
+from store.tables import FeedbackTable
 from store.writer import GroupCommitter
 from tests.store.build import a_record
-from tests.store.child import Child, feed, start_together
+from tests.store.child import Child, chatter, feed, start_together
+
+
+def tailed(log: FeedbackLog, ledger: Ledger, seen: list[int], done: Callable[[], bool]) -> None:
+    """Follow the log as a replica does, until it is done and read to its end."""
+    while True:
+        ended = done()
+        rows = log.tail(seen[-1] if seen else 0, 37)
+        for row in rows:
+            ledger.hear(row)
+            seen.append(row.seq)
+        if ended and not rows:
+            return
+
+
+def test_two_replicas_hear_the_same_from_eight_concurrent_writers(postgres_url: str) -> None:
+    database = Database.open(postgres_url)
+    writer = GroupCommitter(database)
+    for i in range(30):
+        DecisionLog(database, writer).append(a_record(f"d{i}", prompt=f"prompt {i}")).result(10)
+    log = FeedbackLog(database, writer)
+    children = [Child(chatter, postgres_url, seed, 60) for seed in range(8)]
+    ledgers = (Ledger(), Ledger())
+    seen: tuple[list[int], list[int]] = ([], [])
+
+    def done() -> bool:
+        return not any(child.process.is_alive() for child in children)
+
+    replicas = [threading.Thread(target=tailed, args=(log, *each, done)) for each in zip(ledgers, seen, strict=True)]
+    start_together(children)
+    for replica in replicas:
+        replica.start()
+    for replica in replicas:
+        replica.join()
+    for child in children:
+        child.join()
+    with database.session() as session:
+        stored = list(session.scalars(select(FeedbackTable.seq).order_by(FeedbackTable.seq)))
+    assert len(stored) == 8 * 60 and seen[0] == seen[1] == stored
+    again = Ledger()
+    tailed(log, again, [], lambda: True)
+    assert ledgers[0].state() == ledgers[1].state() == again.state()
+    writer.close()
+    database.close()
 
 
 @pytest.fixture

@@ -80,9 +80,12 @@ def feed(line: Connection, url: str, rater: str, count: int) -> None:
     writer.close()
 
 
-def chatter(line: Connection, url: str, seed: int, count: int) -> None:
-    """Append ``count`` random events, one to three at a time and up to four appends in flight: scores, comparisons and
-    revisions by named and nameless raters of all sources, on decisions that others speak of too."""
+def chatter(line: Connection, url: str, seed: int, count: int, ranked: dict[str, list[str]]) -> None:
+    """Append ``count`` random events, one to three at a time and up to four appends in flight.
+
+    Scores, comparisons and revisions by named and nameless raters of all sources, on decisions that others speak of too;
+    ``ranked`` has the models that each decision's answer can be compared with.
+    """
     database = Database.open(url)
     writer = GroupCommitter(database, group=3)
     feedback = FeedbackLog(database, writer)
@@ -91,7 +94,7 @@ def chatter(line: Connection, url: str, seed: int, count: int) -> None:
     waiting = []
     sent = 0
     while sent < count:
-        events = [random_event(rng) for _ in range(min(rng.randint(1, 3), count - sent))]
+        events = [random_event(rng, ranked) for _ in range(min(rng.randint(1, 3), count - sent))]
         sent += len(events)
         waiting.append(feedback.append(events))
         if len(waiting) == 4:
@@ -99,14 +102,15 @@ def chatter(line: Connection, url: str, seed: int, count: int) -> None:
     writer.close()
 
 
-def random_event(rng: random.Random) -> FeedbackEvent:
-    """An event on one of the decisions ``d0`` to ``d29``, which chose ``a`` beside ``b`` and ``c``."""
+def random_event(rng: random.Random, ranked: dict[str, list[str]]) -> FeedbackEvent:
+    """An event on one of the ``ranked`` decisions."""
+    decision = rng.choice(list(ranked))
     return FeedbackEvent(
-        decision_id=f"d{rng.randrange(30)}",
+        decision_id=decision,
         score=rng.choice([0.0, 0.5, 1.0, rng.random()]),
         source=rng.choice(["user", "judge", "implicit"]),
         rater=rng.choice(["", "ann", "bob", "eve", "dan"]),
-        other=rng.choice([None, None, None, "b", "c"]),
+        other=rng.choice(ranked[decision]) if rng.random() < 0.4 else None,
         key=rng.choice(["bootstrap", "partner"]),
     )
 

@@ -44,7 +44,8 @@ def test_two_replicas_hear_the_same_from_eight_concurrent_writers(postgres_url: 
     for i in range(30):
         DecisionLog(database, writer).append(a_record(f"d{i}", prompt=f"prompt {i}")).result(10)
     log = FeedbackLog(database, writer)
-    children = [Child(chatter, postgres_url, seed, 60) for seed in range(8)]
+    ranked = {f"d{i}": ["b", "c"] for i in range(30)}
+    children = [Child(chatter, postgres_url, seed, 60, ranked) for seed in range(8)]
     ledgers = (Ledger(), Ledger())
     seen: tuple[list[int], list[int]] = ([], [])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Response
@@ -39,6 +40,23 @@ async def compare(service: Context, raw: JsonBody) -> Response:
     named = [item.decision_id for item in said if isinstance(item, CompareIn) and item.names_a_model]
     answered = await asyncio.to_thread(service.decisions.models, named)
     return await _answer(service, raw, [_comparison(item, answered) for item in said])
+
+
+@router.get("/v1/feedback/sources")
+def sources(service: Context) -> Response:
+    """What is known of each source, by kind of word: a score reads ``bias + slope * quality``, a comparison
+    ``bias + slope * difference``; ``noise`` and ``weight`` stand beside a clean evaluation's."""
+    routing = service.live.serving.router
+    return Json({"object": "list", "position": routing.position, "data": [asdict(r) for r in routing.ledger.sources()]})
+
+
+@router.get("/v1/feedback/raters")
+def raters(service: Context, limit: int = 50) -> Response:
+    """What is known of each named rater, the least reliable first: ``weight`` is the probability of honesty, ``level``
+    how far above the source they score."""
+    routing = service.live.serving.router
+    found = routing.ledger.raters(max(1, min(limit, LONGEST)))
+    return Json({"object": "list", "position": routing.position, "data": [asdict(r) for r in found]})
 
 
 def _validated(kind: type[Said], raw: Any) -> list[Said | InvalidInput]:

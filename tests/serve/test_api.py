@@ -273,6 +273,26 @@ def test_a_comparison_is_recorded_revised_and_shown(http: httpx.Client) -> None:
     ]  # fmt: skip
 
 
+def test_sources_and_raters_are_told(http: httpx.Client) -> None:
+    decided = route(http, prompt("river", "Gera"))
+    about = {"decision_id": decided["decision_id"], "rater": "carla"}
+    scored = http.post("/feedback", json=about | {"score": 0.9})
+    compared = http.post(
+        "/v1/feedback/compare", json=about | {"other": decided["candidates"][1]["model"], "preferred": "decision"}
+    )
+    seq = max(r.json()["results"][0]["seq"] for r in (scored, compared))
+    wait(lambda: http.get("/v1/feedback/sources").json()["position"] >= seq, 5.0)
+    sources = http.get("/v1/feedback/sources").json()["data"]
+    user = {row["kind"]: row for row in sources if row["source"] == "user"}
+    assert set(user) == {"score", "comparison"} and user["score"]["words"] >= 1
+    assert all(set(row) == {"source", "kind", "words", "bias", "slope", "noise", "weight"} for row in sources)
+    raters = http.get("/v1/feedback/raters", params={"limit": 1000}).json()["data"]
+    carla = next(row for row in raters if row["rater"] == "carla")
+    assert carla["words"] == 2 and 0.8 < carla["weight"] <= 1.0
+    assert [row["weight"] for row in raters] == sorted(row["weight"] for row in raters)
+    assert len(http.get("/v1/feedback/raters", params={"limit": 1}).json()["data"]) == 1
+
+
 def test_comparisons_that_cannot_be_used_are_named(http: httpx.Client) -> None:
     decided = route(http, prompt("river", "Linz"))
     mine, other = decided["model"], decided["candidates"][1]["model"]

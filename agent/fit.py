@@ -6,7 +6,8 @@ Whatever must adapt to the data is chosen here from the training data alone, eac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ def fit(
     champion: Snapshot | None = None,
     position: int = 0,
     seed: int = 0,
+    ledger: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Snapshot:
     """Train a snapshot.
@@ -61,6 +63,8 @@ def fit(
         Sequence number of the last feedback row that ``examples`` hold.
     seed
         Equal inputs and seeds give equal snapshots.
+    ledger
+        State of the feedback ledger at ``position``, from which a router of this snapshot goes on; None: a new one.
     progress
         Told (stage, share done).
 
@@ -106,7 +110,9 @@ def fit(
     openness = learn_openness(labels, found.primary.means.mean, scores, examples.prior)
     parts = Parts(blocks, found, trunk, general, experts, chosen, overall, weights, costs, openness)
     unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
-    return assemble(examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed)
+    return assemble(
+        examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed, ledger=ledger
+    )
 
 
 def descend(labels: NDArray[np.int64], examples: Examples, champion: Snapshot | None) -> evolve.Lineage:

@@ -6,6 +6,7 @@ float32. A *decision* holds everything that was known when a model was chosen, i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -203,7 +204,7 @@ class Observation:
     model
         The model whose answer was scored.
     score
-        In [0, 1].
+        In [0, 1]. Of a comparison: 1 where the answering model is preferred, 0 where ``other`` is, 0.5 for a tie.
     source, rater
         Who says so; ``rater`` may be empty.
     encoded
@@ -211,7 +212,17 @@ class Observation:
     propensity
         Of the chosen model, in (0, 1]; 1 where the client named the model.
     revises
-        The score that the same (decision, source, rater) gave before, which this one replaces; else None.
+        The score that the same (decision, source, rater, other) gave before, which this one replaces; else None.
+    expected
+        Quality of ``model`` as the decision estimated it, in [0, 1]; NaN where it is not known.
+    task
+        Id of the decision's task.
+    other
+        The model that ``model`` was compared with; None where ``score`` is of the answer alone.
+    expected_other
+        The decision's estimate for ``other``; NaN where there is none.
+    key
+        Name of the API key that posted it; "" where none was needed.
     """
 
     seq: int
@@ -224,6 +235,11 @@ class Observation:
     encoded: Encoded
     propensity: float = 1.0
     revises: float | None = None
+    expected: float = math.nan
+    task: int = UNKNOWN_TASK
+    other: str | None = None
+    expected_other: float = math.nan
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +280,7 @@ class Examples:
     features
         (n, f) plain features.
     scores
-        (n, m) in [0, 1], NaN where not observed. Imputed values never stand here.
+        (n, m) in [0, 1], NaN where not observed; calibrated feedback may lie outside. Imputed values never stand here.
     models
         m names, the columns.
     costs
@@ -273,6 +289,8 @@ class Examples:
         (n, m) expected quality before any observation (from published figures), NaN where there is none; or None.
     texts
         n texts for naming tasks, "" where the prompt is not stored.
+    weights
+        (n, m) trust in each score beside that of an evaluation, in [0, 1]; None: all are evaluations.
     """
 
     ids: tuple[str, ...]
@@ -283,6 +301,13 @@ class Examples:
     costs: NDArray[np.float64] | None = None
     prior: NDArray[np.float64] | None = None
     texts: tuple[str, ...] = ()
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def trust(self) -> NDArray[np.float64]:
+        """(n, m) how much each score counts: its weight where observed, else 0."""
+        seen = ~np.isnan(self.scores)
+        return seen.astype(np.float64) if self.weights is None else np.where(seen, self.weights, 0.0)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import InvalidInput
+from agent.snapshot import Snapshot
 from agent.types import Examples, Observation
 from jobs.cache import CachedEncoder
+from jobs.hearing import evaluated, hear, rows_since
 from jobs.seed import seed_examples
 from store.database import Database
 from store.evaluations import EvaluationStore, Label
 from store.examples import feedback_examples
 from store.feedback import FeedbackLog
 from store.models import ModelPool
-
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Gathered:
         Feedback on held-out prompts since the champion's position.
     position
         Of the last feedback row that was read.
+    ledger
+        State of the feedback ledger at ``position``.
     labels
         prompt id -> true labels of its evaluation, to measure tasks against.
     counts
@@ -45,11 +48,14 @@ class Gathered:
     evaluations: Examples
     observations: Sequence[Observation]
     position: int
+    ledger: Mapping[str, Any] | None = None
     labels: Mapping[str, Label] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold_out: float, since: int) -> Gathered:
+def gather(
+    database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold_out: float, champion: Snapshot | None
+) -> Gathered:
     """Read the store.
 
     Parameters
@@ -57,8 +63,8 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold
     hold_out
         Share of prompts that training never sees, by a hash of their id: the same prompts each time, so that no
         champion saw them either.
-    since
-        The champion's position: feedback after it was not in its training.
+    champion
+        What serves; None where nothing that can be read does. Feedback after its position was not in its training.
 
     Raises
     ------
@@ -75,7 +81,9 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold
             "import their files again, or set THALWEG_ENCODER back",
             param="THALWEG_ENCODER",
         )
-    feedback = feedback_examples(database, encoder.fingerprint, position)
+    rows = rows_since(log, champion.position if champion else 0, position)
+    ledger = hear(champion, rows, evaluated(evaluations))
+    feedback = feedback_examples(database, encoder.fingerprint, position, ledger)
     held = held_out(evaluations.ids, hold_out)
     training = join(
         [
@@ -84,7 +92,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold
             take(feedback, ~held_out(feedback.ids, hold_out)),
         ]
     )
-    observations = [o for o in _tail(log, since, position)]
+    observations = [o for o in rows if o.other is None]  # a comparison is no score
     kept = held_out(tuple(o.prompt_id for o in observations), hold_out)
     return Gathered(
         training=training,
@@ -92,6 +100,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold
         evaluations=take(evaluations, held),
         observations=latest([o for o, keep in zip(observations, kept, strict=True) if keep]),
         position=position,
+        ledger=ledger.state(),
         counts={
             "prompts": len(training),
             "scores": int(np.isfinite(training.scores).sum()),
@@ -120,11 +129,12 @@ def take(examples: Examples, rows: NDArray[np.bool_]) -> Examples:
         costs=None if examples.costs is None else examples.costs[chosen],
         prior=None if examples.prior is None else examples.prior[chosen],
         texts=tuple(examples.texts[i] for i in chosen) if examples.texts else (),
+        weights=None if examples.weights is None else examples.weights[chosen],
     )
 
 
 def join(parts: Sequence[Examples]) -> Examples:
-    """All parts as one: models and prompts united; what several parts know of the same pair is averaged."""
+    """All parts as one: models and prompts united; what several parts know of the same pair is averaged by trust."""
     parts = [p for p in parts if len(p)]
     models = tuple(dict.fromkeys(m for p in parts for m in p.models))
     ids = tuple(dict.fromkeys(i for p in parts for i in p.ids))
@@ -134,41 +144,34 @@ def join(parts: Sequence[Examples]) -> Examples:
         for i, name in enumerate(part.ids):
             first.setdefault(name, (part, i))
 
-    def united(name: str) -> NDArray[np.float64]:
-        total, count = np.zeros((len(ids), len(models))), np.zeros((len(ids), len(models)))
+    def united(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(ids, models) means, NaN where nothing is known, and the trust in them together."""
+        total, trust = np.zeros((len(ids), len(models))), np.zeros((len(ids), len(models)))
         for part in parts:
             values = getattr(part, name)
             if values is not None:
                 at = np.ix_([row[i] for i in part.ids], [column[m] for m in part.models])
-                known = np.isfinite(values)
-                total[at] += np.where(known, values, 0.0)
-                count[at] += known
+                known = part.trust if name == "scores" else np.isfinite(values).astype(np.float64)
+                total[at] += known * np.where(known > 0, values, 0.0)
+                trust[at] += known
         mean = np.full(total.shape, np.nan)
-        np.divide(total, count, out=mean, where=count > 0)
-        return mean
+        np.divide(total, trust, out=mean, where=trust > 0)
+        return mean, trust
 
-    costs, prior = united("costs"), united("prior")
+    (scores, trust), (costs, _), (prior, _) = united("scores"), united("costs"), united("prior")
     return Examples(
         ids=ids,
         embeddings=np.stack([p.embeddings[i] for p, i in first.values()]),
         features=np.stack([p.features[i] for p, i in first.values()]),
-        scores=united("scores"),
+        scores=scores,
         models=models,
         costs=None if np.isnan(costs).all() else costs,
         prior=None if np.isnan(prior).all() else prior,
         texts=tuple(p.texts[i] if p.texts else "" for p, i in first.values()),
+        weights=None if all(p.weights is None for p in parts) else np.minimum(trust, 1.0),
     )
 
 
 def latest(observations: Sequence[Observation]) -> list[Observation]:
     """The last word of each (decision, source, rater)."""
     return list({(o.decision_id, o.source, o.rater): o for o in observations}.values())
-
-
-def _tail(log: FeedbackLog, since: int, upto: int) -> list[Observation]:
-    found: list[Observation] = []
-    while page := log.tail(found[-1].seq if found else since, _PAGE):
-        found += [o for o in page if o.seq <= upto]
-        if page[-1].seq >= upto:
-            break
-    return found

@@ -86,7 +86,7 @@ def refresh(
                 FeedbackLog(database, writer),
                 CachedEncoder(encoder, settings.cache),
                 hold_out=settings.hold_out,
-                since=champion.position if champion else 0,
+                champion=champion,
             )
             challenger = challenge(
                 known,

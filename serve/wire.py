@@ -81,20 +81,25 @@ class RouteBody(ChatBody):
     thalweg: RouteSteering | None = None
 
 
-class FeedbackIn(BaseModel):
-    """How good an answer was, says somebody: either a score or a thumb."""
+class WordIn(BaseModel):
+    """Somebody's word on an answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     decision_id: Name
-    score: Share | None = Field(default=None, description="0 = useless, 1 = perfect")
-    thumb: Literal["up", "down"] | None = Field(default=None, description="up = 1, down = 0")
     source: Source = "user"
     rater: Annotated[StrictStr, Field(max_length=200)] = Field(
         default="", description="who says so; again = a revision"
     )
     comment: Annotated[StrictStr, Field(max_length=10_000)] = ""
     idempotency_key: Name | None = Field(default=None, description="the same key again changes nothing")
+
+
+class FeedbackIn(WordIn):
+    """How good an answer was, says somebody: either a score or a thumb."""
+
+    score: Share | None = Field(default=None, description="0 = useless, 1 = perfect")
+    thumb: Literal["up", "down"] | None = Field(default=None, description="up = 1, down = 0")
 
     @model_validator(mode="after")
     def _one_verdict(self) -> Self:
@@ -106,6 +111,40 @@ class FeedbackIn(BaseModel):
     def verdict(self) -> float:
         """The score, or what the thumb stands for."""
         return self.score if self.score is not None else float(self.thumb == "up")
+
+
+class CompareIn(WordIn):
+    """Which of two answers to the same request is better, says somebody."""
+
+    other: Name = Field(description="the model whose answer the decision's was compared with")
+    preferred: Name = Field(
+        description="`decision` (the answer that was given), `other`, `tie`, or the name of the preferred model"
+    )
+
+    @property
+    def names_a_model(self) -> bool:
+        """Whether it takes the decision's own model to understand ``preferred``."""
+        return self.preferred not in ("decision", "other", "tie", self.other)
+
+    def verdict(self, answered: str | None) -> float:
+        """1 where the answer that was given is preferred, 0 where the other is, 0.5 for a tie.
+
+        Parameters
+        ----------
+        answered
+            The decision's model, needed where `names_a_model`; None where there is no such decision.
+        """
+        if self.preferred == "tie":
+            return 0.5
+        if self.preferred in ("other", self.other):
+            return 0.0
+        if self.preferred == "decision" or answered in (self.preferred, None):
+            return 1.0
+        raise InvalidInput(
+            f"preferred is {self.preferred!r}; give decision, other, tie, or one of the two models "
+            f"({answered!r}, {self.other!r})",
+            param="preferred",
+        )
 
 
 class ModelIn(BaseModel):

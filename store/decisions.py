@@ -153,6 +153,14 @@ class DecisionLog:
             row = session.execute(_SELECT.where(DecisionTable.id == decision_id)).one_or_none()
         return None if row is None else _record(row)
 
+    def models(self, ids: Sequence[str]) -> dict[str, str]:
+        """decision id -> the model that it chose, for those that there are; at most a few thousand ids."""
+        if not ids:
+            return {}
+        with self._database.session() as session:
+            found = session.execute(select(DecisionTable.id, DecisionTable.model).where(DecisionTable.id.in_(ids)))
+            return {id: model for id, model in found}
+
     def outcome(self, decision_id: str) -> Outcome | None:
         """What came of a decision's call; None where nothing is known (yet)."""
         with self._database.session() as session:

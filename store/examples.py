@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from agent.ledger import Ledger
 from agent.types import Examples
 from store.database import Database
 from store.tables import DecisionTable, FeedbackTable, PromptTable
@@ -27,22 +29,31 @@ class Score(NamedTuple):
     cost: float | None = None
 
 
-def feedback_examples(database: Database, encoder: str, upto: int) -> Examples:
+def feedback_examples(database: Database, encoder: str, upto: int, ledger: Ledger | None = None) -> Examples:
     """What feedback says, up to position ``upto`` of the log.
 
-    Of each (decision, source, rater) the latest score counts; these are averaged by prompt and model.
+    Of each (decision, source, rater) the latest score counts, calibrated, weighed and rationed by ``ledger`` (None: one
+    that has heard nothing yet); their weighted means by prompt and model are the examples' scores, which may lie outside
+    [0, 1], and their weights together, up to 1, the examples' weights. A comparison is no score.
     """
-    f = FeedbackTable
-    latest = select(func.max(f.seq)).where(f.seq <= upto).group_by(f.decision_id, f.source, f.rater)
+    ledger = ledger or Ledger()
+    f, d = FeedbackTable, DecisionTable
+    latest = select(func.max(f.seq)).where(f.seq <= upto, f.other.is_(None)).group_by(f.decision_id, f.source, f.rater)
     query = (
-        select(DecisionTable.prompt_id, DecisionTable.model, func.avg(f.score))
-        .join(DecisionTable, DecisionTable.id == f.decision_id)
-        .join(PromptTable, PromptTable.id == DecisionTable.prompt_id)
+        select(f.seq, f.score, f.source, f.rater, f.key, d.task, d.prompt_id, d.model)
+        .join(d, d.id == f.decision_id)
+        .join(PromptTable, PromptTable.id == d.prompt_id)
         .where(f.seq.in_(latest), PromptTable.encoder == encoder)
-        .group_by(DecisionTable.prompt_id, DecisionTable.model)
+        .order_by(f.seq)
     )
     with database.session() as session:
-        return assemble(session, [Score(*row) for row in session.execute(query)])
+        heard = ledger.means(session.execute(query))
+        examples = assemble(session, [Score(*pair, word.score) for pair, word in heard.items()])
+    row, column = ({name: i for i, name in enumerate(names)} for names in (examples.ids, examples.models))
+    weights = np.zeros(examples.scores.shape)
+    for (prompt, model), word in heard.items():
+        weights[row[prompt], column[model]] = word.weight
+    return replace(examples, weights=weights)
 
 
 def assemble(session: Session, scores: Sequence[Score], models: Sequence[str] | None = None) -> Examples:

@@ -7,13 +7,14 @@ appends take a lock before they draw their numbers and hold it until they have c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from sqlalchemy import Row, bindparam, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
@@ -36,17 +37,21 @@ class FeedbackEvent:
     decision_id
         Of the answer.
     score
-        In [0, 1].
+        In [0, 1]. Of a comparison: 1 where the answer is preferred, 0 where that of ``other`` is, 0.5 for a tie.
     source
         ``user``, ``judge`` or ``implicit``.
     rater
-        Who among the source; the same (decision, source, rater) again revises, it does not vote twice.
+        Who among the source; the same (decision, source, rater, other) again revises, it does not vote twice.
     comment
         For people.
     idempotency_key
         The client's own name for this event: sent twice, it is recorded once.
     thumb
         The form in which it came, where that was no number.
+    other
+        The model that the answer was compared with, one that the decision ranked; None for a score.
+    key
+        Name of the API key that posted it; "" where none was needed.
     """
 
     decision_id: str
@@ -56,6 +61,8 @@ class FeedbackEvent:
     comment: str = ""
     idempotency_key: str | None = None
     thumb: Thumb | None = None
+    other: str | None = None
+    key: str = ""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.score <= 1.0:
@@ -66,12 +73,16 @@ class FeedbackEvent:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an event: ``seq`` is its place in the log (of the first one for a duplicate), ``reason`` why it
-    was refused."""
+    """What became of an event.
+
+    ``seq`` is its place in the log (of the first one for a duplicate), ``reason`` why it was refused and ``param`` the
+    field at fault.
+    """
 
     status: Literal["recorded", "revised", "duplicate", "refused"]
     seq: int | None
     reason: str | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +128,13 @@ class FeedbackLog:
                 FeedbackTable.source,
                 FeedbackTable.rater,
                 FeedbackTable.revises,
+                FeedbackTable.other,
+                FeedbackTable.key,
                 DecisionTable.prompt_id,
                 DecisionTable.model,
                 DecisionTable.propensity,
+                DecisionTable.task,
+                DecisionTable.candidates,
                 *ENCODED,
             )
             .join(DecisionTable, DecisionTable.id == FeedbackTable.decision_id)
@@ -130,21 +145,7 @@ class FeedbackLog:
         )
         with self._database.session() as session:
             rows: Sequence[Row[*tuple[Any, ...]]] = session.execute(query).all()
-        return [
-            Observation(
-                seq=row.seq,
-                decision_id=row.decision_id,
-                prompt_id=row.prompt_id,
-                model=row.model,
-                score=row.score,
-                source=row.source,
-                rater=row.rater,
-                encoded=encoded(row),
-                propensity=row.propensity,
-                revises=row.revises,
-            )
-            for row in rows
-        ]
+        return [_observation(row) for row in rows]
 
     def head(self) -> int:
         """The last position; 0 where the log is empty."""
@@ -180,6 +181,8 @@ class FeedbackLog:
                         row.comment,
                         row.idempotency_key,
                         row.thumb,  # type: ignore[arg-type]
+                        row.other,
+                        row.key or "",
                     ),
                     revises=row.revises,
                 )
@@ -187,14 +190,41 @@ class FeedbackLog:
             ]
 
 
+def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
+    return Observation(
+        seq=row.seq,
+        decision_id=row.decision_id,
+        prompt_id=row.prompt_id,
+        model=row.model,
+        score=row.score,
+        source=row.source,
+        rater=row.rater,
+        encoded=encoded(row),
+        propensity=row.propensity,
+        revises=row.revises,
+        expected=_expected(row.candidates, row.model),
+        task=row.task,
+        other=row.other,
+        expected_other=_expected(row.candidates, row.other),
+        key=row.key or "",
+    )
+
+
+def _expected(candidates: Sequence[dict[str, Any]], model: str | None) -> float:
+    """The quality at which a decision's candidates put a model; NaN where it is not among them, or was not finite."""
+    quality = next((c["quality"] for c in candidates if c["model"] == model), None)
+    return math.nan if quality is None else float(quality)
+
+
 # Built once, so that an append does not pay for building and compiling them.
 _f, _d = table(FeedbackTable).c, table(DecisionTable).c
 _KNOWN = select(_d.id).where(_d.id.in_(bindparam("decisions", expanding=True)))
+_RANKED = select(_d.id, _d.model, _d.candidates).where(_d.id.in_(bindparam("decisions", expanding=True)))
 _USED = select(_f.idempotency_key, _f.decision_id, _f.seq).where(
     _f.idempotency_key.in_(bindparam("keys", expanding=True))
 )
 _SAID = (
-    select(_f.decision_id, _f.source, _f.rater, _f.score)
+    select(_f.decision_id, _f.source, _f.rater, _f.other, _f.score)
     .where(_f.decision_id.in_(bindparam("decisions", expanding=True)))
     .order_by(_f.seq)
 )
@@ -203,56 +233,97 @@ _ADD = insert(table(FeedbackTable)).returning(_f.seq, sort_by_parameter_order=Tr
 
 def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
     """Judge each event against the log and the events before it, then insert what is new in one statement."""
-    decisions = list({clean(event.decision_id) for event in events})
-    keys = list({clean(event.idempotency_key) for event in events if event.idempotency_key})
     connection = session.connection()
-    known = set(connection.execute(_KNOWN, {"decisions": decisions}).scalars())
-    used: dict[str, tuple[str, int]] = {}  # key -> (decision, seq, or -1 - index among the new rows)
-    if keys:
-        used = {key: (decision, seq) for key, decision, seq in connection.execute(_USED, {"keys": keys})}
-    said = connection.execute(_SAID, {"decisions": list(known)})
-    latest = {(decision, source, rater): score for decision, source, rater, score in said}
-
-    rows: list[dict[str, Any]] = []
-    receipts: list[Receipt] = []
+    known = _Known.read(connection, events)
     now = utc_now()
+    rows: list[dict[str, Any]] = []
+    receipts = []
     for event in events:
-        decision, rater = clean(event.decision_id), clean(event.rater)
-        key = clean(event.idempotency_key) if event.idempotency_key else None
-        if decision not in known:
-            receipts.append(Receipt("refused", None, f"no decision has the id {decision!r}"))
-            continue
-        if key is not None and key in used:
-            owner, seq = used[key]
-            receipts.append(
-                Receipt("duplicate", seq)
-                if owner == decision
-                else Receipt("refused", None, f"idempotency_key {key!r} was used for another decision; make a new one")
-            )
-            continue
-        place = -1 - len(rows)
-        if key is not None:
-            used[key] = (decision, place)
-        revises = latest.get((decision, event.source, rater))
-        latest[decision, event.source, rater] = event.score
-        receipts.append(Receipt("recorded" if revises is None else "revised", place))
-        rows.append(
-            {
-                "decision_id": decision,
-                "score": event.score,
-                "source": event.source,
-                "rater": rater,
-                "comment": event.comment,
-                "thumb": event.thumb,
-                "idempotency_key": key,
-                "revises": revises,
-                "created_at": now,
-            }
+        row = _row(event, now)
+        receipt = known.refusal_or_duplicate(row)
+        if receipt is None:
+            receipt = known.take(row, place=-1 - len(rows))
+            rows.append(row)
+        receipts.append(receipt)
+    seqs = list(connection.execute(_ADD, rows).scalars()) if rows else []
+    return [r if r.seq is None or r.seq > 0 else replace(r, seq=seqs[-1 - r.seq]) for r in receipts]
+
+
+def _row(event: FeedbackEvent, now: datetime) -> dict[str, Any]:
+    return {
+        "decision_id": clean(event.decision_id),
+        "score": event.score,
+        "source": event.source,
+        "rater": clean(event.rater),
+        "comment": event.comment,
+        "thumb": event.thumb,
+        "idempotency_key": clean(event.idempotency_key) if event.idempotency_key else None,
+        "created_at": now,
+        "other": None if event.other is None else clean(event.other),
+        "key": event.key or None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What events are judged against; grows with the events that are taken.
+
+    Parameters
+    ----------
+    decisions
+        Those that there are, of the ones that are named.
+    ranked
+        decision -> the models that its answer can be compared with, where an event compares.
+    used
+        idempotency key -> its decision and place in the log; a place among the new rows is -1 - its index.
+    said
+        (decision, source, rater, other) -> the latest score.
+    """
+
+    decisions: set[str]
+    ranked: Mapping[str, Sequence[str]]
+    used: dict[str, tuple[str, int]]
+    said: dict[tuple[str, str, str, str | None], float]
+
+    @classmethod
+    def read(cls, connection: Connection, events: Sequence[FeedbackEvent]) -> Self:
+        """Look up all that ``events`` touch."""
+        decisions = list({clean(event.decision_id) for event in events})
+        keys = list({clean(event.idempotency_key) for event in events if event.idempotency_key})
+        compared = list({clean(event.decision_id) for event in events if event.other is not None})
+        known = set(connection.execute(_KNOWN, {"decisions": decisions}).scalars())
+        used = connection.execute(_USED, {"keys": keys}).all() if keys else []
+        ranked = connection.execute(_RANKED, {"decisions": compared}).all() if compared else []
+        return cls(
+            decisions=known,
+            ranked={id: [c["model"] for c in candidates if c["model"] != model] for id, model, candidates in ranked},
+            used={key: (decision, seq) for key, decision, seq in used},
+            said={tuple(who): score for *who, score in connection.execute(_SAID, {"decisions": list(known)})},
         )
-    if not rows:
-        return receipts
-    seqs = list(connection.execute(_ADD, rows).scalars())
-    return [
-        Receipt(receipt.status, seqs[-1 - receipt.seq]) if receipt.seq is not None and receipt.seq < 0 else receipt
-        for receipt in receipts
-    ]
+
+    def refusal_or_duplicate(self, row: Mapping[str, Any]) -> Receipt | None:
+        """The receipt of a row that is not to be inserted; None for one that is."""
+        decision, other, key = row["decision_id"], row["other"], row["idempotency_key"]
+        if decision not in self.decisions:
+            return Receipt("refused", None, f"no decision has the id {decision!r}", "decision_id")
+        if other is not None and other not in self.ranked[decision]:
+            choice = ", ".join(self.ranked[decision]) or "none"
+            return Receipt(
+                "refused", None, f"the decision ranked no {other!r} beside its own model; give one of {choice}", "other"
+            )
+        if key not in self.used:
+            return None
+        owner, seq = self.used[key]
+        if owner == decision:
+            return Receipt("duplicate", seq)
+        reason = f"idempotency_key {key!r} was used for another decision; make a new one"
+        return Receipt("refused", None, reason, "idempotency_key")
+
+    def take(self, row: dict[str, Any], place: int) -> Receipt:
+        """The receipt of a row that is inserted, which learns here what it revises."""
+        who = (row["decision_id"], row["source"], row["rater"], row["other"])
+        row["revises"] = self.said.get(who)
+        self.said[who] = row["score"]
+        if row["idempotency_key"] is not None:
+            self.used[row["idempotency_key"]] = (row["decision_id"], place)
+        return Receipt("recorded" if row["revises"] is None else "revised", place)

@@ -113,7 +113,10 @@ class OutcomeTable(Base):
 
 
 class FeedbackTable(Base):
-    """The feedback log: append-only, applied in the order of ``seq``, which is also the order of commits."""
+    """The feedback log: append-only, applied in the order of ``seq``, which is also the order of commits.
+
+    ``other`` is the model that the answer was compared with (else null), ``key`` the API key that posted the row.
+    """
 
     __tablename__ = "feedback"
     __table_args__ = (
@@ -132,6 +135,8 @@ class FeedbackTable(Base):
     idempotency_key: Mapped[Safe | None] = mapped_column(unique=True)
     revises: Mapped[float | None]
     created_at: Mapped[datetime]
+    other: Mapped[Safe | None]
+    key: Mapped[Safe | None]
 
 
 class EvaluationTable(Base):

@@ -41,6 +41,7 @@ def decision(service: Context, decision_id: str) -> Response:
                     "seq": row.seq,
                     "created_at": row.created_at,
                     "score": row.event.score,
+                    "other": row.event.other,
                     "source": row.event.source,
                     "rater": row.event.rater,
                     "comment": row.event.comment,

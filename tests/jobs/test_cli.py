@@ -57,10 +57,10 @@ def a_decision(settings: JobSettings, name: str = "d1") -> None:
     database = Database.open(settings.store.database_url)
     writer = GroupCommitter(database)
     encoded = WordEncoder().encode([(Turn("user", "simmer"),)])[0]
-    decision = Decision(
-        "openai/gpt-4o", (Candidate("openai/gpt-4o", 0.5, 0.1, 0.0, 0.5, 1.0),), TaskGuess(0, "t", 1.0), (), 1, 0, encoded,
-        False, "why",
-    )  # fmt: skip
+    candidates = tuple(
+        Candidate(name, 0.5, 0.1, 0.0, 0.5, p) for name, p in (("openai/gpt-4o", 1.0), ("acme/other", 0.0))
+    )
+    decision = Decision("openai/gpt-4o", candidates, TaskGuess(0, "t", 1.0), (), 1, 0, encoded, False, "why")
     DecisionLog(database, writer).append(
         DecisionRecord(id=name, created_at=datetime.now(UTC), decision=decision, encoder="words/v1", prompt="simmer")
     ).result()
@@ -257,7 +257,12 @@ def test_a_pool_file_that_is_named_is_read_and_its_typos_told(
 
 def test_feedback_is_added_revised_and_refused(home: Path, settings: JobSettings) -> None:
     a_decision(settings)
-    assert data("feedback", "add", "d1", "--score", "0.25") == {"status": "recorded", "seq": 1, "reason": None}
+    assert data("feedback", "add", "d1", "--score", "0.25") == {
+        "status": "recorded",
+        "seq": 1,
+        "reason": None,
+        "param": None,
+    }
     assert data("feedback", "add", "d1", "--thumb", "up")["status"] == "revised"
     listed = data("feedback", "list")
     assert [(r["event"]["score"], r["revises"]) for r in listed] == [(1.0, 0.25), (0.25, None)]
@@ -266,6 +271,23 @@ def test_feedback_is_added_revised_and_refused(home: Path, settings: JobSettings
     assert "give either" in refused("feedback", "add", "d1")
     assert "give up or down" in refused("feedback", "add", "d1", "--thumb", "sideways")
     assert "source is 'nobody'" in refused("feedback", "add", "d1", "--score", "1", "--source", "nobody")
+
+
+def test_comparisons_sources_and_raters(home: Path, settings: JobSettings) -> None:
+    assert "no feedback yet" in thalweg("feedback", "sources").stdout
+    a_decision(settings)
+    other = "acme/other"
+    assert "give one of" in refused("feedback", "compare", "d1", "nobody", "tie")
+    assert "give decision, other or tie" in refused("feedback", "compare", "d1", other, "both")
+    assert "no decision has the id" in refused("feedback", "compare", "d2", other, "tie")
+    assert data("feedback", "compare", "d1", other, "other", "--rater", "ann")["status"] == "recorded"
+    assert data("feedback", "add", "d1", "--score", "1", "--rater", "ann")["status"] == "recorded"
+    assert [(s["source"], s["kind"], s["words"]) for s in data("feedback", "sources")] == [
+        ("user", "comparison", 1), ("user", "score", 1),
+    ]  # fmt: skip
+    assert [(r["rater"], r["words"]) for r in data("feedback", "raters")] == [("ann", 2)]
+    assert "ann" in thalweg("feedback", "raters").stdout and "comparison" in thalweg("feedback", "sources").stdout
+    assert [r["event"]["other"] for r in data("feedback", "list")] == [None, other]
 
 
 def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(home: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
 
+from agent.snapshot import FORMAT, Snapshot
 from agent.types import Examples, Observation
 from jobs.gather import held_out, join, latest, take
+from jobs.hearing import evaluated, hear
 from tests.jobs.made import WordEncoder
 
 
@@ -58,3 +61,29 @@ def test_a_revision_replaces_what_the_same_rater_said() -> None:
         return Observation(seq, "d", "p", "a", score, "user", rater, encoded)
 
     assert [o.seq for o in latest([said(1, "x", 1.0), said(2, "y", 0.5), said(3, "x", 0.0)])] == [3, 2]
+
+
+def test_join_trusts_an_evaluation_more_than_doubtful_feedback() -> None:
+    nan = float("nan")
+    evaluations = made("pq", "ab", [[1.0, nan], [0.0, 0.5]])
+    feedback = replace(made("qr", "b", [[1.0], [0.25]]), weights=np.array([[0.25], [0.5]]))
+    joined = join([evaluations, feedback])
+    assert np.array_equal(joined.scores, [[1, nan], [0, 0.6], [nan, 0.25]], equal_nan=True)
+    assert joined.weights is not None and joined.weights.tolist() == [[1, 0], [1, 1], [0, 0.5]]
+    assert take(feedback, np.array([False, True])).weights.tolist() == [[0.5]]  # type: ignore[union-attr]
+    assert join([evaluations]).weights is None
+
+
+def test_the_ledger_goes_on_from_the_champions_and_believes_evaluations() -> None:
+    encoded = WordEncoder().encode([()])[0]
+    rows = [
+        Observation(seq, f"d{seq}", "pq"[seq % 2], "a", 0.5 * (seq % 2), "judge", "", encoded, expected=0.5)
+        for seq in range(1, 201)
+    ]
+    truth = evaluated(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
+    assert (truth("q", "a"), truth("p", "b"), truth("r", "a"), truth("p", "z")) == (1.0, None, None, None)
+    [informed], [guessing] = hear(None, rows, truth).sources(), hear(None, rows).sources()
+    assert informed.slope < 0.6 < guessing.slope
+    half = hear(None, rows[:100], truth)
+    champion = Snapshot(1, 100, {"format": FORMAT, "ledger": half.state()}, {}, (), ())
+    assert hear(champion, rows[100:], truth).state() == hear(None, rows, truth).state()

@@ -10,6 +10,7 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
+from agent.ledger import Ledger
 from agent.types import Candidate, Decision, ModelCard, TaskGuess, Turn
 from jobs.cache import CachedEncoder
 from jobs.importer import load, store_file
@@ -90,7 +91,10 @@ def test_feedback_is_trained_on_and_the_position_moves(world: Database, settings
     result = refresh(world, settings, encoder=WordEncoder())
     assert result.report["position"] == 40
     assert result.report["counts"]["feedback_prompts"] == 40
-    assert SnapshotStore(world).load(result.version).position == 40
+    published = SnapshotStore(world).load(result.version)
+    assert published.position == 40
+    [user] = Ledger.from_state(published.meta["ledger"]).sources()
+    assert (user.source, user.words) == ("user", 40)
     assert result.report["gate"]["feedback"]["n"] > 0
 
 

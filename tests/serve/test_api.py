@@ -252,6 +252,76 @@ def test_the_good_half_is_taken_and_the_rest_named_one_by_one(http: httpx.Client
     ]  # fmt: skip
 
 
+def test_a_comparison_is_recorded_revised_and_shown(http: httpx.Client) -> None:
+    decided = route(http, prompt("river", "Ulm"))
+    mine, other = decided["model"], decided["candidates"][1]["model"]
+    event = {"decision_id": decided["decision_id"], "other": other, "rater": "ann", "source": "judge"}
+    alone = http.post("/v1/feedback/compare", json=event | {"preferred": "tie"})
+    assert alone.status_code == 202 and alone.json()["results"][0]["status"] == "recorded"
+    words = [("other", 0.0), (other, 0.0), (mine, 1.0), ("decision", 1.0)]
+    many = http.post("/v1/feedback/compare", json=[event | {"preferred": word} for word, _ in words])
+    assert [r["status"] for r in many.json()["results"]] == ["revised"] * 4
+    assert (
+        http.post("/feedback", json={k: event[k] for k in ("decision_id", "rater", "source")} | {"score": 0.9}).json()[
+            "results"
+        ][0]["status"]
+        == "recorded"
+    )
+    said = explanation(http, decided["decision_id"])["feedback"]
+    assert [(row["other"], row["score"]) for row in said] == [
+        (None, 0.9), *((other, score) for _, score in reversed(words)), (other, 0.5),
+    ]  # fmt: skip
+
+
+def test_sources_and_raters_are_told(http: httpx.Client) -> None:
+    decided = route(http, prompt("river", "Gera"))
+    about = {"decision_id": decided["decision_id"], "rater": "carla"}
+    scored = http.post("/feedback", json=about | {"score": 0.9})
+    compared = http.post(
+        "/v1/feedback/compare", json=about | {"other": decided["candidates"][1]["model"], "preferred": "decision"}
+    )
+    seq = max(r.json()["results"][0]["seq"] for r in (scored, compared))
+    wait(lambda: http.get("/v1/feedback/sources").json()["position"] >= seq, 5.0)
+    sources = http.get("/v1/feedback/sources").json()["data"]
+    user = {row["kind"]: row for row in sources if row["source"] == "user"}
+    assert set(user) == {"score", "comparison"} and user["score"]["words"] >= 1
+    assert all(set(row) == {"source", "kind", "words", "bias", "slope", "noise", "weight"} for row in sources)
+    raters = http.get("/v1/feedback/raters", params={"limit": 1000}).json()["data"]
+    carla = next(row for row in raters if row["rater"] == "carla")
+    assert carla["words"] == 2 and 0.8 < carla["weight"] <= 1.0
+    assert [row["weight"] for row in raters] == sorted(row["weight"] for row in raters)
+    assert len(http.get("/v1/feedback/raters", params={"limit": 1}).json()["data"]) == 1
+
+
+def test_comparisons_that_cannot_be_used_are_named(http: httpx.Client) -> None:
+    decided = route(http, prompt("river", "Linz"))
+    mine, other = decided["model"], decided["candidates"][1]["model"]
+    good = {"decision_id": decided["decision_id"], "other": other, "preferred": "tie"}
+    cases: list[tuple[dict[str, Any], int, str, str]] = [
+        ({"decision_id": "d-never"}, 404, "decision_id", "d-never"),
+        ({"decision_id": "d-never", "preferred": mine}, 404, "decision_id", "d-never"),
+        ({"other": mine}, 422, "other", "beside its own model"),
+        ({"other": "up/nobody"}, 422, "other", other),
+        ({"preferred": "up/nobody"}, 422, "preferred", "decision, other, tie"),
+        ({"score": 1.0}, 422, "score", "no such field"),
+    ]
+    for wrong, status, param, said in cases:
+        response = http.post("/v1/feedback/compare", json=good | wrong)
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (status, param) and said in error["message"]
+    response = http.post("/v1/feedback/compare", json=[good, *(good | wrong for wrong, *_ in cases)])
+    results = response.json()["results"]
+    assert response.status_code == 202 and [r["status"] for r in results] == ["recorded"] + ["refused"] * len(cases)
+    assert [r["param"] for r in results[1:]] == [
+        "decision_id",
+        "decision_id",
+        "other",
+        "other",
+        "preferred",
+        "[6].score",
+    ]
+
+
 @pytest.mark.parametrize(
     ("sent", "status", "code", "param"),
     [
@@ -463,4 +533,6 @@ def test_the_documentation_holds_every_route(http: httpx.Client) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     chat = paths["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert "cost_quality_tradeoff" in json.dumps(chat) and "$ref" not in json.dumps(chat)
-    assert {"/feedback", "/v1/models", "/v1/decisions/{decision_id}", "/v1/jobs/{job}"} <= set(paths)
+    assert {"/feedback", "/v1/feedback/compare", "/v1/models", "/v1/decisions/{decision_id}", "/v1/jobs/{job}"} <= set(
+        paths
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from store.writer import GroupCommitter
 from tests.store.build import a_record
 
 _context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tests.store.child", "tests.serve.child"])
 
 
 class Child:
     """A process that runs ``verb(line, *arguments)``, where ``line`` is its end of a pipe to the test."""
 
     def __init__(self, verb: Callable[..., None], *arguments: Any) -> None:
-        _context.set_forkserver_preload(["tests.store.child"])
         self.line, theirs = multiprocessing.Pipe()
         self.process = _context.Process(target=verb, args=(theirs, *arguments), daemon=True)
         self.process.start()
@@ -77,6 +78,41 @@ def feed(line: Connection, url: str, rater: str, count: int) -> None:
         if len(waiting) == 3:
             waiting.pop(0).result()
     writer.close()
+
+
+def chatter(line: Connection, url: str, seed: int, count: int, ranked: dict[str, list[str]]) -> None:
+    """Append ``count`` random events, one to three at a time and up to four appends in flight.
+
+    Scores, comparisons and revisions by named and nameless raters of all sources, on decisions that others speak of too;
+    ``ranked`` has the models that each decision's answer can be compared with.
+    """
+    database = Database.open(url)
+    writer = GroupCommitter(database, group=3)
+    feedback = FeedbackLog(database, writer)
+    rng = random.Random(seed)
+    _wait(line)
+    waiting = []
+    sent = 0
+    while sent < count:
+        events = [random_event(rng, ranked) for _ in range(min(rng.randint(1, 3), count - sent))]
+        sent += len(events)
+        waiting.append(feedback.append(events))
+        if len(waiting) == 4:
+            waiting.pop(0).result()
+    writer.close()
+
+
+def random_event(rng: random.Random, ranked: dict[str, list[str]]) -> FeedbackEvent:
+    """An event on one of the ``ranked`` decisions."""
+    decision = rng.choice(list(ranked))
+    return FeedbackEvent(
+        decision_id=decision,
+        score=rng.choice([0.0, 0.5, 1.0, rng.random()]),
+        source=rng.choice(["user", "judge", "implicit"]),
+        rater=rng.choice(["", "ann", "bob", "eve", "dan"]),
+        other=rng.choice(ranked[decision]) if rng.random() < 0.4 else None,
+        key=rng.choice(["bootstrap", "partner"]),
+    )
 
 
 def claim(line: Connection, url: str, worker: str, jobs: list[str], total: int) -> None:

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from agent.errors import InvalidInput
-from agent.types import Encoded
+from agent.ledger import Ledger
+from agent.types import Encoded, Observation
 from store import evaluations
 from store.database import Database
 from store.decisions import DecisionLog
@@ -19,7 +20,7 @@ from store.examples import feedback_examples
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.prompts import text_id
 from store.writer import GroupCommitter
-from tests.store.build import ENCODER, a_record, encode
+from tests.store.build import ENCODER, a_record, an_encoded, encode
 
 
 def rows(count: int) -> list[EvaluationRow]:
@@ -158,6 +159,7 @@ def test_feedback_counts_the_latest_word_of_each_rater(database: Database, write
         yield FeedbackEvent("d0", 0.5, "judge")
         yield FeedbackEvent("d1", 0.0, "user", "ann")
         yield FeedbackEvent("d2", 0.25, "implicit")
+        yield FeedbackEvent("d2", 0.0, "implicit", other="a")  # no score
         yield FeedbackEvent("other", 1.0, "user")
         yield FeedbackEvent("d3", 1.0, "user")  # after the position asked for
 
@@ -165,7 +167,16 @@ def test_feedback_counts_the_latest_word_of_each_rater(database: Database, write
     assert seqs[-2] is not None
     examples = feedback_examples(database, ENCODER, seqs[-2])
     assert examples.texts == ("p",) and examples.models == ("a", "b")
-    assert examples.scores[0].tolist() == [pytest.approx((1.0 + 0.5 + 0.0) / 3), 0.25]
+    assert examples.scores[0].tolist() == [pytest.approx((1.0 + 0.5 + 0.0) / 3, abs=0.01), 0.25]
+    assert examples.weights is not None and examples.weights.tolist() == [[1.0, 1.0]]
     assert len(feedback_examples(database, ENCODER, 0)) == 0
     assert sorted(feedback_examples(database, ENCODER, 10**9).texts) == ["p", "q"]
+    ledger = Ledger()
+    for seq in range(1, 400):  # users who say the same whatever is answered
+        ledger.hear(Observation(seq, f"e{seq}", "p", "a", 1.0, "user", "", an_encoded(), expected=seq % 10 / 10))
+    trusting, wary = (feedback_examples(database, ENCODER, 10**9, known) for known in (None, ledger))
+    assert trusting.weights is not None and wary.weights is not None
+    said_by_users_alone = trusting.texts.index("q")
+    assert wary.weights[said_by_users_alone, 0] < 0.4 and trusting.weights[said_by_users_alone, 0] == 1.0
+    assert wary.weights[1 - said_by_users_alone, 0] == 1.0
     assert isinstance(examples.embeddings, np.ndarray) and examples.embeddings.shape == (1, 8)

@@ -3,22 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from agent.errors import InvalidInput
+from agent.ledger import Ledger
 from agent.types import Observation
 from store.database import Database
 from store.decisions import DecisionLog
 from store.feedback import FeedbackEvent, FeedbackLog, Receipt
+from store.tables import FeedbackTable
 from store.writer import GroupCommitter
 from tests.store.build import a_record
-from tests.store.child import Child, feed, start_together
+from tests.store.child import Child, chatter, feed, start_together
+
+
+def tailed(log: FeedbackLog, ledger: Ledger, seen: list[int], done: Callable[[], bool]) -> None:
+    """Follow the log as a replica does, until it is done and read to its end."""
+    while True:
+        ended = done()
+        rows = log.tail(seen[-1] if seen else 0, 37)
+        for row in rows:
+            ledger.hear(row)
+            seen.append(row.seq)
+        if ended and not rows:
+            return
+
+
+def test_two_replicas_hear_the_same_from_eight_concurrent_writers(postgres_url: str) -> None:
+    database = Database.open(postgres_url)
+    writer = GroupCommitter(database)
+    for i in range(30):
+        DecisionLog(database, writer).append(a_record(f"d{i}", prompt=f"prompt {i}")).result(10)
+    log = FeedbackLog(database, writer)
+    ranked = {f"d{i}": ["b", "c"] for i in range(30)}
+    children = [Child(chatter, postgres_url, seed, 60, ranked) for seed in range(8)]
+    ledgers = (Ledger(), Ledger())
+    seen: tuple[list[int], list[int]] = ([], [])
+
+    def done() -> bool:
+        return not any(child.process.is_alive() for child in children)
+
+    replicas = [threading.Thread(target=tailed, args=(log, *each, done)) for each in zip(ledgers, seen, strict=True)]
+    start_together(children)
+    for replica in replicas:
+        replica.start()
+    for replica in replicas:
+        replica.join()
+    for child in children:
+        child.join()
+    with database.session() as session:
+        stored = list(session.scalars(select(FeedbackTable.seq).order_by(FeedbackTable.seq)))
+    assert len(stored) == 8 * 60 and seen[0] == seen[1] == stored
+    again = Ledger()
+    tailed(log, again, [], lambda: True)
+    assert ledgers[0].state() == ledgers[1].state() == again.state()
+    writer.close()
+    database.close()
 
 
 @pytest.fixture
@@ -40,6 +89,42 @@ def test_an_observation_holds_what_its_decision_knew(log: FeedbackLog, database:
     assert np.array_equal(observation.encoded.embedding, record.decision.encoded.embedding)
     assert np.array_equal(observation.encoded.features, record.decision.encoded.features)
     assert (observation.encoded.tokens, observation.encoded.coverage) == (17, 0.75)
+    assert (observation.expected, observation.task) == (0.6, 7)
+    assert observation.other is None and math.isnan(observation.expected_other)
+
+
+def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCommitter) -> None:
+    record = a_record("d")
+    unknown = replace(record.decision.chosen, quality=math.nan)
+    decision = replace(record.decision, candidates=(unknown, *record.decision.candidates[1:]))
+    DecisionLog(database, writer).append(replace(record, decision=decision)).result(10)
+    log = FeedbackLog(database, writer)
+    log.append([FeedbackEvent("d", 1.0, "user")]).result(10)
+    assert math.isnan(log.tail(0)[0].expected)
+
+
+def test_a_comparison_names_the_other_model_and_what_was_expected_of_it(log: FeedbackLog) -> None:
+    log.append([FeedbackEvent("d0", 0.5, "user", "ann", other="b", key="web")]).result(10)
+    [observation] = log.tail(0)
+    assert (observation.model, observation.expected) == ("a", 0.8)
+    assert (observation.other, observation.expected_other, observation.score) == ("b", 0.6, 0.5)
+    assert observation.key == log.list()[0].event.key == "web"
+
+
+def test_a_score_and_comparisons_with_different_models_stand_beside_each_other(log: FeedbackLog) -> None:
+    said = [(None, 1.0), ("b", 1.0), ("c", 0.5), ("b", 0.0), (None, 0.0)]
+    events = [FeedbackEvent("d0", score, "user", "ann", other=other) for other, score in said]
+    assert [r.status for r in log.append(events).result(10)] == ["recorded"] * 3 + ["revised"] * 2
+    assert [o.revises for o in log.tail(0)] == [None, None, None, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("other", ["a", "nobody", "b\ud800"])
+def test_a_comparison_with_what_the_decision_did_not_rank_is_refused(log: FeedbackLog, other: str) -> None:
+    events = [FeedbackEvent("d0", 1.0, "user", other=other), FeedbackEvent("gone", 1.0, "user", other="b")]
+    refused, unknown = log.append(events).result(10)
+    assert refused.status == unknown.status == "refused"
+    assert "give one of b, c" in str(refused.reason) and "no decision" in str(unknown.reason)
+    assert log.head() == 0
 
 
 def test_the_same_rater_again_is_a_revision(log: FeedbackLog) -> None:

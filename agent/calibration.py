@@ -1,0 +1,223 @@
+"""How sources and raters read the truth: a line for every source, a doubt about every rater.
+
+What a source says of outcome x is taken as ``y = a + b x + noise``. The line is the posterior mean of a Bayesian linear
+regression (Bishop 2006, section 3.3), a closed form of eight sums, so that a word can be taken out of it again. What a
+rater says is compared with two stories: an honest one, who follows the source's line at a level of their own, and a
+content-blind one, whose words do not depend on the answer. Their likelihood ratio is the rater's doubt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Kind = Literal["score", "comparison"]
+
+Basis = Literal["decision", "others", "evaluation"]
+"""What an outcome is known by: the decision's expectation alone, what other sources said too, or an evaluation."""
+
+BASES: tuple[Basis, ...] = get_args(Basis)
+
+GUESSES = 200.0
+"""Words about outcomes that were not evaluated weigh like at most so many: what was expected of them may be off itself."""
+
+NOISE: dict[Kind, float] = {"score": 0.15, "comparison": 0.6}
+"""Variance of a word around its line before data say better; a comparison reads in [-1, 1], a score in [0, 1]."""
+
+INTERCEPT_SD, SLOPE_SD = 0.15, 0.2
+"""How far a source's line may lie from ``y = x``."""
+
+LEAST_SLOPE = 0.3
+"""A source that says less than this of the truth is not stretched further."""
+
+LEAST_NOISE = 0.5
+"""Nor is one taken to be surer than this beside a clean evaluation: who always says the same is sure, and says nothing."""
+
+LEVEL_SD = 0.1
+"""How far a rater may stand above or below their source."""
+
+_BELIEF = 20.0
+"""Words that the prior noise weighs like."""
+
+_LOG_ODDS = 3.0
+"""Of honesty, before anything was said: 95 %."""
+
+_LEAST_DOUBT, _MOST_DOUBT = -6.0, 12.0
+"""Bounds of a doubt: neither a long good record nor a long bad one outlives a change of manners."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A word beside what it was about.
+
+    Parameters
+    ----------
+    said
+        The word: a score in [0, 1], or a comparison in [-1, 1].
+    outcome
+        Expectation of the truth, in the same range, of everything but this word and (for its source) its source's.
+    variance
+        Of the truth around what the decision expected.
+    explained
+        Share of that variance which ``outcome`` already tells, in [0, 1].
+    trust
+        Weight of the lesson.
+    basis
+        What tells of the outcome.
+    """
+
+    said: float
+    outcome: float
+    variance: float
+    explained: float
+    trust: float
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A source's line.
+
+    Parameters
+    ----------
+    intercept, slope
+        Of ``y = a + b x``.
+    noise
+        Variance of a word beside that of a clean evaluation, at least 1.
+    """
+
+    intercept: float
+    slope: float
+    noise: float
+
+    @property
+    def weight(self) -> float:
+        """What a word of the source is worth beside a clean evaluation, in (0, 1]."""
+        return min(1.0, self.slope**2 / self.noise)
+
+    def expects(self, outcome: float) -> float:
+        """The word to expect of an outcome."""
+        return self.intercept + self.slope * outcome
+
+
+def _sums() -> list[float]:
+    return [0.0] * 8
+
+
+@dataclass(slots=True)
+class SourceLine:
+    """The sums of one source's lessons of one kind, by `Basis`; ``words`` counts what was heard."""
+
+    kind: Kind
+    words: int = 0
+    sums: dict[Basis, list[float]] = field(default_factory=lambda: {basis: _sums() for basis in BASES})
+
+    def learn(self, lesson: Lesson, sign: float = 1.0) -> None:
+        """Take a lesson in, or (``sign`` -1) out."""
+        x, y, w = lesson.outcome, lesson.said, sign * lesson.trust
+        terms = (1.0, x, x * x, y, x * y, y * y, lesson.variance, lesson.variance * lesson.explained)
+        sums = self.sums[lesson.basis]
+        for i, term in enumerate(terms):
+            sums[i] += w * term
+
+    def reading(self, *, alone: bool = False) -> Reading:
+        """The line as known now; ``alone``: by no other source's word, so that no two sources can confirm each other's error.
+
+        Examples
+        --------
+        >>> judge = SourceLine("score")
+        >>> for i in range(1000):
+        ...     judge.learn(Lesson(0.8 * (i % 2), i % 2, variance=0.25, explained=1.0, trust=1.0, basis="evaluation"))
+        >>> line = judge.reading()
+        >>> round(line.intercept, 2), round(line.slope, 2), round(line.noise, 2)
+        (-0.0, 0.8, 0.65)
+        """
+        total = _sums()
+        for basis, sums in self.sums.items():
+            if not (alone and basis == "others"):
+                share = 1.0 if basis == "evaluation" else GUESSES / (GUESSES + sums[0])
+                total = [t + share * v for t, v in zip(total, sums)]
+        n, x, xx, y, xy, yy, variance, told = total
+        noise = NOISE[self.kind]
+        known_intercept, known_slope = n + noise / INTERCEPT_SD**2, xx + noise / SLOPE_SD**2
+        pulled = xy + noise / SLOPE_SD**2
+        slope = (known_intercept * pulled - x * y) / (known_intercept * known_slope - x * x)
+        slope = max(slope, LEAST_SLOPE)
+        intercept = (y - slope * x) / known_intercept
+        missed = (
+            yy - 2.0 * (intercept * y + slope * xy) + intercept**2 * n + 2.0 * intercept * slope * x + slope**2 * xx
+        )
+        spread = max(missed, 0.0) + slope**2 * told
+        return Reading(intercept, slope, max(LEAST_NOISE, (spread + _BELIEF * noise) / (variance + _BELIEF * noise)))
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over a rater's words of one kind: how many, the outcomes they were about, and what was said."""
+
+    words: float = 0.0
+    outcomes: float = 0.0
+    said: float = 0.0
+
+
+@dataclass(slots=True)
+class RaterRecord:
+    """What is known of one rater.
+
+    Parameters
+    ----------
+    doubt
+        Log-likelihood ratio of a content-blind over an honest rater.
+    scores, comparisons
+        What they said of each kind.
+    """
+
+    doubt: float = 0.0
+    scores: Tally = field(default_factory=Tally)
+    comparisons: Tally = field(default_factory=Tally)
+
+    @property
+    def reliability(self) -> float:
+        """Probability that the rater is honest."""
+        return 1.0 / (1.0 + math.exp(self.doubt - _LOG_ODDS))
+
+    def tally(self, kind: Kind) -> Tally:
+        """Of one kind of words."""
+        return self.scores if kind == "score" else self.comparisons
+
+    def level(self, kind: Kind, line: Reading) -> float:
+        """How far above the source's line the rater speaks: a mean, shrunken to 0."""
+        t = self.tally(kind)
+        above = t.said - line.intercept * t.words - line.slope * t.outcomes
+        return above / (t.words + NOISE[kind] / LEVEL_SD**2)
+
+    def learn(self, kind: Kind, said: float, outcome: float, line: Reading) -> float:
+        """Take a word in; returns what it added to the doubt, for `unlearn`."""
+        t = self.tally(kind)
+        honest = _within(_unit(kind, line.expects(outcome) + self.level(kind, line)), 0.05)
+        blind = _within((_unit(kind, t.said / t.words) * t.words + 0.5 if t.words > 0 else 0.5) / (t.words + 1.0), 0.02)
+        up = _unit(kind, said)
+        evidence = up * math.log(blind / honest) + (1.0 - up) * math.log((1.0 - blind) / (1.0 - honest))
+        self._add(t, 1.0, said, outcome, evidence)
+        return evidence
+
+    def unlearn(self, kind: Kind, said: float, outcome: float, evidence: float) -> None:
+        """Take a word out again."""
+        if self.tally(kind).words >= 1.0:  # else the record was forgotten meanwhile
+            self._add(self.tally(kind), -1.0, said, outcome, evidence)
+
+    def _add(self, tally: Tally, sign: float, said: float, outcome: float, evidence: float) -> None:
+        tally.words += sign
+        tally.said += sign * said
+        tally.outcomes += sign * outcome
+        self.doubt = min(max(self.doubt + sign * evidence, _LEAST_DOUBT), _MOST_DOUBT)
+
+
+def _unit(kind: Kind, value: float) -> float:
+    """A word as a probability that it is good."""
+    return value if kind == "score" else (1.0 + value) / 2.0
+
+
+def _within(value: float, margin: float) -> float:
+    return min(max(value, margin), 1.0 - margin)

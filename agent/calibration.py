@@ -84,7 +84,7 @@ class Reading:
     intercept, slope
         Of ``y = a + b x``.
     noise
-        Variance of a word beside that of a clean evaluation, at least 1.
+        Variance of a word beside that of a clean evaluation, at least `LEAST_NOISE`.
     """
 
     intercept: float
@@ -101,8 +101,8 @@ class Reading:
         return self.intercept + self.slope * outcome
 
 
-def _sums() -> list[float]:
-    return [0.0] * 8
+_TERMS = 8
+"""Sums of a line: weight, x, x^2, y, xy, y^2, variance, explained variance."""
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class SourceLine:
 
     kind: Kind
     words: int = 0
-    sums: dict[Basis, list[float]] = field(default_factory=lambda: {basis: _sums() for basis in BASES})
+    sums: dict[Basis, list[float]] = field(default_factory=lambda: {basis: [0.0] * _TERMS for basis in BASES})
 
     def learn(self, lesson: Lesson, sign: float = 1.0) -> None:
         """Take a lesson in, or (``sign`` -1) out."""
@@ -121,8 +121,8 @@ class SourceLine:
         for i, term in enumerate(terms):
             sums[i] += w * term
 
-    def reading(self, *, alone: bool = False) -> Reading:
-        """The line as known now; ``alone``: by no other source's word, so that no two sources can confirm each other's error.
+    def reading(self) -> Reading:
+        """The line as known now.
 
         Examples
         --------
@@ -133,23 +133,24 @@ class SourceLine:
         >>> round(line.intercept, 2), round(line.slope, 2), round(line.noise, 2)
         (-0.0, 0.8, 0.65)
         """
-        total = _sums()
-        for basis, sums in self.sums.items():
-            if not (alone and basis == "others"):
-                share = 1.0 if basis == "evaluation" else GUESSES / (GUESSES + sums[0])
-                total = [t + share * v for t, v in zip(total, sums)]
-        n, x, xx, y, xy, yy, variance, told = total
+        n, x, xx, y, xy, yy, variance, explained = self._total()
         noise = NOISE[self.kind]
         known_intercept, known_slope = n + noise / INTERCEPT_SD**2, xx + noise / SLOPE_SD**2
         pulled = xy + noise / SLOPE_SD**2
         slope = (known_intercept * pulled - x * y) / (known_intercept * known_slope - x * x)
         slope = max(slope, LEAST_SLOPE)
         intercept = (y - slope * x) / known_intercept
-        missed = (
-            yy - 2.0 * (intercept * y + slope * xy) + intercept**2 * n + 2.0 * intercept * slope * x + slope**2 * xx
-        )
-        spread = max(missed, 0.0) + slope**2 * told
+        missed = yy + intercept**2 * n + slope**2 * xx + 2.0 * (intercept * slope * x - intercept * y - slope * xy)
+        spread = max(missed, 0.0) + slope**2 * explained
         return Reading(intercept, slope, max(LEAST_NOISE, (spread + _BELIEF * noise) / (variance + _BELIEF * noise)))
+
+    def _total(self) -> list[float]:
+        """The sums over all bases, those of mere guesses shrunken to what these may weigh."""
+        total = [0.0] * _TERMS
+        for basis, sums in self.sums.items():
+            share = 1.0 if basis == "evaluation" else GUESSES / (GUESSES + sums[0])
+            total = [t + share * v for t, v in zip(total, sums)]
+        return total
 
 
 @dataclass(slots=True)

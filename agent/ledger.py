@@ -252,13 +252,12 @@ class Ledger:
     def _weigh(self, case: _Case, word: Word, o: Observation) -> Heard:
         """Calibrate and weigh a word by all that was heard before it."""
         record, line = self._rater(word), self._line(word)
-        alone = _read(word.said, word.kind, line.reading(alone=True), record)
-        beside = _read(word.said, word.kind, line.reading(), record)
+        read = _read(word.said, word.kind, line.reading(), record)
         left = self._rations.left(o)
-        word.claim, word.faith = alone.score, alone.weight
+        word.claim, word.faith = read.score, read.weight
         word.trust = left * (record.reliability if record else 1.0)
-        word.weight = beside.weight * left * (1.0 - min(case.spent / self.config.decision_cap, 1.0))
-        return Heard(beside.score, word.weight)
+        word.weight = read.weight * left * (1.0 - min(case.spent / self.config.decision_cap, 1.0))
+        return Heard(read.score, word.weight)
 
     def _teach(self, case: _Case) -> None:
         """Let every word of a decision teach its source and its rater, beside what the others said."""

@@ -31,7 +31,7 @@ class Word:
     expected, variance, truth
         The outcome as the decision expected it, its variance around that, and as it was evaluated; None where unknown.
     claim, faith
-        The outcome that its source's line alone reads in it, and what such a reading is worth.
+        The outcome that it was read as, and what such a reading is worth before any cap.
     trust, weight
         With which it teaches, and with which it counted.
     evidence

@@ -43,12 +43,26 @@ class DriftConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Surprise:
+    """A score less what was expected of it, in about [-1, 1], and the ``variance`` that chance alone gives it."""
+
+    value: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A change found: the ``since``-th position of the log is its first score, ``shift`` the change of the mean surprise."""
 
     since: int
     shift: float
     detector: str
+
+
+def coin_variance(expected: float) -> float:
+    """Variance of a score around what its very prompt makes expect: most of a coin's, and a little more."""
+    p = min(max(expected, 0.0), 1.0)
+    return 0.05 + 0.7 * p * (1.0 - p)
 
 
 class DriftWatch:
@@ -64,8 +78,9 @@ class DriftWatch:
     >>> watch = DriftWatch()
     >>> rng = np.random.default_rng(0)
     >>> for seq in range(200):
-    ...     _ = watch.learn_one(seq, rng.normal(0, 0.4), 0.16)
-    >>> found = [c for seq in range(200, 280) if (c := watch.learn_one(seq, rng.normal(-0.5, 0.4), 0.16))]
+    ...     _ = watch.learn_one(seq, Surprise(rng.normal(0, 0.4), 0.16))
+    >>> later = (Surprise(rng.normal(-0.5, 0.4), 0.16) for _ in range(80))
+    >>> found = [c for seq, s in enumerate(later, 200) if (c := watch.learn_one(seq, s))]
     >>> abs(found[0].since - 200) < 10, found[0].detector
     (True, 'scan')
     """
@@ -76,12 +91,13 @@ class DriftWatch:
         self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (surprise, 1) over variance
         self._adwin = drift.ADWIN(delta=config.adwin)
 
-    def learn_one(self, seq: int, surprise: float, variance: float) -> Change | None:
-        """Take a surprise (score less what was expected, in [-1, 1]) with its variance in; a `Change`, where one is found."""
-        bound = 2.5 * variance**0.5  # Huber's clip: one wild score proves nothing
+    def learn_one(self, seq: int, surprise: Surprise) -> Change | None:
+        """Take the surprise at position ``seq`` of the log in; a `Change`, where one is found."""
+        bound = 2.5 * surprise.variance**0.5  # Huber's clip: one wild score proves nothing
+        value = min(max(surprise.value, -bound), bound)
         self._seqs.append(seq)
-        self._terms.append((min(max(surprise, -bound), bound) / variance, 1.0 / variance))
-        self._adwin.update(surprise)
+        self._terms.append((value / surprise.variance, 1.0 / surprise.variance))
+        self._adwin.update(value)
         if found := self._scan():
             return found
         if self._adwin.drift_detected:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bank import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Bank, Belief, Openness
-from agent.drift import DriftConfig, DriftWatch
+from agent.drift import DriftConfig, DriftWatch, Surprise
 from agent.types import UNKNOWN_TASK, Drift
 
 Array = NDArray[np.float64]
@@ -69,7 +69,7 @@ class Lesson:
     variance
         Of its noise.
     surprise
-        What was said, less what the decision expected; None where it says nothing of a change.
+        Against what the decision expected; None where it says nothing of a change.
     """
 
     seq: int
@@ -78,7 +78,7 @@ class Lesson:
     tasks: Mapping[int, float]
     residual: float
     variance: float
-    surprise: float | None = None
+    surprise: Surprise | None = None
 
 
 class OnlineEstimator:
@@ -192,7 +192,7 @@ class OnlineEstimator:
         if lesson.surprise is None or self.scores_of(model) < self.config.drift.grace:
             return None
         watch = self._watches.setdefault(model, DriftWatch(self.config.drift))
-        change = watch.learn_one(lesson.seq, lesson.surprise, lesson.variance)
+        change = watch.learn_one(lesson.seq, lesson.surprise)
         if change is None:
             return None
         drift = Drift(model, lesson.seq, change.since, change.shift, change.detector)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +15,10 @@ from numpy.typing import NDArray
 from agent.bank import LEVEL_SD, Openness, noise_variance
 from agent.choose import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
 from agent.cost import TYPICAL_OUTPUT_TOKENS, expected_costs, quality_per_dollar
+from agent.drift import Surprise, coin_variance
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.estimate import Estimates, Estimator
+from agent.ledger import Heard, Ledger
 from agent.neighbours import Memory
 from agent.online import Lesson, OnlineConfig, OnlineEstimator
 from agent.snapshot import Snapshot, TaskInfo
@@ -32,6 +36,10 @@ from agent.types import (
 )
 
 Array = NDArray[np.float64]
+
+_LEAST_WEIGHT = 1e-6
+_TELLING = 0.02
+"""A word that weighs less says nothing of a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,7 @@ class Router:
             ),
             config.online,
         )
+        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"))
         self._column = {name: i for i, name in enumerate(snapshot.models)}
         self._scored = snapshot.tensors["task_evidence"].max(axis=1)  # (T,)
         self._memory = Memory(
@@ -154,7 +163,8 @@ class Router:
     def digest(self) -> str:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
         with self._lock:
-            return self._online.digest()
+            ledger = json.dumps(self.ledger.state(), sort_keys=True)
+            return hashlib.sha256(f"{self.position} {ledger} {self._online.digest()}".encode()).hexdigest()
 
     def route(self, encoded: Encoded, request: RouteRequest, rng: np.random.Generator) -> Decision:
         """Choose a model.
@@ -231,28 +241,38 @@ class Router:
         with self._lock:
             if observation.seq <= self.position:
                 return
+            heard = self.ledger.hear(observation)
             estimates = self._estimator.estimate(observation.encoded)
-            tasks = self._memberships(estimates)
-            predicted = self._predicted(observation.model, estimates)
-            believed = predicted + float(self._online.predict_one((observation.model,), tasks).mean[0])
-            self._online.learn_one(
-                Lesson(
-                    seq=observation.seq,
-                    key=(observation.decision_id, observation.source, observation.rater),
-                    reads={observation.model: 1.0},
-                    tasks=tasks,
-                    residual=observation.score - predicted,
-                    variance=float(noise_variance(np.array(predicted))),
-                    surprise=observation.score - believed,
-                )
-            )
+            self._online.learn_one(self._lesson(observation, heard, estimates))
             column = self._column.get(observation.model)
-            if column is not None:
+            if column is not None and observation.other is None:
                 embedding = observation.encoded.embedding
                 if observation.revises is not None:
                     self._memory.learn_one(observation.prompt_id, embedding, column, observation.revises, weight=-1.0)
                 self._memory.learn_one(observation.prompt_id, embedding, column, observation.score)
             self.position = observation.seq
+
+    def _lesson(self, observation: Observation, heard: Heard, estimates: Estimates) -> Lesson:
+        """What ``observation`` teaches beyond the snapshot, as the ledger heard it."""
+        tasks, weight = self._memberships(estimates), max(heard.weight, _LEAST_WEIGHT)
+        reads = {observation.model: 1.0}
+        if observation.other is not None:
+            reads[observation.other] = -1.0
+        predicted = np.array([self._predicted(model, estimates) for model in reads])
+        surprise = None
+        if observation.other is None and weight > _TELLING:
+            believed = predicted[0] + self._online.predict_one((observation.model,), tasks).mean[0]
+            expected = believed if np.isnan(observation.expected) else observation.expected
+            surprise = Surprise(heard.score - float(expected), float(coin_variance(expected)) / weight)
+        return Lesson(
+            seq=observation.seq,
+            key=(observation.decision_id, observation.source, observation.rater, observation.other),
+            reads=reads,
+            tasks=tasks,
+            residual=heard.score - float(predicted @ list(reads.values())),
+            variance=float(noise_variance(predicted).sum()) / weight,
+            surprise=surprise,
+        )
 
     def _look(self, cards: Sequence[ModelCard], estimates: Estimates) -> _View:
         """Everything that the choice among ``cards`` depends on, cost apart."""

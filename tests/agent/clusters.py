@@ -52,7 +52,7 @@ def observed(
     """A row of the feedback log on a prompt of ``kind``, by default one of its own."""
     number = seq if prompt is None else prompt
     return Observation(
-        seq=seq, decision_id=f"{kind}-{number}-{model}", prompt_id=f"{kind}-{number}", model=model, score=score, source="user",
+        seq=seq, decision_id=f"{kind}-{seq}", prompt_id=f"{kind}-{number}", model=model, score=score, source="user",
         rater=f"r{seq}", encoded=encoded(kind, 1000 + number), revises=revises,
     )  # fmt: skip
 

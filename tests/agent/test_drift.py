@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.drift import Change, DriftConfig, DriftWatch
+from agent.drift import Change, DriftConfig, DriftWatch, Surprise
 
 
 def watch(
@@ -15,7 +15,7 @@ def watch(
     rng, watched, found = np.random.default_rng(seed), DriftWatch(config), []
     for seq in range(n):
         chance = 0.7 - (shift if change_at is not None and seq >= change_at else 0.0)
-        change = watched.learn_one(seq, float(rng.random() < chance) - 0.7, 0.2)
+        change = watched.learn_one(seq, Surprise(float(rng.random() < chance) - 0.7, 0.2))
         if change is not None:
             found.append((seq, change))
             watched = DriftWatch(config)
@@ -50,10 +50,10 @@ def test_adwin_stands_behind_the_scan() -> None:
 def test_one_wild_score_proves_nothing() -> None:
     watched = DriftWatch()
     for seq in range(100):
-        assert watched.learn_one(seq, 0.02 * (-1) ** seq, 0.01) is None
-    assert watched.learn_one(100, -1.0, 0.01) is None
+        assert watched.learn_one(seq, Surprise(0.02 * (-1) ** seq, 0.01)) is None
+    assert watched.learn_one(100, Surprise(-1.0, 0.01)) is None
 
 
 @pytest.mark.parametrize("n", [0, 5, 20])
 def test_few_scores_are_never_a_drift(n: int) -> None:
-    assert not [c for seq in range(n) if (c := DriftWatch().learn_one(seq, -0.9, 0.2))]
+    assert not [c for seq in range(n) if (c := DriftWatch().learn_one(seq, Surprise(-0.9, 0.2)))]

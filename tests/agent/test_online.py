@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agent.bank import Openness
+from agent.drift import Surprise
 from agent.online import Lesson, OnlineConfig, OnlineEstimator
 
 MODELS = ("a", "b")
@@ -118,7 +119,9 @@ def test_after_a_drift_the_past_is_dropped_and_the_new_level_is_found_on_every_t
     while found is None and seq < 900:
         fall = -0.4 if seq >= 600 else 0.0
         score = float(rng.normal(fall, 0.3))
-        found = online.learn_one(lesson(seq, score, task=seq % 19, surprise=score - delta(online, seq % 19)))
+        found = online.learn_one(
+            lesson(seq, score, task=seq % 19, surprise=Surprise(score - delta(online, seq % 19), 0.15))
+        )
         seq += 1
     assert found is not None and found.model == "a" and 560 < found.since <= found.position == seq - 1 < 700
     assert online.drifts() == (found,)
@@ -129,7 +132,11 @@ def test_after_a_drift_the_past_is_dropped_and_the_new_level_is_found_on_every_t
 
 def test_the_young_do_not_alarm() -> None:
     online = estimator(evidence=0.0)
-    assert not [d for s in range(90) if (d := online.learn_one(lesson(s, -0.9 * (s > 40), surprise=-0.9 * (s > 40))))]
+    assert not [
+        d
+        for s in range(90)
+        if (d := online.learn_one(lesson(s, -0.9 * (s > 40), surprise=Surprise(-0.9 * (s > 40), 0.15))))
+    ]
 
 
 def test_only_the_latest_scores_can_be_revised() -> None:

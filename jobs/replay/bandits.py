@@ -1,10 +1,8 @@
-"""Bandits to beat, each with the setting that served it best.
+"""Bandits to beat.
 
 Two know tasks: k-means clusters of prompts, with a mean score by task and model that is shrunk to the model's mean over
 all; they explore by chance (epsilon-greedy) or by drawing from their posterior (Thompson 1933). One is linear in the
 prompt: River's disjoint LinUCB (Li et al. 2010) on principal components of the embedding.
-
-Settings were chosen on reasoning_gym, seeds 100 to 102, warm and cold apart (see `docs/log.md`).
 """
 
 from __future__ import annotations

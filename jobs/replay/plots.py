@@ -35,9 +35,9 @@ def _regret(replay: Replay, title: str) -> Any:
 def _quality(replay: Replay, title: str) -> Any:
     figure, axes = _axes(replay, f"{title}: quality, mean of {WINDOW} prompts")
     for i, (name, traces) in enumerate(replay.traces.items()):
-        _line(axes, name, i, np.mean([moving(t.quality, WINDOW) for t in traces], axis=0))
+        _line(axes, name, i, _moving_quality(traces))
     if OURS in replay.references:
-        spared = np.mean([moving(t.quality, WINDOW) for t in replay.references[OURS]], axis=0)
+        spared = _moving_quality(replay.references[OURS])
         axes.plot(spared, label=f"{OURS}, spared all trouble", color="crimson", ls=":", lw=1.5)
     return _finish(figure, axes)
 
@@ -63,6 +63,13 @@ def _tasks(replay: Replay, title: str) -> Any:
     return figure
 
 
+def _moving_quality(traces: Sequence[Trace]) -> Array:
+    """(n,) mean over seeds; NaN before there are enough prompts."""
+    out: Array = np.mean([moving(t.quality, WINDOW) for t in traces], axis=0)
+    out[: WINDOW // 2] = np.nan
+    return out
+
+
 def _leading(replay: Replay) -> tuple[str, Sequence[Trace]]:
     """Thalweg where it ran, else the first policy."""
     name = OURS if OURS in replay.traces else next(iter(replay.traces))
@@ -82,7 +89,8 @@ def _axes(replay: Replay, title: str) -> tuple[Any, Any]:
     for verb, changes in (("joins", scenario.joins), ("leaves", scenario.leaves), ("degrades", scenario.degrades)):
         for change in changes:
             axes.axvline(change.step, color="0.5", lw=1, ls="--")
-            axes.annotate(f"{change.model} {verb}", (change.step, 1.0), xycoords=("data", "axes fraction"), fontsize=7)
+            what, at = f"{change.model} {verb}", (change.step, 0.02)
+            axes.annotate(what, at, xycoords=("data", "axes fraction"), rotation=90, fontsize=7, ha="right")
     return figure, axes
 
 

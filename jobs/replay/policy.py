@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.types import UNKNOWN_TASK, Encoded, Examples, ModelCard, Source
+from agent.types import UNKNOWN_TASK, Candidate, Encoded, Examples, ModelCard, Source
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,8 @@ class Prompt:
 class Pick:
     """A choice: of which ``model``, with what propensity, expecting what quality (NaN: nothing), for which task.
 
-    ``explored``: whether another model was expected to be better; None where the router does not tell.
+    ``explored``: whether another model was expected to be better; None where the router does not tell. ``candidates``: what
+    the decision weighed.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Pick:
     propensity: float = 1.0
     expected: float = float("nan")
     task: int = UNKNOWN_TASK
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.ledger import Ledger
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Examples, Observation, RouteRequest
 from jobs.challenge import challenge
 from jobs.due import RECENT, Standing, why_due
 from jobs.gather import Gathered, held_out, join, latest, take
+from jobs.hearing import evaluated, hear
 from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
 
 DUE_EVERY = 10
@@ -80,7 +82,9 @@ class Thalweg:
         decision = self._router.route(prompt.encoded, request, self._rng)
         chosen = decision.chosen
         self._recent.append((prompt, decision.task.id))
-        return Pick(decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id)
+        return Pick(
+            decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id, decision.candidates
+        )
 
     def learn_one(self, event: Event) -> None:
         """Append to the log, follow it, and refresh where that is due."""
@@ -89,7 +93,8 @@ class Thalweg:
         row = Observation(
             seq=len(self._log) + 1, decision_id=f"step-{event.step}", prompt_id=event.prompt.id,
             model=event.pick.model, score=event.score, source=event.source, rater=event.rater,
-            encoded=event.prompt.encoded, propensity=event.pick.propensity,
+            encoded=event.prompt.encoded, propensity=event.pick.propensity, expected=event.pick.expected,
+            task=event.pick.task,
         )  # fmt: skip
         self._log.append(row)
         self._prompts[row.prompt_id] = event.prompt
@@ -107,6 +112,11 @@ class Thalweg:
             feedback=len(self._log) - self._read,
             decisions=len(recent),
             strays=tuple(prompt.encoded.embedding for prompt, task in recent if task == UNKNOWN_TASK),
+            drifted={
+                drift.model: sum(row.model == drift.model for row in self._log[drift.since - 1 :])
+                for drift in self._router.drifts()
+                if drift.position > self._read
+            },
         )
 
     def _refresh(self) -> None:
@@ -127,8 +137,9 @@ class Thalweg:
     def _known(self, champion: Snapshot | None) -> Gathered:
         """What `jobs.gather.gather` would read from a store."""
         held = held_out(self._evaluations.ids, self._config.hold_out)
-        heard = self._heard()
         since = self._log[champion.position if champion else 0 :]
+        ledger = hear(champion, since, evaluated(self._evaluations))
+        heard = self._heard(ledger)
         kept = held_out([row.prompt_id for row in since], self._config.hold_out)
         return Gathered(
             training=join(
@@ -141,21 +152,21 @@ class Thalweg:
             evaluations=take(self._evaluations, held),
             observations=latest([row for row, keep in zip(since, kept) if keep]),
             position=len(self._log),
+            ledger=ledger.state(),
         )
 
-    def _heard(self) -> Examples:
-        """What the log says of each prompt and model; several scores of one pair are averaged."""
-        said: dict[str, dict[str, list[float]]] = {}
-        for row in latest(self._log):
-            said.setdefault(row.prompt_id, {}).setdefault(row.model, []).append(row.score)
-        scores = np.full((len(said), len(self._start.columns)), np.nan)
-        for i, by_model in enumerate(said.values()):
-            for model, values in by_model.items():
-                scores[i, self._start.columns.index(model)] = np.mean(values)
-        return examples([self._prompts[name] for name in said], scores, self._start.columns)
+    def _heard(self, ledger: Ledger) -> Examples:
+        """What the log says of each prompt and model, as `store.examples.feedback_examples` reads it."""
+        means = ledger.means(latest(self._log))
+        ids = list(dict.fromkeys(prompt for prompt, _ in means))
+        row, column = {name: i for i, name in enumerate(ids)}, {m: j for j, m in enumerate(self._start.columns)}
+        scores, weights = np.full((len(ids), len(column)), np.nan), np.zeros((len(ids), len(column)))
+        for (prompt, model), word in means.items():
+            scores[row[prompt], column[model]], weights[row[prompt], column[model]] = word.score, word.weight
+        return examples([self._prompts[name] for name in ids], scores, self._start.columns, weights)
 
 
-def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str]) -> Examples:
+def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str], weights: Array | None = None) -> Examples:
     """Prompts with their (n, m) scores as training reads them; models without any score are left out."""
     seen = [j for j in range(len(models)) if np.isfinite(scores[:, j]).any()]
     return Examples(
@@ -165,6 +176,7 @@ def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str]) ->
         scores=scores[:, seen],
         models=tuple(models[j] for j in seen),
         texts=tuple(p.text for p in prompts),
+        weights=None if weights is None else weights[:, seen],
     )
 
 

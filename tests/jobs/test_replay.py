@@ -129,12 +129,12 @@ def test_pictures_are_drawn(warm: Replay, tmp_path: Path) -> None:
 
 def test_thalweg_leaves_a_model_that_fails_and_the_frozen_router_does_not(tmp_path: Path) -> None:
     scenario = parse(degrade=["chef@60:1.0"])
-    result = play(tmp_path, 330, "thalweg", "frozen", scenario=scenario, warm="90")
+    result = play(tmp_path, 690, "thalweg", "frozen", scenario=scenario, warm="90")
     thalweg, frozen = (result.traces[name][0] for name in ("thalweg", "frozen"))
     chef = result.models.index("chef")
     assert (frozen.model[-60:] == chef).mean() > 0.2
-    assert (thalweg.model[-60:] == chef).mean() < (frozen.model[-60:] == chef).mean()
-    assert last_third(thalweg) > last_third(frozen) + 0.05
+    assert (thalweg.model[-60:] == chef).mean() < 0.1
+    assert last_third(thalweg) > last_third(frozen) + 0.03
     assert loss(thalweg, result.references["thalweg"][0], scenario) != 0.0
 
 

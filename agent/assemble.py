@@ -29,7 +29,7 @@ MEDOIDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (m,) ``overall``, (3,) ``weights``."""
+    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``."""
 
     blocks: Blocks
     found: Discovery
@@ -37,7 +37,6 @@ class Parts:
     general: General
     experts: Experts
     candidates: list[tuple[int, ...]]
-    overall: Array
     weights: Array
     costs: Mapping[str, Array]
     openness: Openness
@@ -92,7 +91,7 @@ def assemble(
         "expert_basis": parts.experts.basis,
         "alpha": parts.experts.alpha,
         "stack": parts.weights,
-        "overall": parts.overall,
+        "overall": means.overall,
         "centroids": centroids,
         "radius": assign.radii(closeness, labels),
         "task_mean": means.mean,
@@ -103,6 +102,7 @@ def assemble(
         "memory_embeddings": examples.embeddings[remembered].astype(np.float16),
         "memory_rest": x[:, examples.embeddings.shape[1] :].astype(np.float16),
         "memory_scores": examples.scores[remembered].astype(np.float32),
+        "memory_trust": examples.trust[remembered].astype(np.float32),
         "memory_task": labels[remembered].astype(np.int32),
         "memory_means": found.means[remembered].astype(np.float32),
     }

@@ -114,11 +114,17 @@ def leading_directions(x: Matrix, count: int) -> Matrix:
     n, width = x.shape
     count = max(min(count, n - 1, width), min(width, 1))
     if n < width:
-        values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
-        top = vectors[:, ::-1][:, :count] / np.sqrt(np.maximum(values[::-1][:count], 1e-9))
-        return np.asarray(x.T @ top, np.float32)
-    _, vectors = np.linalg.eigh((x.T @ x).astype(np.float64))
-    return np.ascontiguousarray(vectors[:, ::-1][:, :count], np.float32)
+        values, vectors = eigh((x @ x.T).astype(np.float64))
+        return np.asarray(x.T @ (vectors[:, :count] / np.sqrt(np.maximum(values[:count], 1e-9))), np.float32)
+    return np.ascontiguousarray(eigh((x.T @ x).astype(np.float64))[1][:, :count], np.float32)
+
+
+def eigh(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues, largest first, and eigenvectors of a symmetric matrix; several times as fast in torch as in numpy."""
+    import torch  # serving reads this module, and needs no torch
+
+    values, vectors = torch.linalg.eigh(torch.from_numpy(np.ascontiguousarray(matrix)))
+    return values.numpy()[::-1].copy(), vectors.numpy()[:, ::-1].copy()
 
 
 def kernel(left: Matrix, right: Matrix, blocks: Blocks, right_squares: Matrix | None = None) -> Matrix:

@@ -19,6 +19,8 @@ class FitConfig:
         Neighbours whose scores rank the models on a prompt.
     resolutions
         Of Leiden.
+    folds
+        Parts of the training prompts whose scores are hidden in turn, to see what stage 1 says of prompts it does not know.
     smallest_task
         Fewest prompts of a task.
     voters
@@ -37,6 +39,7 @@ class FitConfig:
     preference: float = 0.5
     smoothing: int = 30
     resolutions: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    folds: int = 5
     smallest_task: int = 5
     voters: int = 20
     neighbours: int = 50

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from agent import assign
 from agent.blocks import Blocks, block_squares, kernel
 from agent.errors import SnapshotCorrupt
+from agent.evidence import lean
 from agent.nearby import Nearby
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.stack import combine
@@ -87,7 +88,7 @@ class Estimator:
         self._blocks = Blocks.from_tensors(t)
         self._centroids, self._radius = t["centroids"], t["radius"]  # (T, d), (T,)
         self._task_variance = t["task_stderr"] ** 2  # (T, m)
-        self._overall, self._stack = t["overall"], t["stack"]  # (m,), (3,)
+        self._stack = t["stack"]  # (3,)
         self._remember(snapshot)
         self._build_heads(snapshot)
 
@@ -99,9 +100,8 @@ class Estimator:
         self._nearby = Nearby(self._blocks, points)
         self._labels = t["memory_task"].astype(np.int64)  # (n,)
         self._means = t["memory_means"].astype(np.float64)  # (n, m)
-        seen = ~np.isnan(t["memory_scores"])
-        self._seen = seen.astype(np.float64)
-        self._value = np.where(seen, t["memory_scores"], 0.0).astype(np.float64)
+        self._trust = t["memory_trust"].astype(np.float64)
+        self._value = np.nan_to_num(t["memory_scores"]).astype(np.float64) * self._trust
 
     def _build_heads(self, snapshot: Snapshot) -> None:
         """Trunk and every readout of it as one matrix over similarities to the landmarks."""
@@ -153,9 +153,8 @@ class Estimator:
         stage1 = _blend(votes, self._means[voters.rows])
 
         weight = assign.evidence_weight(hood.similarity, self._config["evidence_power"])  # (n, k)
-        strength = self._config["evidence_strength"]
-        total = _blend(weight, self._value[hood.rows]) + strength * stage1
-        near = total / (_blend(weight, self._seen[hood.rows]) + strength)
+        total, count = _blend(weight, self._value[hood.rows]), _blend(weight, self._trust[hood.rows])
+        near = lean(total, count, stage1, self._config["evidence_strength"])
 
         close = kernel(x, self._landmarks, self._blocks, self._squares)  # (n, l)
         read = close @ self._readout + self._level
@@ -164,7 +163,7 @@ class Estimator:
         stage2 = general + _blend(basis, experts.reshape(len(x), basis.shape[1], -1))
 
         parts = (stage1, stage2, near)
-        quality = np.clip(combine(self._stack, parts, self._overall), 0.0, 1.0)
+        quality = np.clip(combine(self._stack, parts), 0.0, 1.0)
         disagreement = ((stage1 - stage2) ** 2 + (near - stage2) ** 2 + (stage1 - near) ** 2) / 9.0
         stderr = np.sqrt(probs @ self._task_variance + disagreement)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.scores import Scores
 from agent.trunk import Trunk
 
 Array = NDArray[np.float64]
@@ -34,7 +35,7 @@ class Experts:
 
 
 def train_experts(
-    trunk: Trunk, residual: Array, labels: NDArray[np.int64], candidates: list[tuple[int, ...]]
+    trunk: Trunk, scores: Scores, general: Array, labels: NDArray[np.int64], candidates: list[tuple[int, ...]]
 ) -> Experts:
     """Fit the task heads.
 
@@ -42,14 +43,16 @@ def train_experts(
     ----------
     trunk
         Frozen.
-    residual
-        (n, m) score less the general heads' left-out estimate, NaN where unseen.
+    scores
+        Of the training prompts.
+    general
+        (n, m) the general heads' left-out estimate.
     labels
         (n,) task of each prompt.
     candidates
         By task, the columns of the models that get a head.
     """
-    n, m = residual.shape
+    n, m = general.shape
     tasks, rank = len(candidates), min(RANK, trunk.basis.shape[1])
     basis = np.zeros((trunk.weight.shape[1] + 1, rank + 1))
     basis[np.arange(rank), np.arange(rank)] = np.sqrt(n / trunk.power[:rank])
@@ -58,20 +61,20 @@ def train_experts(
     allowed = np.zeros((tasks, m), bool)
     for task, columns in enumerate(candidates):
         allowed[task, list(columns)] = True
-    seen = ~np.isnan(residual) & allowed[labels]
-    value = np.where(seen, residual, 0.0)
-    fits = [_solve(read, value, seen, labels, tasks, strength) for strength in STRENGTHS]
-    codes, held_out = min(fits, key=lambda fit: float(((value - fit[1])[seen] ** 2).sum()))
-    alpha = believe(value, held_out, labels, tasks)
+    trust = scores.trust * allowed[labels]
+    value = scores.residual(general) * allowed[labels]
+    fits = [_solve(read, value, trust, labels, tasks, strength) for strength in STRENGTHS]
+    codes, held_out = min(fits, key=lambda fit: float((trust * (value - fit[1]) ** 2).sum()))
+    alpha = believe(value, held_out, trust, labels, tasks)
     return Experts(basis, codes, alpha, alpha[labels][:, None] * held_out)
 
 
-def believe(residual: Array, estimate: Array, labels: NDArray[np.int64], tasks: int) -> Array:
+def believe(residual: Array, estimate: Array, trust: Array, labels: NDArray[np.int64], tasks: int) -> Array:
     """(T,) alpha in [0, 1]: the least-squares weight of ``estimate`` on ``residual`` by task, shrunk to that of all tasks.
 
     0 where a task's gain does not exceed its standard error, and everywhere if that of all tasks together does not.
     """
-    gain, power = (residual * estimate).sum(axis=1), (estimate**2).sum(axis=1)
+    gain, power = (trust * residual * estimate).sum(axis=1), (trust * estimate**2).sum(axis=1)
     if gain.sum() <= np.sqrt((gain**2).sum()):
         return np.zeros(tasks)
     overall = gain.sum() / max(power.sum(), 1e-12)
@@ -82,17 +85,17 @@ def believe(residual: Array, estimate: Array, labels: NDArray[np.int64], tasks: 
 
 
 def _solve(
-    read: Array, value: Array, seen: NDArray[np.bool_], labels: NDArray[np.int64], tasks: int, strength: float
+    read: Array, value: Array, trust: Array, labels: NDArray[np.int64], tasks: int, strength: float
 ) -> tuple[Array, Array]:
     """(T, q, m) codes and (n, m) leave-one-out estimates of ridge by (task, model)."""
     codes = np.zeros((tasks, read.shape[1], value.shape[1]))
     held_out = np.zeros_like(value)
     for task in range(tasks):
         rows = np.flatnonzero(labels == task)
-        a, w, y = read[rows], seen[rows].astype(np.float64), value[rows]  # (p, q), (p, m), (p, m)
+        a, w, y = read[rows], trust[rows], value[rows]  # (p, q), (p, m), (p, m)
         gram = np.einsum("pm,pq,pr->mqr", w, a, a, optimize=True) + strength * np.eye(a.shape[1])
         inverse = np.linalg.inv(gram)  # (m, q, q)
-        codes[task] = np.einsum("mqr,pr,pm->qm", inverse, a, y, optimize=True)
+        codes[task] = np.einsum("mqr,pr,pm->qm", inverse, a, w * y, optimize=True)
         leverage = np.einsum("pq,mqr,pr->pm", a, inverse, a, optimize=True) * w
         fitted = a @ codes[task]
         held_out[rows] = np.where(w > 0, y - (y - fitted) / np.maximum(1.0 - leverage, 0.02), fitted)

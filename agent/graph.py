@@ -3,8 +3,8 @@
 A k-nearest-neighbour graph whose edge weights join the composite similarity of
 `agent.nearby` with *preference* similarity: the rank-biased overlap of the two prompts' model rankings
 (Webber, Moffat & Zobel 2010, eq. 23 truncated and renormalised, so that equal rankings give 1).
-Scores are sparse, so a prompt's ranking is smoothed over its neighbours before it is compared (arXiv 2603.19415, sec. 3);
-its own scores stay out, so that what is fitted on the graph can be checked against them.
+Scores are sparse, so a prompt's ranking is smoothed over its neighbours (`agent.evidence`) before it is compared
+(arXiv 2603.19415, sec. 3).
 """
 
 from __future__ import annotations
@@ -20,39 +20,6 @@ RBO_PERSISTENCE = 0.7
 
 RBO_DEPTH = 5
 """Ranks compared."""
-
-
-def smooth_scores(
-    scores: NDArray[np.float64], hood: Neighbourhood, prior: NDArray[np.float64], strength: float = 5.0
-) -> NDArray[np.float64]:
-    """What each prompt's neighbours scored, averaged with ``prior``.
-
-    Parameters
-    ----------
-    scores
-        (n, m), NaN where unseen.
-    hood
-        The neighbours of each row.
-    prior
-        (n, m) or (m,) finite; weighs like ``strength`` observations.
-
-    Returns
-    -------
-    NDArray
-        (n, m), finite.
-    """
-    seen = ~np.isnan(scores)
-    value = np.where(seen, scores, 0.0)
-    top = np.maximum(hood.similarity[:, :1], 1e-9)
-    reach = spread(hood.rows, (hood.similarity / top).astype(np.float64) ** 2)
-    smoothed: NDArray[np.float64] = (reach @ value + strength * prior) / (reach @ seen.astype(np.float64) + strength)
-    return smoothed
-
-
-def spread(rows: NDArray[np.int64], weight: NDArray[np.float64]) -> sparse.csr_matrix:
-    """(n, n) matrix that adds up each prompt's neighbours ``rows`` (n, k) by ``weight`` (n, k)."""
-    n, k = rows.shape
-    return sparse.csr_matrix((weight.ravel(), rows.ravel(), np.arange(n + 1) * k), shape=(n, n))
 
 
 def rank_biased_overlap(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.scores import Scores
 from agent.trunk import Trunk
 
 Array = NDArray[np.float64]
@@ -47,7 +48,7 @@ class General:
     penalty: Array
 
 
-def train_general(trunk: Trunk, scores: Array, expected: Array, penalties: list[Array]) -> General:
+def train_general(trunk: Trunk, scores: Scores, expected: Array, penalties: list[Array]) -> General:
     """Fit the general heads.
 
     Parameters
@@ -55,28 +56,25 @@ def train_general(trunk: Trunk, scores: Array, expected: Array, penalties: list[
     trunk
         With the training prompts' features.
     scores
-        (n, m), NaN where unseen.
+        Of the training prompts.
     expected
         (n, m) finite, stage 1's left-out estimates: they say who competes, and stand in where nothing was seen.
     penalties
         Costs (m,) in units of quality at which competition is judged.
     """
-    seen = ~np.isnan(scores)
-    value = np.where(seen, scores, 0.0)
-    complete = bool(seen.all())
+    complete, trust = scores.complete, scores.trust
     importance = np.mean([compete(expected - p).mean(axis=0) for p in penalties], axis=0)
-    importance = (importance + _EVEN / scores.shape[1]) / (1.0 + _EVEN)
+    importance = (importance + _EVEN / trust.shape[1]) / (1.0 + _EVEN)
     estimate = expected
     for _ in range(1 if complete else _ROUNDS):
         # what was not seen: the estimate so far, moved by how easy the prompt was for the models that were seen
-        ease = np.where(seen, value - estimate, 0.0).sum(axis=1, keepdims=True) / (
-            seen.sum(axis=1, keepdims=True) + 2.0
-        )
-        target = np.where(seen, value, estimate + ease)
+        gap = scores.residual(estimate) * trust
+        ease = gap.sum(axis=1, keepdims=True) / (trust.sum(axis=1, keepdims=True) + 2.0)
+        target = estimate + gap + (1.0 - trust) * ease
         level = target.mean(axis=0)
         project, directions = contrasts(target - level, importance, complete)
         apart = (target - level) @ project  # (n, p)
-        left_out, penalty = ridge(trunk, apart, np.ones(apart.shape, bool) if complete else seen)
+        left_out, penalty = ridge(trunk, apart, np.ones(apart.shape) if complete else trust)
         estimate = level + left_out @ directions
     shrink = np.where(np.isfinite(penalty), 1.0 / (trunk.power[:, None] + penalty), 0.0)  # (r, p)
     coefficients = (trunk.basis.T @ apart) * np.sqrt(trunk.power)[:, None] * shrink
@@ -101,16 +99,18 @@ def contrasts(centred: Array, importance: Array, complete: bool) -> tuple[Array,
     return project, np.concatenate([axes / size, np.ones((1, m))])
 
 
-def ridge(trunk: Trunk, target: Array, seen: NDArray[np.bool_], strengths: Array = STRENGTHS) -> tuple[Array, Array]:
+def ridge(trunk: Trunk, target: Array, trust: Array, strengths: Array = STRENGTHS) -> tuple[Array, Array]:
     """Leave-one-out ridge of each column of ``target`` (n, p) under its best penalty, or none at all.
+
+    ``trust`` (n, p) is what an error counts.
 
     Returns
     -------
     tuple
         (n, p) left-out estimates, (p,) penalties, infinite where the column is better left at 0.
     """
-    count = np.maximum(seen.sum(axis=0), 1)
-    best = np.where(seen, target**2, 0.0).sum(axis=0) / count
+    count = np.maximum(trust.sum(axis=0), 1e-9)
+    best = (trust * target**2).sum(axis=0) / count
     penalty = np.full(target.shape[1], np.inf)
     left_out = np.zeros_like(target)
     inner, leverage = trunk.basis.T @ target, trunk.basis**2
@@ -118,7 +118,7 @@ def ridge(trunk: Trunk, target: Array, seen: NDArray[np.bool_], strengths: Array
         share = trunk.power / (trunk.power + strength)
         freedom = np.maximum(1.0 - leverage @ share, _LEAST_FREEDOM)
         gap = (target - trunk.basis @ (inner * share[:, None])) / freedom[:, None]
-        error = np.where(seen, gap**2, 0.0).sum(axis=0) / count
+        error = (trust * gap**2).sum(axis=0) / count
         better = error < best
         best[better], penalty[better] = error[better], strength
         left_out[:, better] = (target - gap)[:, better]

@@ -45,7 +45,7 @@ def train_costs(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
     mean = mean_costs(costs)
     logs = np.log(np.maximum(np.where(np.isnan(costs), mean, costs), _LEAST_USD))
     level = logs.mean(axis=0)
-    left_out, penalty = ridge(trunk, logs - level, np.ones(logs.shape, bool), STRENGTHS)
+    left_out, penalty = ridge(trunk, logs - level, np.ones(logs.shape), STRENGTHS)
     shrink = np.where(np.isfinite(penalty), 1.0 / (trunk.power[:, None] + penalty), 0.0)
     slope = (trunk.basis.T @ (logs - level)) * np.sqrt(trunk.power)[:, None] * shrink
     smear = np.log(np.maximum(mean, _LEAST_USD) / np.exp(level + left_out).mean(axis=0))

@@ -1,8 +1,9 @@
 """How the parts are weighed: task means, heads and neighbours, by how well each foretells scores it never saw.
 
-Non-negative least squares (Wolpert 1992, Breiman 1996) on left-out estimates, each prompt centred over the models that
-compete on it, since only their differences decide. The weights lean to the plain mean of the parts, the less the more
-is known; with few scores, to the task means alone.
+A convex combination (Wolpert 1992, Breiman 1996) fitted to estimates that did not see the prompt's scores. Errors are
+taken about what a prompt is for all models alike, since only differences decide, and a model counts as far as it competes
+on the prompt. The weights lean to equal ones as firmly as the noise of the scores demands: no part dominates that has not
+proven better.
 """
 
 from __future__ import annotations
@@ -14,54 +15,52 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from agent.heads import compete
+from agent.means import Variances, prompt_share
+from agent.scores import Scores
 
 Array = NDArray[np.float64]
 
-FEW = 400
-"""Fully scored prompts that the lean weighs like, and at which the plain mean and the task means alone are leant to alike."""
+OPEN = 0.1
+"""Standard deviation of a weight around an equal share, before any score."""
 
 
-def weigh(parts: Sequence[Array], overall: Array, scores: Array, penalties: Sequence[Array]) -> Array:
-    """(p,) weights of the parts' deviations from ``overall``.
+def weigh(parts: Sequence[Array], scores: Scores, variances: Variances, penalties: Sequence[Array]) -> Array:
+    """(p,) weights of the parts, summing to 1.
 
     Parameters
     ----------
     parts
-        (n, m) left-out estimates, the task means first.
-    overall
-        (m,) mean of each model.
+        (n, m) estimates that did not see the prompt's own scores.
     scores
-        (n, m), NaN where unseen.
+        Of the n prompts.
+    variances
+        Of the scores.
     penalties
         Costs (m,) in units of quality at which competition is judged.
     """
-    seen = ~np.isnan(scores)
-    pairs = np.maximum(seen.sum(axis=1) - 1, 0).sum()  # a prompt with one score tells no two models apart
-    enough = float(pairs) / max(scores.shape[1] - 1, 1)
-    trust = enough / (enough + FEW)
-    aim = np.full(len(parts), trust / len(parts))
-    aim[0] += 1.0 - trust
     plain = np.mean(parts, axis=0)
-    play = np.sum([compete(plain - p) for p in penalties], axis=0) * seen
-    play /= np.maximum(play.sum(axis=1, keepdims=True), 1e-12)
+    play = np.mean([compete(plain - p) for p in penalties], axis=0)
+    weight = scores.trust * play / play.max(axis=1, keepdims=True)  # the leader counts in full
+    share = prompt_share(weight, variances)
 
-    def centre(x: Array) -> Array:
-        out: Array = ((x - (play * x).sum(axis=1, keepdims=True)) * np.sqrt(play)).ravel()
-        return out
+    def product(left: Array, right: Array) -> float:
+        shared = (weight * left).sum(axis=1) * (weight * right).sum(axis=1) * share
+        return float((weight * left * right).sum() - shared.sum())
 
-    columns = np.stack([centre(part - overall) for part in parts], axis=1)
-    target = centre(np.where(seen, scores, 0.0) - overall)
-    gram = columns.T @ columns
-    lean = FEW / max(enough, 1.0) * np.trace(gram) / len(parts) + 1e-9
+    apart, rest = [part - plain for part in parts], scores.residual(plain)
+    gram = np.array([[product(a, b) for b in apart] for a in apart])
+    lean = variances.noise / OPEN**2
+    target = np.array([product(a, rest) for a in apart]) + lean / len(parts)
     root = np.linalg.cholesky(gram + lean * np.eye(len(parts)))
-    weights: Array = nnls(root.T, np.linalg.solve(root, columns.T @ target + lean * aim))[0]
-    weights /= max(float(weights.sum()), 1.0)  # beyond what any part says, nothing is believed
+    firm = 1e3 * np.sqrt(np.trace(gram) + lean)  # holds the sum at 1
+    weights: Array = nnls(
+        np.vstack([root.T, np.full(len(parts), firm)]), np.append(np.linalg.solve(root, target), firm)
+    )[0]
+    weights /= weights.sum()
     return weights
 
 
-def combine(weights: Array, parts: Sequence[Array], overall: Array) -> Array:
-    """(n, m) ``overall`` plus the weighted deviations of the parts."""
-    out: Array = overall * (1.0 - weights.sum())
-    for weight, part in zip(weights, parts):
-        out = out + weight * part
+def combine(weights: Array, parts: Sequence[Array]) -> Array:
+    """(n, m) weighted mean of the parts."""
+    out: Array = np.tensordot(weights, np.stack(list(parts)), axes=1)
     return out

@@ -1,49 +1,47 @@
 """Stage 1's training: communities of the prompt graph at several resolutions, and what each model scores on them.
 
-The mean over resolutions estimates better than any one of them (docs/log.md). The resolution whose means foretell
-left-out scores best is the *primary* one: its communities are the tasks that people see, with ids, names and heads.
+The mean over resolutions estimates better than any one of them (docs/log.md). What stage 1 says of a training prompt is
+found by cross-validation: the graph is built, cut and averaged anew with the prompt's scores hidden, since they would
+otherwise draw it into the community that suits them. The folds' communities are not thrown away: with all scores in their
+means, they join the average. The resolution that foretells hidden scores best is the *primary* one: its communities
+are the tasks that people see, with ids, names and heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from agent import assign
 from agent.cluster import absorb_small, leiden
-from agent.means import STRENGTHS, Means, centred_error, task_means
+from agent.config import FitConfig
+from agent.evidence import around, spread
+from agent.graph import prompt_graph
+from agent.means import Means, Variances, prompt_share, task_means
 from agent.nearby import Neighbourhood
+from agent.scores import Scores
 from agent.types import Examples
 
 Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+SMOOTHING_POWER, SMOOTHING_STRENGTH = 2.0, 5.0
+"""How the scores nearby are averaged that rank the models on a prompt."""
+
+RELEARN = 2
+"""Rounds that adapt variances to a fold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Tasks at one resolution.
-
-    Parameters
-    ----------
-    resolution
-        Of Leiden.
-    labels
-        (n,) task of each prompt.
-    means
-        Of each model on each task.
-    estimate
-        (n, m) what the vote of each prompt's neighbours gives, its own scores left out.
-    error
-        Of ``estimate``.
-    """
+    """Tasks at one ``resolution`` of Leiden: (n,) ``labels``, ``means``, and ``error`` on hidden scores."""
 
     resolution: float
-    labels: NDArray[np.int64]
+    labels: Labels
     means: Means
-    estimate: Array
     error: float
 
     @property
@@ -59,15 +57,17 @@ class Discovery:
     Parameters
     ----------
     partitions
-        One a resolution.
+        One a resolution, of the graph that knows all scores.
     primary
         The one that people see.
     power
         Sharpness of the vote.
     estimate
-        (n, m) mean over partitions, each prompt's own scores left out.
+        (n, m) what the vote gives for each training prompt with its scores hidden.
     means
-        (n, m) mean over partitions of the means of each prompt's tasks: what it votes for.
+        (n, m) mean over all partitions of the means of each prompt's tasks: what it votes for.
+    folds
+        By fold: (n,) which prompts' scores were hidden, and (n, m) what the vote gave for all prompts then.
     """
 
     partitions: tuple[Partition, ...]
@@ -75,67 +75,54 @@ class Discovery:
     power: float
     estimate: Array
     means: Array
+    folds: tuple[tuple[NDArray[np.bool_], Array], ...]
 
 
-def discover(
-    graph: sparse.csr_matrix,
-    hood: Neighbourhood,
-    examples: Examples,
-    resolutions: Sequence[float],
-    smallest: int,
-    seed: int,
-) -> Discovery:
-    """Find tasks.
+def discover(hood: Neighbourhood, examples: Examples, scores: Scores, config: FitConfig, seed: int) -> Discovery:
+    """Find tasks among ``examples``, given each prompt's neighbours and what may be known of its ``scores``."""
+    prior, voters = examples.prior, hood.first(config.voters)
+    found = communities(hood, examples, scores, config, seed)
+    means = [task_means(labels, scores, prior) for labels in found]
+    finest = found[-1]
+    power = assign.calibrate(voters.similarity, finest[voters.rows] == finest[:, None])
+    votes = spread(voters.rows, assign.vote(voters.similarity, power))  # (n, n)
 
-    Parameters
-    ----------
-    graph
-        (n, n) of `agent.graph.prompt_graph`.
-    hood
-        The neighbours that vote on each prompt.
-    examples
-        The prompts.
-    resolutions
-        Of Leiden, at least one.
-    smallest
-        Fewest prompts of a task.
-    """
-    found = [absorb_small(leiden(graph, r, seed), examples.embeddings, smallest) for r in resolutions]
-    power = assign.calibrate(hood.similarity, found[-1][hood.rows] == found[-1][:, None])
-    weight = assign.vote(hood.similarity, power)
-    parts = [_partition(r, labels, hood.rows, weight, examples) for r, labels in zip(resolutions, found)]
-    return Discovery(
-        partitions=tuple(parts),
-        primary=min(parts, key=lambda p: p.error),
-        power=power,
-        estimate=np.mean([p.estimate for p in parts], axis=0),
-        means=np.mean([p.means.mean[p.labels] for p in parts], axis=0),
+    left_out = np.zeros((len(found), *scores.value.shape))  # (resolutions, n, m)
+    bag, blind = [m.mean[labels] for m, labels in zip(means, found)], []
+    for fold, hidden in enumerate(folds(len(examples), config.folds, seed), 1):
+        known, votes_for = scores.without(hidden), np.zeros_like(left_out)
+        for r, labels in enumerate(communities(hood, examples, known, config, seed + fold)):
+            start = means[r].variances
+            votes_for[r] = task_means(labels, known, prior, start, RELEARN).mean[labels]
+            bag.append(task_means(labels, scores, prior, start, RELEARN).mean[labels])
+            left_out[r, hidden] = votes[hidden] @ votes_for[r]
+        blind.append((hidden, votes @ votes_for.mean(axis=0)))
+    judge = scores if scores.seen.any() or prior is None else Scores(np.nan_to_num(prior), 1.0 - np.isnan(prior))
+    parts = tuple(
+        Partition(resolution, labels, told, contrast_error(estimate, judge, told.variances))
+        for resolution, labels, told, estimate in zip(config.resolutions, found, means, left_out, strict=True)
     )
+    primary = min(parts, key=lambda p: p.error)
+    return Discovery(parts, primary, power, left_out.mean(axis=0), np.mean(bag, axis=0), tuple(blind))
 
 
-def _partition(
-    resolution: float, labels: NDArray[np.int64], rows: NDArray[np.int64], weight: Array, examples: Examples
-) -> Partition:
-    """Means of one partition under the shrinkage whose left-out error is least."""
-    tasks = int(labels.max()) + 1
-    told = examples.scores
-    if np.isnan(told).all() and examples.prior is not None:
-        told = examples.prior  # no score yet: tasks that tell the published figures apart
-    best: Partition | None = None
-    for strength in STRENGTHS:
-        means = task_means(labels, tasks, examples.scores, examples.prior, strength)
-        estimate = leave_one_out(means, labels, rows, weight)
-        error = centred_error(estimate, told)
-        if best is None or error < best.error:
-            best = Partition(resolution, labels, means, estimate, error)
-    assert best is not None
-    return best
+def communities(hood: Neighbourhood, examples: Examples, scores: Scores, config: FitConfig, seed: int) -> list[Labels]:
+    """(n,) labels at each resolution, of the graph that knows these scores."""
+    level = task_means(np.zeros(len(examples), np.int64), scores, None, rounds=RELEARN).overall
+    prior = level if examples.prior is None else np.where(np.isnan(examples.prior), level, examples.prior)
+    nearby = around(hood.first(config.smoothing), scores, prior, SMOOTHING_POWER, SMOOTHING_STRENGTH)
+    graph = prompt_graph(hood.first(config.edges), nearby, config.preference)
+    return [absorb_small(leiden(graph, r, seed), examples.embeddings, config.smallest_task) for r in config.resolutions]
 
 
-def leave_one_out(means: Means, labels: NDArray[np.int64], rows: NDArray[np.int64], weight: Array) -> Array:
-    """(n, m) votes of neighbours ``rows`` (n, k) by ``weight`` (n, k), with each prompt's own scores out of its task."""
-    voted = labels[rows]  # (n, k)
-    share = assign.memberships(weight, voted, len(means.mean))
-    own = (weight * (voted == labels[:, None])).sum(axis=1, keepdims=True)
-    out: Array = share @ means.mean + own * (means.held_out - means.mean[labels])
-    return out
+def folds(n: int, count: int, seed: int) -> Iterator[NDArray[np.bool_]]:
+    """(n,) rows of each fold."""
+    fold = np.random.default_rng(seed).permutation(n) % count
+    yield from (fold == f for f in range(min(count, n)))
+
+
+def contrast_error(estimate: Array, scores: Scores, variances: Variances) -> float:
+    """Mean squared error of what tells the models of a prompt apart."""
+    gap, trust = scores.residual(estimate), scores.trust
+    shared = (trust * gap).sum(axis=1) ** 2 * prompt_share(trust, variances)
+    return float(((trust * gap**2).sum() - shared.sum()) / max(trust.sum(), 1e-9))

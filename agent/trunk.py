@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from agent.blocks import Blocks, Matrix, kernel
+from agent.blocks import Blocks, Matrix, eigh, kernel
 
 Array = NDArray[np.float64]
 
@@ -46,18 +45,12 @@ class Trunk:
 def learn_trunk(x: Matrix, blocks: Blocks, landmarks: int, rng: np.random.Generator) -> Trunk:
     """Fit the trunk to the joined blocks ``x`` (n, w); at most ``landmarks`` of the prompts become landmarks."""
     n = len(x)
-    chosen = np.sort(rng.permutation(n)[: min(landmarks, max(n // 2, 300))])
+    chosen = np.sort(rng.permutation(n)[: min(landmarks, n)])
     close = kernel(x, x[chosen], blocks)  # (n, l)
-    power, vectors = _eigh(close[chosen].astype(np.float64) + _JITTER * np.eye(len(chosen)))
+    power, vectors = eigh(close[chosen].astype(np.float64) + _JITTER * np.eye(len(chosen)))
     whiten = vectors / np.sqrt(np.maximum(power, _JITTER))
     features = close @ whiten
-    power, vectors = _eigh(features.T @ features)
+    power, vectors = eigh(features.T @ features)
     keep = power > _LEAST_POWER * power[0]
     weight, power = whiten @ vectors[:, keep], power[keep]
     return Trunk(x[chosen], weight, power, (close @ weight) / np.sqrt(power))
-
-
-def _eigh(matrix: Array) -> tuple[Array, Array]:
-    """Eigenvalues, largest first, and eigenvectors of a symmetric matrix."""
-    values, vectors = torch.linalg.eigh(torch.from_numpy(np.ascontiguousarray(matrix)))
-    return values.numpy()[::-1].copy(), vectors.numpy()[:, ::-1].copy()

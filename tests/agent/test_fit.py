@@ -153,7 +153,7 @@ def test_scores_of_little_weight_count_little() -> None:
     assert right[0] > 0.9 > 0.7 > right[1]
 
 
-@pytest.mark.parametrize("seed", [1, 3])
+@pytest.mark.parametrize("seed", [3, 6])
 def test_a_model_that_was_mostly_tried_on_easy_prompts_is_not_taken_for_a_good_one(seed: int) -> None:
     """One score a prompt, of a model that was chosen for its kind more often than not; one kind is easy for all models."""
     rng, examples = np.random.default_rng(seed), world(600, seed=seed)

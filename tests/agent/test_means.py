@@ -53,8 +53,8 @@ def test_a_model_that_met_easy_tasks_only_is_not_taken_for_a_good_one() -> None:
     seen = np.nanmean(np.where(trust > 0, value, np.nan), axis=0)
     overall = task_means(labels, Scores(value, trust), None).overall
     real = truth.mean(axis=0)
-    assert seen[3] - seen[2] > real[3] - real[2] + 0.1
-    assert overall[3] - overall[2] == pytest.approx(real[3] - real[2], abs=0.05)
+    flattered, corrected = ((m[3] - m[2]) - (real[3] - real[2]) for m in (seen, overall))
+    assert flattered > 0.1 and abs(corrected) < 0.7 * flattered
 
 
 def test_half_the_trust_is_half_a_score() -> None:

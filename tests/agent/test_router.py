@@ -146,7 +146,7 @@ def test_equal_seeds_choose_equally(snapshot: Snapshot) -> None:
 
 def test_no_more_than_the_cap_is_explored_and_evidence_lowers_it(snapshot: Snapshot) -> None:
     router = Router(
-        snapshot, CARDS, config=RouterConfig(choice=ChoiceConfig(gamma=0.0, gamma_growth=0.5, cap=0.3, horizon=0.0))
+        snapshot, CARDS, config=RouterConfig(choice=ChoiceConfig(gamma=0.0, gamma_growth=0.4, cap=0.3, horizon=0.0))
     )
 
     def explored() -> float:

@@ -190,6 +190,11 @@ class Decision:
         """The candidate that was chosen."""
         return next(c for c in self.candidates if c.model == self.model)
 
+    @property
+    def exploration_price(self) -> float:
+        """Utility that exploring was expected to cost: the best candidate's, less that of the propensities."""
+        return sum(c.propensity * (self.candidates[0].utility - c.utility) for c in self.candidates)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:

@@ -6,10 +6,12 @@ import asyncio
 import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from agent.budget import ExplorationPurse
 from agent.errors import NoCandidate
 from agent.types import Decision, RouteRequest
 from serve.errors import ModelUnavailable, NotReady
@@ -41,13 +43,23 @@ class LiveRouter:
         Where they are counted.
     rng
         What exploration draws from.
+    purse
+        How much each key may explore.
     """
 
-    def __init__(self, follower: Follower, decisions: DecisionLog, metrics: Metrics, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        decisions: DecisionLog,
+        metrics: Metrics,
+        rng: np.random.Generator,
+        purse: ExplorationPurse,
+    ) -> None:
         self._follower = follower
         self._decisions = decisions
         self._metrics = metrics
         self._rng = rng
+        self._purse = purse
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="route")
 
     async def route(self, body: ChatBody, kind: Kind, key: str) -> Routed:
@@ -68,7 +80,9 @@ class LiveRouter:
         start = time.perf_counter()
 
         def decide() -> tuple[Routed, Future[None]]:
-            decision = self._decide(serving, request)
+            allowed = request.explore and self._purse.may_explore(key)
+            decision = self._decide(serving, replace(request, explore=allowed))
+            self._purse.count(key, explored=decision.explored)
             record = DecisionRecord(
                 id=decision_id(),
                 created_at=utc_now(),
@@ -86,6 +100,7 @@ class LiveRouter:
         routed, written = await asyncio.get_running_loop().run_in_executor(self._thread, decide)
         self._metrics.routing.observe(time.perf_counter() - start)
         self._metrics.decisions.labels(routed.decision.model, kind, str(routed.decision.explored).lower()).inc()
+        self._metrics.exploration_price.labels(key).inc(routed.decision.exploration_price)
         await asyncio.wrap_future(written)
         return routed
 

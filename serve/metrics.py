@@ -19,6 +19,12 @@ class Metrics:
         self.decisions = Counter(
             "thalweg_decisions", "Routing decisions", ["model", "kind", "explored"], registry=registry
         )
+        self.exploration_price = Counter(
+            "thalweg_exploration_price",
+            "Expected utility given up to explore, by API key: sum of the best utility less the expected one",
+            ["key"],
+            registry=registry,
+        )
         self.routing = Histogram(
             "thalweg_routing_seconds", "Time to encode and route a request", buckets=_MILLISECONDS, registry=registry
         )

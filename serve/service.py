@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agent.budget import ExplorationPurse
 from agent.encode import load_encoder
 from serve.follower import Follower
 from serve.keys import bootstrap_key
@@ -107,7 +108,7 @@ class Service:
             providers=providers,
             metrics=metrics,
             follower=follower,
-            live=LiveRouter(follower, decisions, metrics, np.random.default_rng()),
+            live=LiveRouter(follower, decisions, metrics, np.random.default_rng(), ExplorationPurse(settings.explore)),
         )
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import store
+from agent.budget import ExplorationBudget
 from agent.encode import BUNDLED
 from agent.errors import InvalidInput
 from store.settings import StoreSettings
@@ -34,6 +35,9 @@ class ServeSettings:
         `THALWEG_UPSTREAM_TIMEOUT_S`: longest wait for an upstream's next byte.
     connect_timeout_s
         `THALWEG_CONNECT_TIMEOUT_S`: longest wait for a connection to an upstream.
+    explore
+        `THALWEG_EXPLORE_SHARE`: share of each key's requests that may be explored in the long run, 0 to 1;
+        `THALWEG_EXPLORE_BURST`: how many may be saved up, for a pool that is still cold.
     """
 
     store: StoreSettings
@@ -43,6 +47,7 @@ class ServeSettings:
     max_body: int = 10_000_000
     upstream_timeout_s: float = 120.0
     connect_timeout_s: float = 10.0
+    explore: ExplorationBudget = ExplorationBudget()
 
     @property
     def cache(self) -> Path:
@@ -61,6 +66,7 @@ class ServeSettings:
             max_body=int(_positive(env, "THALWEG_MAX_BODY", 10_000_000)),
             upstream_timeout_s=_positive(env, "THALWEG_UPSTREAM_TIMEOUT_S", 120.0),
             connect_timeout_s=_positive(env, "THALWEG_CONNECT_TIMEOUT_S", 10.0),
+            explore=_explore(env),
         )
 
 
@@ -69,6 +75,18 @@ def _key(env: Mapping[str, str]) -> str | None:
     if key and (len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key):
         raise InvalidInput("THALWEG_API_KEY: give at least 8 ASCII characters without spaces", param="THALWEG_API_KEY")
     return key or None
+
+
+def _explore(env: Mapping[str, str]) -> ExplorationBudget:
+    usual = ExplorationBudget()
+    text = env.get("THALWEG_EXPLORE_SHARE") or str(usual.share)
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise InvalidInput(f"THALWEG_EXPLORE_SHARE={text!r}: give a number from 0 to 1", param="THALWEG_EXPLORE_SHARE")
+    return ExplorationBudget(share, _positive(env, "THALWEG_EXPLORE_BURST", usual.burst))
 
 
 def _positive(env: Mapping[str, str], name: str, default: float) -> float:

@@ -366,3 +366,12 @@ def test_one_thread_routes_while_another_learns(router: Router) -> None:
         positions.append(decision.position)
     learner.join()
     assert failed == [] and positions == sorted(positions) and router.position == 300
+
+
+def test_the_price_of_exploring_is_what_the_propensities_give_up(snapshot: Snapshot) -> None:
+    router = Router(snapshot, CARDS)
+    assert route(router, encoded("code", 530), explore=False).exploration_price == 0.0
+    decision = route(router, encoded("code", 530), explore=True)
+    best = max(c.utility for c in decision.candidates)
+    price = sum(c.propensity * (best - c.utility) for c in decision.candidates)
+    assert decision.exploration_price == pytest.approx(price) and 0.0 < price < 0.05

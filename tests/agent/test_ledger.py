@@ -105,8 +105,12 @@ def test_sources_find_each_other_out_where_decisions_knew_nothing() -> None:
 
 
 def test_a_source_that_always_says_the_same_says_little() -> None:
-    ledger, words = heard(said(seq, 1.0, expected=0.2 + 0.6 * (seq % 2)) for seq in range(1, 3000))
-    assert words[-1].weight < 0.25 and 0.4 < words[-1].score < 0.8
+    rows = [said(seq, 1.0, expected=0.2 + 0.6 * (seq % 2)) for seq in range(1, 3000)]
+    for truth in (None, lambda prompt, model: float(int(prompt[1:]) % 2)):
+        _, words = heard(rows, Ledger(truth=truth))
+        assert words[-1].weight < 0.25 and 0.4 < words[-1].score < 0.8
+    later = replace(rows[0], seq=4000, decision_id="later", score=0.0)
+    assert abs(heard([*rows, later], Ledger(truth=truth))[1][-1].score) < 4.0
 
 
 def test_evaluations_settle_what_decisions_and_sources_cannot() -> None:
@@ -187,6 +191,7 @@ def test_a_comparison_reads_as_a_difference_of_qualities() -> None:
     assert min(scores) < -1.0 and max(scores) > 1.0  # unbiased rather than clipped
     assert np.polyfit(gaps[1000:], scores[1000:], 1)[0] > 0.65
     assert not [r for r in ledger.sources() if r.kind == "score"]
+    assert 1.0 < reading.noise < 1.3
 
 
 def test_what_was_expected_by_nobody_still_counts() -> None:

@@ -48,18 +48,18 @@ def test_two_replicas_hear_the_same_from_eight_concurrent_writers(postgres_url: 
     children = [Child(chatter, postgres_url, seed, 60, ranked) for seed in range(8)]
     ledgers = (Ledger(), Ledger())
     seen: tuple[list[int], list[int]] = ([], [])
-
-    def done() -> bool:
-        return not any(child.process.is_alive() for child in children)
-
-    replicas = [threading.Thread(target=tailed, args=(log, *each, done)) for each in zip(ledgers, seen, strict=True)]
+    written = threading.Event()
+    replicas = [
+        threading.Thread(target=tailed, args=(log, *each, written.is_set)) for each in zip(ledgers, seen, strict=True)
+    ]
     start_together(children)
     for replica in replicas:
         replica.start()
-    for replica in replicas:
-        replica.join()
     for child in children:
         child.join()
+    written.set()
+    for replica in replicas:
+        replica.join()
     with database.session() as session:
         stored = list(session.scalars(select(FeedbackTable.seq).order_by(FeedbackTable.seq)))
     assert len(stored) == 8 * 60 and seen[0] == seen[1] == stored

@@ -93,10 +93,10 @@ def _solve(
     for task in range(tasks):
         rows = np.flatnonzero(labels == task)
         a, w, y = read[rows], trust[rows], value[rows]  # (p, q), (p, m), (p, m)
-        gram = np.einsum("pm,pq,pr->mqr", w, a, a, optimize=True) + strength * np.eye(a.shape[1])
-        inverse = np.linalg.inv(gram)  # (m, q, q)
-        codes[task] = np.einsum("mqr,pr,pm->qm", inverse, a, w * y, optimize=True)
-        leverage = np.einsum("pq,mqr,pr->pm", a, inverse, a, optimize=True) * w
+        gram = (a.T * w.T[:, None, :]) @ a + strength * np.eye(a.shape[1])  # (m, q, q)
+        inverse = np.linalg.inv(gram)
+        codes[task] = (inverse @ (a.T @ (w * y)).T[:, :, None])[:, :, 0].T
+        leverage = ((a @ inverse) * a).sum(axis=2).T * w  # (p, m)
         fitted = a @ codes[task]
         held_out[rows] = np.where(w > 0, y - (y - fitted) / np.maximum(1.0 - leverage, 0.02), fitted)
     return codes, held_out

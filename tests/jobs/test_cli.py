@@ -185,7 +185,7 @@ def test_a_refresh_that_fails_says_why_and_keeps_the_champion(
     def fail(*args: Any, **options: Any) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("jobs.refresh.fit", fail)
+    monkeypatch.setattr("jobs.challenge.fit", fail)
     monkeypatch.setattr(sys, "argv", ["thalweg", "refresh"])
     with pytest.raises(SystemExit) as ended:
         main()

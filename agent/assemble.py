@@ -29,7 +29,7 @@ MEDOIDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``."""
+    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``, (n, m) ``left_out`` estimates."""
 
     blocks: Blocks
     found: Discovery
@@ -38,6 +38,7 @@ class Parts:
     experts: Experts
     candidates: list[tuple[int, ...]]
     weights: Array
+    left_out: Array
     costs: Mapping[str, Array]
     openness: Openness
 
@@ -103,6 +104,7 @@ def assemble(
         "memory_rest": x[:, examples.embeddings.shape[1] :].astype(np.float16),
         "memory_scores": examples.scores[remembered].astype(np.float32),
         "memory_trust": examples.trust[remembered].astype(np.float32),
+        "memory_left_out": parts.left_out[remembered].astype(np.float32),
         "memory_task": labels[remembered].astype(np.int32),
         "memory_means": found.means[remembered].astype(np.float32),
     }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agent.errors import SnapshotCorrupt
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever an older reader could misread a snapshot."""
 
 GENERAL = -1

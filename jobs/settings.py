@@ -34,8 +34,6 @@ class JobSettings:
         `THALWEG_REFRESH_MIN_FEEDBACK`: so many new feedback rows call an early refresh; 0 never does.
     refresh_cooldown_s
         `THALWEG_REFRESH_COOLDOWN_S`: no early refresh sooner than this after the last one started.
-    hold_out
-        `THALWEG_HOLD_OUT`: share of the imported evaluations that only the gate sees, in [0, 0.5].
     seed
         `THALWEG_SEED`: of everything random in a job.
     """
@@ -48,7 +46,6 @@ class JobSettings:
     refresh_interval_s: float = 6 * 3600.0
     refresh_min_feedback: int = 200
     refresh_cooldown_s: float = 60.0
-    hold_out: float = 0.15
     seed: int = 0
 
     @property
@@ -71,7 +68,6 @@ class JobSettings:
             refresh_interval_s=_number(env, "THALWEG_REFRESH_INTERVAL_S", 6 * 3600.0),
             refresh_min_feedback=int(_number(env, "THALWEG_REFRESH_MIN_FEEDBACK", 200)),
             refresh_cooldown_s=_number(env, "THALWEG_REFRESH_COOLDOWN_S", 60.0),
-            hold_out=_number(env, "THALWEG_HOLD_OUT", 0.15, most=0.5),
             seed=int(_number(env, "THALWEG_SEED", 0)),
         )
 

@@ -13,7 +13,7 @@ from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Examples, Observation, RouteRequest
 from jobs.challenge import challenge
 from jobs.due import RECENT, Standing, why_due
-from jobs.gather import Gathered, held_out, join, latest, take
+from jobs.gather import Gathered, join, latest
 from jobs.hearing import evaluated, hear
 from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
 
@@ -31,13 +31,10 @@ class ThalwegConfig:
         0 = cheapest, 1 = best quality.
     learn
         False: the frozen offline router, which neither explores nor hears.
-    hold_out
-        Share of prompts that only the gate sees.
     """
 
     tradeoff: float = 1.0
     learn: bool = True
-    hold_out: float = 0.15
 
 
 class Thalweg:
@@ -136,21 +133,18 @@ class Thalweg:
 
     def _known(self, champion: Snapshot | None) -> Gathered:
         """What `jobs.gather.gather` would read from a store."""
-        held = held_out(self._evaluations.ids, self._config.hold_out)
         since = self._log[champion.position if champion else 0 :]
         ledger = hear(champion, since, evaluated(self._evaluations))
-        heard = self._heard(ledger)
-        kept = held_out([row.prompt_id for row in since], self._config.hold_out)
         return Gathered(
             training=join(
                 [
                     columns(self._start.install, [card.name for card in self._cards]),
-                    take(self._evaluations, ~held),
-                    take(heard, ~held_out(heard.ids, self._config.hold_out)),
+                    self._evaluations,
+                    self._heard(ledger),
                 ]
             ),
-            evaluations=take(self._evaluations, held),
-            observations=latest([row for row, keep in zip(since, kept) if keep]),
+            evaluations=self._evaluations,
+            observations=latest(since),
             position=len(self._log),
             ledger=ledger.state(),
         )

@@ -53,9 +53,9 @@ def assemble(
     position: int,
     unused: int,
     seed: int,
-    ledger: Mapping[str, Any] | None = None,
+    carried: Mapping[str, Any] | None = None,
 ) -> Snapshot:
-    """The snapshot of ``parts``; ``unused`` is the first task id that was never given, ``ledger`` see `agent.fit.fit`."""
+    """The snapshot of ``parts``; ``unused`` is the first task id that was never given, ``carried`` see `agent.fit.fit`."""
     found, labels, tasks = parts.found, parts.found.primary.labels, parts.found.primary.tasks
     means = found.primary.means
     centroids = np.stack([examples.embeddings[labels == t].mean(axis=0) for t in range(tasks)])
@@ -70,7 +70,7 @@ def assemble(
         "features": examples.features.shape[1],
         "tasks": _describe(examples, parts, lineage, closeness),
         "next_task": unused,
-        "ledger": None if ledger is None else dict(ledger),
+        **(carried or {}),
         "memory": [examples.ids[i] for i in remembered],
         "prompts": len(examples),
         "scores": int((~np.isnan(examples.scores)).sum()),

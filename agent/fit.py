@@ -47,7 +47,7 @@ def fit(
     champion: Snapshot | None = None,
     position: int = 0,
     seed: int = 0,
-    ledger: Mapping[str, Any] | None = None,
+    carried: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Snapshot:
     """Train a snapshot.
@@ -66,8 +66,9 @@ def fit(
         Sequence number of the last feedback row that ``examples`` hold.
     seed
         Equal inputs and seeds give equal snapshots.
-    ledger
-        State of the feedback ledger at ``position``, from which a router of this snapshot goes on; None: a new one.
+    carried
+        States at ``position`` from which a router of this snapshot goes on, ``ledger`` and ``watches``; where one is
+        missing, it begins anew.
     progress
         Told (stage, share done).
 
@@ -116,7 +117,7 @@ def fit(
     parts = Parts(blocks, found, trunk, general, experts, chosen, weights, left_out, costs, openness)
     unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
     return assemble(
-        examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed, ledger=ledger
+        examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed, carried=carried
     )
 
 

@@ -114,6 +114,11 @@ class Snapshot:
         return tuple(self.meta["models"])
 
     @property
+    def scores_by_model(self) -> dict[str, float]:
+        """model -> scores that it was trained on."""
+        return dict(zip(self.models, self.tensors["task_evidence"].sum(axis=0).tolist()))
+
+    @property
     def encoder(self) -> str:
         """Fingerprint of the encoder whose embeddings it reads."""
         return str(self.meta["encoder"])

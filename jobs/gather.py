@@ -36,8 +36,8 @@ class Gathered:
         Feedback since the champion's position.
     position
         Of the last feedback row that was read.
-    ledger
-        State of the feedback ledger at ``position``.
+    carried
+        States of the ledger and of the watches at ``position``, for the challenger to go on from.
     labels
         prompt id -> true labels of its evaluation, to measure tasks against.
     counts
@@ -48,7 +48,7 @@ class Gathered:
     evaluations: Examples
     observations: Sequence[Observation]
     position: int
-    ledger: Mapping[str, Any] | None = None
+    carried: Mapping[str, Any] | None = None
     labels: Mapping[str, Label] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -77,8 +77,8 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
             param="THALWEG_ENCODER",
         )
     rows = rows_since(log, champion.position if champion else 0, position)
-    ledger = hear(champion, rows, evaluated(evaluations))
-    feedback = feedback_examples(database, encoder.fingerprint, position, ledger)
+    hearing = hear(champion, rows, evaluated(evaluations))
+    feedback = feedback_examples(database, encoder.fingerprint, position, hearing.ledger)
     training = join(
         [
             seed_examples(encoder, [model.card for model in ModelPool(database).list()]),
@@ -93,7 +93,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
         evaluations=evaluations,
         observations=latest(observations),
         position=position,
-        ledger=ledger.state(),
+        carried=hearing.state(),
         counts={
             "prompts": len(training),
             "scores": int(np.isfinite(training.scores).sum()),

@@ -42,7 +42,9 @@ def try_out(
     by_evaluation = by_feedback = None
     if len(evaluations):
         scores = np.full((len(evaluations), len(models)), np.nan)
-        scores[:, [models.index(m) for m in evaluations.models]] = evaluations.scores
+        # One from before its model changed tells nothing of it now.
+        current = np.where(evaluations.trust == 1.0, evaluations.scores, np.nan)
+        scores[:, [models.index(m) for m in evaluations.models]] = current
         before, after = (
             qualities(e, evaluations.ids, evaluations.embeddings, evaluations.features, models, seed)
             for e in (old, new)

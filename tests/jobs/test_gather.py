@@ -70,8 +70,8 @@ def test_the_ledger_goes_on_from_the_champions_and_believes_evaluations() -> Non
     ]
     truth = evaluated(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
     assert (truth("q", "a"), truth("p", "b"), truth("r", "a"), truth("p", "z")) == (1.0, None, None, None)
-    [informed], [guessing] = hear(None, rows, truth).sources(), hear(None, rows).sources()
+    [informed], [guessing] = hear(None, rows, truth).ledger.sources(), hear(None, rows).ledger.sources()
     assert informed.slope < 0.6 < guessing.slope
-    half = hear(None, rows[:100], truth)
+    half = hear(None, rows[:100], truth).ledger
     champion = Snapshot(1, 100, {"format": FORMAT, "ledger": half.state()}, {}, (), ())
-    assert hear(champion, rows[100:], truth).state() == hear(None, rows, truth).state()
+    assert hear(champion, rows[100:], truth).ledger.state() == hear(None, rows, truth).ledger.state()

@@ -29,7 +29,10 @@ MEDOIDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``, (n, m) ``left_out`` estimates."""
+    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``, (n, m) ``left_out`` estimates.
+
+    ``caution`` is the share that `agent.caution` learned.
+    """
 
     blocks: Blocks
     found: Discovery
@@ -39,6 +42,7 @@ class Parts:
     candidates: list[tuple[int, ...]]
     weights: Array
     left_out: Array
+    caution: float
     costs: Mapping[str, Array]
     openness: Openness
 
@@ -80,6 +84,7 @@ def assemble(
             "vote_power": found.power,
             "tasks_by_resolution": [p.tasks for p in found.partitions],
             "weights": dict(zip(("task", "head", "neighbours"), map(float, parts.weights))),
+            "caution": parts.caution,
             "alpha_mean": float(parts.experts.alpha.mean()),
             "seed": seed,
         },

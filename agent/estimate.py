@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from agent import assign
 from agent.blocks import Blocks, block_squares, kernel
+from agent.caution import lean as lean_to
 from agent.errors import SnapshotCorrupt
 from agent.evidence import lean
 from agent.nearby import Nearby
@@ -90,6 +91,8 @@ class Estimator:
         self._centroids, self._radius = t["centroids"], t["radius"]  # (T, d), (T,)
         self._task_variance = t["task_stderr"] ** 2  # (T, m)
         self._stack = t["stack"]  # (3,)
+        self._overall = t["overall"]  # (m,)
+        self.caution = float(snapshot.meta["chosen"]["caution"])
         self._remember(snapshot)
         self._build_heads(snapshot)
 
@@ -138,6 +141,10 @@ class Estimator:
         known = at >= 0
         quality[known] = self.snapshot.tensors["memory_left_out"][at[known]]
         return quality
+
+    def lean(self, quality: Array, pressure: float = 0.0) -> Array:
+        """(n, m) ``quality`` as a choice sees it, see `agent.caution`."""
+        return lean_to(quality, self._overall, self.caution, pressure)
 
     def estimate(self, encoded: Encoded) -> Estimates:
         """Estimates for one prompt, n = 1."""

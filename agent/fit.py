@@ -18,6 +18,7 @@ from agent.assemble import Parts, assemble
 from agent.bank import learn_openness
 from agent.blocks import learn_blocks
 from agent.candidates import candidate_set
+from agent.caution import learn_caution
 from agent.config import FitConfig
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
@@ -114,7 +115,8 @@ def fit(
     costs = train_costs(trunk, examples.costs)
     openness = learn_openness(labels, found.primary.means.mean, examples.scores, examples.prior)
     left_out = np.clip(combine(weights, blind), 0.0, 1.0)
-    parts = Parts(blocks, found, trunk, general, experts, chosen, weights, left_out, costs, openness)
+    caution = learn_caution(left_out, found.primary.means.overall, scores)
+    parts = Parts(blocks, found, trunk, general, experts, chosen, weights, left_out, caution, costs, openness)
     unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
     return assemble(
         examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed, carried=carried

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bank import LEVEL_SD, Openness, noise_variance
+from agent.caution import lean
 from agent.choose import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
 from agent.cost import TYPICAL_OUTPUT_TOKENS, expected_costs, quality_per_dollar
 from agent.drift import surprise
@@ -201,9 +202,10 @@ class Router:
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"
             raise NoCandidate(f"no model of the pool can take this request ({reasons})")
         price = quality_per_dollar(request.cost_quality_tradeoff, float(cost.max()))
-        utility = view.quality - price * cost
+        leaned = lean(view.quality, view.overall, self._estimator.caution, price * float(cost.mean()))
+        utility = leaned - price * cost
         propensity = np.zeros(len(cards))
-        propensity[eligible] = self._propensities(view, eligible, price * cost, explore=request.explore)
+        propensity[eligible] = self._propensities(view, utility, eligible, price * cost, explore=request.explore)
         best = int(eligible[utility[eligible].argmax()])
         picked = int(rng.choice(len(cards), p=propensity)) if request.explore else best
         order = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
@@ -220,9 +222,11 @@ class Router:
             why=explain(ranked, cards[picked].name, guess, price),
         )  # fmt: skip
 
-    def _propensities(self, view: _View, eligible: NDArray[np.int64], charge: Array, *, explore: bool) -> Array:
+    def _propensities(
+        self, view: _View, utility: Array, eligible: NDArray[np.int64], charge: Array, *, explore: bool
+    ) -> Array:
         """Choice probabilities of the ``eligible`` cards; ``charge`` is each card's cost in units of quality."""
-        utility = (view.quality - charge)[eligible]
+        utility = utility[eligible]
         if not explore:
             greedy: Array = np.eye(len(eligible))[int(utility.argmax())]
             return greedy

@@ -129,7 +129,7 @@ class Candidate:
     cost
         Expected USD of this request.
     utility
-        ``quality - lambda * cost``.
+        Quality as `agent.caution` leans it, less lambda times cost.
     propensity
         Exact probability with which this model was to be chosen; 0 where excluded.
     parts

@@ -74,11 +74,11 @@ def qualities(
     models: Sequence[str],
     seed: int,
 ) -> Array:
-    """(n, m) estimates in the columns ``models``; one that the snapshot does not know stands at the others' mean.
+    """(n, m) estimates, as a choice leans them, in the columns ``models``.
 
-    Among unknown models the choice must be a lottery, not the first column, hence the jitter.
+    A model that the snapshot does not know stands at the others' mean. Among unknown models the choice must be a lottery, not the first column, hence the jitter.
     """
-    known = estimator.foresee(ids, embeddings, features)
+    known = estimator.lean(estimator.foresee(ids, embeddings, features))
     full = np.repeat(known.mean(axis=1, keepdims=True), len(models), axis=1)
     full += np.random.default_rng(seed).normal(0.0, 1e-6, full.shape)
     full[:, [models.index(m) for m in estimator.models]] = known

@@ -108,16 +108,16 @@ def run(
     tuned: dict[str, str] = {}
     steps = 3 * seeds + 2
 
-    def add(name: str, quality: Array, cost: Array | None) -> None:
+    def add(name: str, quality: Array, cost: Array | None, lean: Callable[[Array, float], Array] | None = None) -> None:
         known = cost if train.has_costs else None
-        earned[name].append(sweep(test, quality, known, unit))
+        earned[name].append(sweep(test, quality, known, unit, lean))
 
     for seed in range(seeds):
         tell(f"{OURS}, seed {seed}", 3 * seed / steps)
         ours = train_and_estimate(train, test, encoder=encoder, priors=priors or {}, seed=seed)
         trained.append(ours)
+        add(OURS, ours.estimates.quality, ours.estimates.cost, ours.lean)
         for name, quality in (
-            (OURS, ours.estimates.quality),
             ("stage 1 only", ours.estimates.stage1),
             ("stage 2 only", ours.estimates.stage2),
         ):

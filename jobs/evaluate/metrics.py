@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,9 @@ def earn(test: Table, utility: Array) -> tuple[Array, Array]:
     return test.scores[rows, choice], test.costs[rows, choice]
 
 
-def sweep(test: Table, quality: Array, cost: Array | None, unit: float) -> Earned:
+def sweep(
+    test: Table, quality: Array, cost: Array | None, unit: float, lean: Callable[[Array, float], Array] | None = None
+) -> Earned:
     """What a router earns by its estimates, without cost pressure and along the cost-quality curve.
 
     Parameters
@@ -67,13 +70,16 @@ def sweep(test: Table, quality: Array, cost: Array | None, unit: float) -> Earne
         (n, m) estimates; ``utility = quality - lambda * cost``. A cost of None means that none is known.
     unit
         Mean USD of a request in training, which makes lambda comparable between data sets.
+    lean
+        What a choice makes of ``quality``, given the cost of a mean request in quality; None: takes it as it is.
     """
-    earned, paid = earn(test, quality)
+    lean = lean or (lambda quality, pressure: quality)
+    earned, paid = earn(test, lean(quality, 0.0))
     if cost is None or not test.has_costs:
         return Earned(earned, paid, np.empty((0, 2)))
     curve = []
-    for price in RELATIVE_LAMBDAS / unit:
-        q, c = earn(test, quality - price * cost)
+    for pressure in RELATIVE_LAMBDAS:
+        q, c = earn(test, lean(quality, pressure) - pressure / unit * cost)
         curve.append((float(np.nanmean(c)), float(q.mean())))
     return Earned(earned, paid, np.array(curve))
 

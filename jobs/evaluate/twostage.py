@@ -14,6 +14,7 @@ from agent.fit import fit
 from agent.snapshot import Snapshot
 from agent.types import Examples
 from jobs.evaluate.baselines import column_means
+from jobs.evaluate.metrics import Array
 from jobs.evaluate.table import Table
 from jobs.measure import Meter
 
@@ -30,6 +31,8 @@ class Trained:
         As `agent.fit.fit` made it.
     estimates
         Of the test prompts; columns follow ``snapshot.models``.
+    lean
+        What a choice makes of the estimates, see `agent.caution`.
     wall_s, peak_rss_mb
         Of training, encoding apart.
     routing_ms
@@ -38,6 +41,7 @@ class Trained:
 
     snapshot: Snapshot
     estimates: Estimates
+    lean: Callable[[Array, float], Array]
     wall_s: float
     peak_rss_mb: float
     routing_ms: float
@@ -87,7 +91,9 @@ def train_and_estimate(
     estimator = Estimator(snapshot)
     assert snapshot.models == train.models, f"columns {train.models} expected, got {snapshot.models}"
     estimates = estimator.estimate_batch(test.embeddings, test.features)
-    return Trained(snapshot, estimates, meter.wall_s, meter.peak_rss_mb, _one_by_one_ms(estimator, test))
+    return Trained(
+        snapshot, estimates, estimator.lean, meter.wall_s, meter.peak_rss_mb, _one_by_one_ms(estimator, test)
+    )
 
 
 def _one_by_one_ms(estimator: Estimator, test: Table) -> float:

@@ -73,5 +73,6 @@ def test_the_ledger_goes_on_from_the_champions_and_believes_evaluations() -> Non
     [informed], [guessing] = hear(None, rows, truth).ledger.sources(), hear(None, rows).ledger.sources()
     assert informed.slope < 0.6 < guessing.slope
     half = hear(None, rows[:100], truth).ledger
-    champion = Snapshot(1, 100, {"format": FORMAT, "ledger": half.state()}, {}, (), ())
+    trained = {"task_evidence": np.zeros((1, 1))}
+    champion = Snapshot(1, 100, {"format": FORMAT, "models": ["a"], "ledger": half.state()}, trained, (), ())
     assert hear(champion, rows[100:], truth).ledger.state() == hear(None, rows, truth).ledger.state()

@@ -171,7 +171,9 @@ class Follower:
             return
         for drift in self._drifts.record(router.snapshot.version, found[self._recorded :]):
             self._metrics.drifts.labels(drift.model).inc()
-            _log.warning("%s has changed silently: %+.2f from feedback row %d on", drift.model, drift.shift, drift.since)
+            _log.warning(
+                "%s has changed silently: %+.2f from feedback row %d on", drift.model, drift.shift, drift.since
+            )
         self._recorded = len(found)
 
     def _poll_pool(self) -> None:

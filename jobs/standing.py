@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.due import RECENT, Standing
+from jobs.due import RECENT, DueConfig, Standing, why_due
 from store.database import Database
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
@@ -10,13 +10,18 @@ from store.recent import scored_prompts, scores_of
 from store.snapshots import SnapshotStore
 
 
-def read_standing(database: Database, log: FeedbackLog, read: int) -> Standing:
+def why_due_now(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int, *, most: int) -> str | None:
+    """`why_due` of what came after position ``read`` of the log; ``most`` as `DueConfig` has it."""
+    return why_due(read_standing(database, snapshots, log, read), DueConfig(most=most))
+
+
+def read_standing(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int) -> Standing:
     """What came after position ``read`` of the log, or after what the champion was trained on where that is later.
 
     Only prompts that were scored count as strays, each once: a refresh learns from no others, so those would call
     one refresh after another.
     """
-    champion = SnapshotStore(database).champion()
+    champion = snapshots.champion()
     if champion is None:
         return Standing(scores=0, feedback=log.count_since(read))
     read = max(read, champion.position)

@@ -13,13 +13,13 @@ from typing import Any
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
-from jobs.due import DueConfig, why_due
 from jobs.settings import JobSettings
-from jobs.standing import read_standing
+from jobs.standing import why_due_now
 from jobs.work import STALE_AFTER_S, reason
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.runs import JobRuns, Run
+from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 
 JOBS = ("refresh",)
@@ -52,6 +52,7 @@ class Timetable:
         self._settings = settings
         self._execute = execute
         self._runs = JobRuns(database)
+        self._snapshots = SnapshotStore(database)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -86,7 +87,7 @@ class Timetable:
             self._runs.request("refresh", {"why": "interval"}, "timetable")
 
     def request_early(self) -> None:
-        """Ask for a refresh where `jobs.due` knows why; one that failed is left to the interval."""
+        """Ask for a refresh where there is a reason, see `jobs.due`; one that failed is left to the interval."""
         last = self._runs.last("refresh")
         if last is not None:
             if last.state != "done":
@@ -95,8 +96,8 @@ class Timetable:
             if datetime.now(UTC) - last.finished_at < timedelta(seconds=self._settings.refresh_cooldown_s):
                 return
         read = int(last.result.get("position", 0)) if last is not None and last.result else 0
-        standing = read_standing(self._database, self._feedback, read)
-        if why := why_due(standing, DueConfig(most=self._settings.refresh_min_feedback)):
+        most = self._settings.refresh_min_feedback
+        if why := why_due_now(self._database, self._snapshots, self._feedback, read, most=most):
             self._runs.request("refresh", {"why": why}, "timetable")
 
     def claim(self) -> None:

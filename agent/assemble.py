@@ -29,7 +29,7 @@ MEDOIDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``."""
+    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``, (n, m) ``left_out`` estimates."""
 
     blocks: Blocks
     found: Discovery
@@ -38,6 +38,7 @@ class Parts:
     experts: Experts
     candidates: list[tuple[int, ...]]
     weights: Array
+    left_out: Array
     costs: Mapping[str, Array]
     openness: Openness
 
@@ -52,9 +53,9 @@ def assemble(
     position: int,
     unused: int,
     seed: int,
-    ledger: Mapping[str, Any] | None = None,
+    carried: Mapping[str, Any] | None = None,
 ) -> Snapshot:
-    """The snapshot of ``parts``; ``unused`` is the first task id that was never given, ``ledger`` see `agent.fit.fit`."""
+    """The snapshot of ``parts``; ``unused`` is the first task id that was never given, ``carried`` see `agent.fit.fit`."""
     found, labels, tasks = parts.found, parts.found.primary.labels, parts.found.primary.tasks
     means = found.primary.means
     centroids = np.stack([examples.embeddings[labels == t].mean(axis=0) for t in range(tasks)])
@@ -69,7 +70,7 @@ def assemble(
         "features": examples.features.shape[1],
         "tasks": _describe(examples, parts, lineage, closeness),
         "next_task": unused,
-        "ledger": None if ledger is None else dict(ledger),
+        **(carried or {}),
         "memory": [examples.ids[i] for i in remembered],
         "prompts": len(examples),
         "scores": int((~np.isnan(examples.scores)).sum()),
@@ -103,6 +104,7 @@ def assemble(
         "memory_rest": x[:, examples.embeddings.shape[1] :].astype(np.float16),
         "memory_scores": examples.scores[remembered].astype(np.float32),
         "memory_trust": examples.trust[remembered].astype(np.float32),
+        "memory_left_out": parts.left_out[remembered].astype(np.float32),
         "memory_task": labels[remembered].astype(np.int32),
         "memory_means": found.means[remembered].astype(np.float32),
     }

@@ -2,16 +2,27 @@
 
 A likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995) is quick and tells
 when the change was; River's ADWIN (Bifet & Gavalda 2007) needs no assumption about the noise and stands behind it.
-Surprises are weighed by how sure the router was: a miss where it was sure tells most.
+Surprises are weighed by how sure the router was: a miss where it was sure tells most. What was watched is carried from
+one snapshot to the next, or a change close to a swap would go unnoticed.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from river import drift
+
+from agent.types import Drift
+
+TELLING = 0.02
+"""A word that weighs less says nothing of a change."""
+
+STALE = 0.1
+"""What a score from before a change counts, once it is moved by the change's shift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,19 @@ def coin_variance(expected: float) -> float:
     return 0.05 + 0.7 * p * (1.0 - p)
 
 
+def surprise(score: float, expected: float, weight: float) -> Surprise | None:
+    """Of a ``score`` of this ``weight`` that should have been ``expected``; None where it says nothing of a change."""
+    if weight <= TELLING or np.isnan(expected):
+        return None
+    return Surprise(score - expected, coin_variance(expected) / weight)
+
+
+def since_changed(model: str, seq: int, drifts: Sequence[Drift]) -> tuple[float, float]:
+    """How much a score from position ``seq`` of the log is to be moved, and what it still counts, given later changes."""
+    shifts = [drift.shift for drift in drifts if drift.model == model and seq < drift.since]
+    return sum(shifts), STALE ** len(shifts)
+
+
 class DriftWatch:
     """Watches one model.
 
@@ -91,13 +115,17 @@ class DriftWatch:
         self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (surprise, 1) over variance
         self._adwin = drift.ADWIN(delta=config.adwin)
 
-    def learn_one(self, seq: int, surprise: Surprise) -> Change | None:
-        """Take the surprise at position ``seq`` of the log in; a `Change`, where one is found."""
+    def take_in(self, seq: int, surprise: Surprise) -> None:
+        """Remember the surprise at position ``seq`` of the log."""
         bound = 2.5 * surprise.variance**0.5  # Huber's clip: one wild score proves nothing
         value = min(max(surprise.value, -bound), bound)
         self._seqs.append(seq)
         self._terms.append((value / surprise.variance, 1.0 / surprise.variance))
         self._adwin.update(value)
+
+    def learn_one(self, seq: int, surprise: Surprise) -> Change | None:
+        """Take the surprise at position ``seq`` of the log in; a `Change`, where one is found."""
+        self.take_in(seq, surprise)
         if found := self._scan():
             return found
         if self._adwin.drift_detected:
@@ -111,6 +139,10 @@ class DriftWatch:
     def parts(self) -> tuple[object, ...]:
         """What the state consists of."""
         return tuple(self._seqs), tuple(self._terms), self._adwin.estimation, self._adwin.width
+
+    def rows(self) -> list[tuple[int, float, float]]:
+        """(position, surprise, variance) of what is remembered."""
+        return [(seq, value / weight, 1.0 / weight) for seq, (value, weight) in zip(self._seqs, self._terms)]
 
     def _scan(self) -> Change | None:
         n, least = len(self._terms), self._config.least
@@ -127,3 +159,51 @@ class DriftWatch:
         if abs(gap[at]) < self._config.threshold:
             return None
         return Change(self._seqs[n - 1 - at], float(level[at] - baseline[at]), "scan")
+
+
+class Watches:
+    """A watch over every model.
+
+    Parameters
+    ----------
+    scores
+        model -> scores that stand behind it already.
+    config
+        When to believe.
+    state
+        Of `state`, from which it goes on; None: nothing was watched yet.
+    """
+
+    def __init__(
+        self, scores: Mapping[str, float], config: DriftConfig = DriftConfig(), state: Mapping[str, Any] | None = None
+    ) -> None:
+        self._config = config
+        self._scores = dict(scores)
+        self._watches: dict[str, DriftWatch] = {}
+        for model, rows in (state or {}).items():
+            watch = self._watches[model] = DriftWatch(config)
+            for seq, value, variance in rows:
+                watch.take_in(seq, Surprise(value, variance))
+
+    def learn_one(self, model: str, seq: int, surprise: Surprise | None) -> Drift | None:
+        """Count a score of ``model``, and take in how it surprised; the drift, where that gave one away."""
+        self._scores[model] = self.scores_of(model) + 1.0
+        if surprise is None or self._scores[model] < self._config.grace:
+            return None
+        change = self._watches.setdefault(model, DriftWatch(self._config)).learn_one(seq, surprise)
+        if change is None:
+            return None
+        del self._watches[model]
+        return Drift(model, seq, change.since, change.shift, change.detector)
+
+    def scores_of(self, model: str) -> float:
+        """Scores that stand behind a model."""
+        return self._scores.get(model, 0.0)
+
+    def parts(self) -> tuple[object, ...]:
+        """What the state consists of."""
+        return tuple(self._scores.items()), tuple((model, watch.parts()) for model, watch in self._watches.items())
+
+    def state(self) -> dict[str, list[tuple[int, float, float]]]:
+        """What a snapshot carries on, as JSON."""
+        return {model: watch.rows() for model, watch in self._watches.items()}

@@ -5,6 +5,7 @@ Inference is plain numpy over the snapshot's arrays, in batches or one prompt at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -128,6 +129,15 @@ class Estimator:
         self._squares = block_squares(self._landmarks, self._blocks.edges)
         self._readout = (trunk @ every[:-1]).astype(np.float32)  # (l, m + costs + q)
         self._level = every[-1]
+
+    def foresee(self, ids: Sequence[str], embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Array:
+        """(n, m) quality expected of prompts with their own scores hidden: what training left out, where it knew them."""
+        quality = self.estimate_batch(embeddings, features).quality
+        row = {name: i for i, name in enumerate(self.snapshot.meta["memory"])}
+        at = np.array([row.get(name, -1) for name in ids], np.int64)
+        known = at >= 0
+        quality[known] = self.snapshot.tensors["memory_left_out"][at[known]]
+        return quality
 
     def estimate(self, encoded: Encoded) -> Estimates:
         """Estimates for one prompt, n = 1."""

@@ -28,7 +28,7 @@ from agent.nearby import Nearby
 from agent.scores import Scores
 from agent.snapshot import Snapshot
 from agent.spend import price_penalties, train_costs
-from agent.stack import weigh
+from agent.stack import combine, weigh
 from agent.tasks import Discovery, discover
 from agent.trunk import Trunk, learn_trunk
 from agent.types import Examples
@@ -47,7 +47,7 @@ def fit(
     champion: Snapshot | None = None,
     position: int = 0,
     seed: int = 0,
-    ledger: Mapping[str, Any] | None = None,
+    carried: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Snapshot:
     """Train a snapshot.
@@ -66,8 +66,9 @@ def fit(
         Sequence number of the last feedback row that ``examples`` hold.
     seed
         Equal inputs and seeds give equal snapshots.
-    ledger
-        State of the feedback ledger at ``position``, from which a router of this snapshot goes on; None: a new one.
+    carried
+        States at ``position`` from which a router of this snapshot goes on, ``ledger`` and ``watches``; where one is
+        missing, it begins anew.
     progress
         Told (stage, share done).
 
@@ -108,13 +109,15 @@ def fit(
 
     report("aggregation", 0.9)
     near = around(hood, scores, found.estimate, config.evidence_power, config.evidence_strength)
-    weights = weigh((found.estimate, heads, near), scores, found.primary.means.variances, penalties)
+    blind = (found.estimate, heads, near)  # none of them saw a prompt's own scores
+    weights = weigh(blind, scores, found.primary.means.variances, penalties)
     costs = train_costs(trunk, examples.costs)
     openness = learn_openness(labels, found.primary.means.mean, examples.scores, examples.prior)
-    parts = Parts(blocks, found, trunk, general, experts, chosen, weights, costs, openness)
+    left_out = np.clip(combine(weights, blind), 0.0, 1.0)
+    parts = Parts(blocks, found, trunk, general, experts, chosen, weights, left_out, costs, openness)
     unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
     return assemble(
-        examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed, ledger=ledger
+        examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed, carried=carried
     )
 
 

@@ -9,14 +9,15 @@ The ledger is a function of the ordered log alone, so every replica computes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, Self
 
 from agent.calibration import BASES, Kind, RaterRecord, Reading, SourceLine, Tally
+from agent.drift import since_changed
 from agent.rations import Post, RationConfig, Rations
 from agent.testimony import Word, lessons, outcome
-from agent.types import Observation
+from agent.types import Drift, Observation
 
 Truth = Callable[[str, str], float | None]
 """(prompt id, model) -> its evaluated score, where there is one."""
@@ -70,6 +71,8 @@ class Heard:
 class Scored(Post, Protocol):
     """A row of the log that scores an answer."""
 
+    @property
+    def seq(self) -> int: ...
     @property
     def prompt_id(self) -> str: ...
     @property
@@ -174,10 +177,11 @@ class Ledger:
         line = self._lines.get((source, "score"), SourceLine("score")).reading()
         return _read(score, "score", line, self._raters.get((source, rater)))
 
-    def means(self, rows: Iterable[Scored]) -> dict[tuple[str, str], Heard]:
+    def means(self, rows: Iterable[Scored], drifts: Sequence[Drift] = ()) -> dict[tuple[str, str], Heard]:
         """(prompt, model) -> what its scores say together and weigh together, at most 1; no comparison, nothing revised.
 
-        Rows are rationed among themselves, so they come in the log's order.
+        Rows are rationed among themselves, so they come in the log's order. Those from before a model changed
+        (``drifts``) are moved by as much as it did, and count for little.
         """
         rations = Rations(self.config.rations)
         sums: dict[tuple[str, str], tuple[float, float]] = {}  # (weight, weight * score)
@@ -185,8 +189,10 @@ class Ledger:
             word = self.appraise(row.source, row.rater, row.score)
             weight = word.weight * rations.left(row)
             rations.spend(row, weight)
+            shift, counts = since_changed(row.model, row.seq, drifts)
+            weight *= counts
             total, weighted = sums.get((row.prompt_id, row.model), (0.0, 0.0))
-            sums[row.prompt_id, row.model] = (total + weight, weighted + weight * word.score)
+            sums[row.prompt_id, row.model] = (total + weight, weighted + weight * (word.score + shift))
         return {
             pair: Heard(weighted / total, min(total, 1.0))
             for pair, (total, weighted) in sums.items()

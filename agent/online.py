@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.bank import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Bank, Belief, Openness
-from agent.drift import DriftConfig, DriftWatch, Surprise
+from agent.drift import DriftConfig, Surprise, Watches
 from agent.types import UNKNOWN_TASK, Drift
 
 Array = NDArray[np.float64]
@@ -94,6 +95,8 @@ class OnlineEstimator:
         What the snapshot leaves open about them.
     config
         How fast.
+    watched
+        State of the drift watches that the snapshot carries on.
 
     Examples
     --------
@@ -107,17 +110,20 @@ class OnlineEstimator:
     """
 
     def __init__(
-        self, models: Sequence[str], tasks: Sequence[int], openness: Openness, config: OnlineConfig = OnlineConfig()
+        self,
+        models: Sequence[str],
+        tasks: Sequence[int],
+        openness: Openness,
+        config: OnlineConfig = OnlineConfig(),
+        watched: Mapping[str, Any] | None = None,
     ) -> None:
         self.config = config
         self._known = tuple(models)
         self._newcomers: tuple[str, ...] = ()
         self._tasks = tuple(tasks)
         self._snapshot_openness = openness
-        self._before = dict(zip(self._known, openness.evidence.sum(axis=0)))
         self._heard: dict[Hashable, tuple[Lesson, Mapping[int, float]]] = {}
-        self._scores: dict[str, int] = {}
-        self._watches: dict[str, DriftWatch] = {}
+        self._watches = Watches(dict(zip(self._known, openness.evidence.sum(axis=0).tolist())), config.drift, watched)
         self._drifts: list[Drift] = []
         self._rebuild()
 
@@ -134,8 +140,10 @@ class OnlineEstimator:
         if said is not None or len(lesson.reads) > 1:
             return None
         (model,) = lesson.reads
-        self._scores[model] = self._scores.get(model, 0) + 1
-        return self._watch(model, lesson)
+        drift = self._watches.learn_one(model, lesson.seq, lesson.surprise)
+        if drift is not None:
+            self._forget(drift)
+        return drift
 
     def predict_one(self, models: Sequence[str], tasks: Mapping[int, float]) -> Belief:
         """How far each model is from what the snapshot expects of it on a prompt with these memberships."""
@@ -156,7 +164,7 @@ class OnlineEstimator:
 
     def scores_of(self, model: str) -> float:
         """Scores that stand behind a model, those of the snapshot included."""
-        return float(self._before.get(model, 0.0)) + self._scores.get(model, 0)
+        return self._watches.scores_of(model)
 
     def drifts(self) -> tuple[Drift, ...]:
         """Every drift since the snapshot, in order."""
@@ -164,13 +172,11 @@ class OnlineEstimator:
 
     def digest(self) -> str:
         """A hash of the whole state."""
-        digest = hashlib.sha256(repr((self._newcomers, self._scores, self._drifts)).encode())
+        digest = hashlib.sha256(repr((self._newcomers, self._drifts, self._watches.parts())).encode())
         for array in self._bank.parts():
             digest.update(np.ascontiguousarray(array).tobytes())
         for lesson, weights in self._heard.values():
             digest.update(repr((lesson, weights)).encode())
-        for model, watch in self._watches.items():
-            digest.update(repr((model, watch.parts())).encode())
         return digest.hexdigest()
 
     def _hear(self, lesson: Lesson) -> None:
@@ -188,21 +194,13 @@ class OnlineEstimator:
         self._bank.put(weights, self._columns(lesson.reads), lesson.residual)
         self._heard[lesson.key] = lesson, weights
 
-    def _watch(self, model: str, lesson: Lesson) -> Drift | None:
-        if lesson.surprise is None or self.scores_of(model) < self.config.drift.grace:
-            return None
-        watch = self._watches.setdefault(model, DriftWatch(self.config.drift))
-        change = watch.learn_one(lesson.seq, lesson.surprise)
-        if change is None:
-            return None
-        drift = Drift(model, lesson.seq, change.since, change.shift, change.detector)
+    def _forget(self, drift: Drift) -> None:
+        """Drop what was heard of a model before it changed."""
         self._drifts.append(drift)
-        del self._watches[model]
-        stale = [k for k, (old, _) in self._heard.items() if model in old.reads and old.seq < change.since]
+        stale = [k for k, (old, _) in self._heard.items() if drift.model in old.reads and old.seq < drift.since]
         for key in stale:
             del self._heard[key]
         self._rebuild()
-        return drift
 
     def _rebuild(self) -> None:
         """The bank from what is held, under the priors that drifts and newcomers call for."""

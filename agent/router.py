@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from agent.bank import LEVEL_SD, Openness, noise_variance
 from agent.choose import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
 from agent.cost import TYPICAL_OUTPUT_TOKENS, expected_costs, quality_per_dollar
-from agent.drift import Surprise, coin_variance
+from agent.drift import surprise
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.estimate import Estimates, Estimator
 from agent.ledger import Heard, Ledger
@@ -38,8 +38,6 @@ from agent.types import (
 Array = NDArray[np.float64]
 
 _LEAST_WEIGHT = 1e-6
-_TELLING = 0.02
-"""A word that weighs less says nothing of a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +125,7 @@ class Router:
                 snapshot.tensors["task_mean"],
             ),
             config.online,
+            snapshot.meta.get("watches"),
         )
         self.ledger = Ledger.from_state(snapshot.meta.get("ledger"))
         self._column = {name: i for i, name in enumerate(snapshot.models)}
@@ -259,11 +258,9 @@ class Router:
         if observation.other is not None:
             reads[observation.other] = -1.0
         predicted = np.array([self._predicted(model, estimates) for model in reads])
-        surprise = None
-        if observation.other is None and weight > _TELLING:
-            believed = predicted[0] + self._online.predict_one((observation.model,), tasks).mean[0]
-            expected = believed if np.isnan(observation.expected) else observation.expected
-            surprise = Surprise(heard.score - float(expected), float(coin_variance(expected)) / weight)
+        expected = observation.expected
+        if np.isnan(expected):
+            expected = float(predicted[0] + self._online.predict_one((observation.model,), tasks).mean[0])
         return Lesson(
             seq=observation.seq,
             key=(observation.decision_id, observation.source, observation.rater, observation.other),
@@ -271,7 +268,7 @@ class Router:
             tasks=tasks,
             residual=heard.score - float(predicted @ list(reads.values())),
             variance=float(noise_variance(predicted).sum()) / weight,
-            surprise=surprise,
+            surprise=None if observation.other is not None else surprise(heard.score, expected, weight),
         )
 
     def _look(self, cards: Sequence[ModelCard], estimates: Estimates) -> _View:

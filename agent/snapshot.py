@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agent.errors import SnapshotCorrupt
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever an older reader could misread a snapshot."""
 
 GENERAL = -1
@@ -112,6 +112,11 @@ class Snapshot:
     def models(self) -> tuple[str, ...]:
         """The models it knows, in column order."""
         return tuple(self.meta["models"])
+
+    @property
+    def scores_by_model(self) -> dict[str, float]:
+        """model -> scores that it was trained on."""
+        return dict(zip(self.models, self.tensors["task_evidence"].sum(axis=0).tolist()))
 
     @property
     def encoder(self) -> str:

@@ -54,7 +54,7 @@ def challenge(
         champion=rival,
         position=known.position,
         seed=seed,
-        ledger=known.ledger,
+        carried=known.carried,
         progress=lambda stage, share: tell(stage, 0.9 * share),
     )
     tell("gate", 0.9)

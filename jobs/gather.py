@@ -1,4 +1,4 @@
-"""What a refresh trains on, and what it keeps away for the gate."""
+"""What a refresh trains on and judges by; `jobs.trial` holds each prompt out in its turn."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Gathered:
     training
         What a challenger is trained on: in a store, seed prompts (priors only), evaluations and feedback.
     evaluations
-        Held-out evaluations.
+        Those of the training prompts that have any.
     observations
-        Feedback on held-out prompts since the champion's position.
+        Feedback since the champion's position.
     position
         Of the last feedback row that was read.
-    ledger
-        State of the feedback ledger at ``position``.
+    carried
+        States of the ledger and of the watches at ``position``, for the challenger to go on from.
     labels
         prompt id -> true labels of its evaluation, to measure tasks against.
     counts
@@ -48,21 +48,16 @@ class Gathered:
     evaluations: Examples
     observations: Sequence[Observation]
     position: int
-    ledger: Mapping[str, Any] | None = None
+    carried: Mapping[str, Any] | None = None
     labels: Mapping[str, Label] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def gather(
-    database: Database, log: FeedbackLog, encoder: CachedEncoder, *, hold_out: float, champion: Snapshot | None
-) -> Gathered:
+def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, champion: Snapshot | None) -> Gathered:
     """Read the store.
 
     Parameters
     ----------
-    hold_out
-        Share of prompts that training never sees, by a hash of their id: the same prompts each time, so that no
-        champion saw them either.
     champion
         What serves; None where nothing that can be read does. Feedback after its position was not in its training.
 
@@ -82,54 +77,30 @@ def gather(
             param="THALWEG_ENCODER",
         )
     rows = rows_since(log, champion.position if champion else 0, position)
-    ledger = hear(champion, rows, evaluated(evaluations))
-    feedback = feedback_examples(database, encoder.fingerprint, position, ledger)
-    held = held_out(evaluations.ids, hold_out)
+    hearing = hear(champion, rows, evaluated(evaluations))
+    feedback = feedback_examples(database, encoder.fingerprint, position, hearing.ledger)
     training = join(
         [
             seed_examples(encoder, [model.card for model in ModelPool(database).list()]),
-            take(evaluations, ~held),
-            take(feedback, ~held_out(feedback.ids, hold_out)),
+            evaluations,
+            feedback,
         ]
     )
     observations = [o for o in rows if o.other is None]  # a comparison is no score
-    kept = held_out(tuple(o.prompt_id for o in observations), hold_out)
     return Gathered(
         training=training,
         labels=dict(zip(evaluations.ids, labels, strict=True)),
-        evaluations=take(evaluations, held),
-        observations=latest([o for o, keep in zip(observations, kept, strict=True) if keep]),
+        evaluations=evaluations,
+        observations=latest(observations),
         position=position,
-        ledger=ledger.state(),
+        carried=hearing.state(),
         counts={
             "prompts": len(training),
             "scores": int(np.isfinite(training.scores).sum()),
             "evaluations": len(evaluations),
-            "evaluations_held_out": int(held.sum()),
             "feedback_prompts": len(feedback),
             "feedback_rows": len(observations),
         },
-    )
-
-
-def held_out(ids: Sequence[str], share: float) -> NDArray[np.bool_]:
-    """Which prompts belong to the gate; ids are hashes in hexadecimal."""
-    return np.array([int(i[-8:], 16) < share * 16**8 for i in ids], bool)
-
-
-def take(examples: Examples, rows: NDArray[np.bool_]) -> Examples:
-    """The examples of these rows."""
-    chosen = np.flatnonzero(rows)
-    return Examples(
-        ids=tuple(examples.ids[i] for i in chosen),
-        embeddings=examples.embeddings[chosen],
-        features=examples.features[chosen],
-        scores=examples.scores[chosen],
-        models=examples.models,
-        costs=None if examples.costs is None else examples.costs[chosen],
-        prior=None if examples.prior is None else examples.prior[chosen],
-        texts=tuple(examples.texts[i] for i in chosen) if examples.texts else (),
-        weights=None if examples.weights is None else examples.weights[chosen],
     )
 
 

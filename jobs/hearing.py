@@ -1,25 +1,58 @@
-"""What feedback is worth at a position of the log: the champion's ledger, and all that was said since."""
+"""What feedback is worth at a position of the log: the champion's ledger and watches, and all that was said since."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from agent.drift import Watches, since_changed, surprise
 from agent.ledger import Ledger, Truth
 from agent.snapshot import Snapshot
-from agent.types import Examples, Observation
+from agent.types import Drift, Examples, Observation
 from store.feedback import FeedbackLog
 
 _PAGE = 1000
 
 
-def hear(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | None = None) -> Ledger:
-    """The champion's ledger (a new one where there is none) after ``rows``, which follow its position."""
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What was made of the log up to a position: the ``ledger``, and the ``watches`` over every model."""
+
+    ledger: Ledger
+    watches: Watches
+
+    def state(self) -> dict[str, Any]:
+        """What a snapshot carries on."""
+        return {"ledger": self.ledger.state(), "watches": self.watches.state()}
+
+
+def hear(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | None = None) -> Hearing:
+    """The champion's ledger and watches (new ones where there is none) after ``rows``, which follow its position."""
     ledger = Ledger.from_state(champion.meta.get("ledger") if champion else None, truth=truth)
+    watches = Watches({}) if champion is None else Watches(champion.scores_by_model, state=champion.meta.get("watches"))
     for row in rows:
-        ledger.hear(row)
-    return ledger
+        heard = ledger.hear(row)
+        if row.other is None and row.revises is None:
+            watches.learn_one(row.model, row.seq, surprise(heard.score, row.expected, heard.weight))
+    return Hearing(ledger, watches)
+
+
+def aged(evaluations: Examples, drifts: Sequence[Drift]) -> Examples:
+    """Evaluations as they count now: those of a model that has changed since are moved by as much, and count for little."""
+    scores, weights = evaluations.scores.copy(), evaluations.trust
+    for column, model in enumerate(evaluations.models):
+        shift, counts = since_changed(model, 0, drifts)
+        scores[:, column] = np.clip(scores[:, column] + shift, 0.0, 1.0)
+        weights[:, column] *= counts
+    return replace(evaluations, scores=scores, weights=weights) if drifts else evaluations
+
+
+def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observation]:
+    """The rows that tell of models as they are now."""
+    return [row for row in rows if since_changed(row.model, row.seq, drifts)[1] == 1.0]
 
 
 def rows_since(log: FeedbackLog, since: int, upto: int) -> list[Observation]:

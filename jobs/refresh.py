@@ -85,7 +85,6 @@ def refresh(
                 database,
                 FeedbackLog(database, writer),
                 CachedEncoder(encoder, settings.cache),
-                hold_out=settings.hold_out,
                 champion=champion,
             )
             challenger = challenge(

@@ -36,8 +36,6 @@ class JobSettings:
         champion knows little, a model has changed or strange prompts gather, see `jobs.due`. 0: nothing calls one.
     refresh_cooldown_s
         `THALWEG_REFRESH_COOLDOWN_S`: no early refresh sooner than this after the last one ended.
-    hold_out
-        `THALWEG_HOLD_OUT`: share of the imported evaluations that only the gate sees, in [0, 0.5].
     seed
         `THALWEG_SEED`: of everything random in a job.
     """
@@ -50,7 +48,6 @@ class JobSettings:
     refresh_interval_s: float = 6 * 3600.0
     refresh_min_feedback: int = DueConfig().most
     refresh_cooldown_s: float = 60.0
-    hold_out: float = 0.15
     seed: int = 0
 
     @property
@@ -73,7 +70,6 @@ class JobSettings:
             refresh_interval_s=_number(env, "THALWEG_REFRESH_INTERVAL_S", 6 * 3600.0),
             refresh_min_feedback=int(_number(env, "THALWEG_REFRESH_MIN_FEEDBACK", DueConfig().most)),
             refresh_cooldown_s=_number(env, "THALWEG_REFRESH_COOLDOWN_S", 60.0),
-            hold_out=_number(env, "THALWEG_HOLD_OUT", 0.15, most=0.5),
             seed=int(_number(env, "THALWEG_SEED", 0)),
         )
 

@@ -1,4 +1,8 @@
-"""The trial of a challenger: both snapshots route what neither was trained on, and the gate judges."""
+"""The trial of a challenger: both snapshots route prompts whose scores neither saw, and the gate judges.
+
+A prompt that a snapshot was trained on is judged by what its training said with that prompt's scores hidden
+(cross-validation: each is held out in its turn), any other by the estimates that it would serve.
+"""
 
 from __future__ import annotations
 
@@ -29,35 +33,42 @@ def try_out(
     Parameters
     ----------
     evaluations
-        Held-out prompts with the scores of several models.
+        Prompts with the scores of several models.
     observations
-        Feedback on held-out prompts, each with the propensity of the model that answered.
+        Feedback that the champion was not trained on, each with the propensity of the model that answered.
     """
     old, new = Estimator(champion), Estimator(challenger)
     models = tuple(dict.fromkeys((*evaluations.models, *challenger.models, *champion.models)))
     by_evaluation = by_feedback = None
     if len(evaluations):
         scores = np.full((len(evaluations), len(models)), np.nan)
-        scores[:, [models.index(m) for m in evaluations.models]] = evaluations.scores
-        before, after = (qualities(e, evaluations.embeddings, evaluations.features, models, seed) for e in (old, new))
+        # One from before its model changed tells nothing of it now.
+        current = np.where(evaluations.trust == 1.0, evaluations.scores, np.nan)
+        scores[:, [models.index(m) for m in evaluations.models]] = current
+        before, after = (
+            qualities(e, evaluations.ids, evaluations.embeddings, evaluations.features, models, seed)
+            for e in (old, new)
+        )
         by_evaluation = evaluation_difference(before, after, scores)
     seen = [o for o in observations if o.model in models]
     if seen:
         embeddings = np.stack([o.encoded.embedding for o in seen])
         features = np.stack([o.encoded.features for o in seen])
-        before, after = (qualities(e, embeddings, features, models, seed) for e in (old, new))
+        prompts = [o.prompt_id for o in seen]
+        before, after = (qualities(e, prompts, embeddings, features, models, seed) for e in (old, new))
         log = Logged(
             chosen=np.array([models.index(o.model) for o in seen]),
             score=np.array([o.score for o in seen]),
             propensity=np.array([o.propensity for o in seen]),
         )
-        # Neither snapshot was fitted on these scores, and their mean favours neither.
+        # Neither saw these scores, and their mean favours neither.
         by_feedback = feedback_difference(_greedy(before), _greedy(after), (before + after) / 2, log)
     return judge(by_evaluation, by_feedback)
 
 
 def qualities(
     estimator: Estimator,
+    ids: Sequence[str],
     embeddings: NDArray[np.float32],
     features: NDArray[np.float32],
     models: Sequence[str],
@@ -67,7 +78,7 @@ def qualities(
 
     Among unknown models the choice must be a lottery, not the first column, hence the jitter.
     """
-    known = estimator.estimate_batch(embeddings, features).quality
+    known = estimator.foresee(ids, embeddings, features)
     full = np.repeat(known.mean(axis=1, keepdims=True), len(models), axis=1)
     full += np.random.default_rng(seed).normal(0.0, 1e-6, full.shape)
     full[:, [models.index(m) for m in estimator.models]] = known

@@ -54,7 +54,6 @@ _ARGUMENTS = (
     "refresh_interval_s",
     "refresh_min_feedback",
     "refresh_cooldown_s",
-    "hold_out",
     "seed",
 )
 

@@ -150,4 +150,4 @@ def _ledger() -> Ledger:
         version = world.snapshots.champion_version()
         champion = None if version is None else world.snapshots.load(version)
         rows = rows_since(world.feedback, champion.position if champion else 0, world.feedback.head())
-        return hear(champion, rows)
+        return hear(champion, rows).ledger

@@ -61,13 +61,13 @@ def _follow(queue: JobRuns, run_id: int, tell: Any) -> None:
 
 
 def _render(version: int, report: dict[str, Any]) -> Any:
-    labels = report.get("labels")
+    labels, counts = report.get("labels"), report["counts"]
     rows = [
         ("snapshot", str(version)),
         ("verdict", "promoted" if report["promoted"] else "rejected"),
         ("why", report["reason"]),
-        ("trained on", f"{report['counts']['prompts']:,} prompts, {report['counts']['scores']:,} scores"),
-        ("held out", f"{report['counts']['evaluations_held_out']:,} evaluated prompts"),
+        ("trained on", f"{counts['prompts']:,} prompts, {counts['scores']:,} scores"),
+        ("judged on", f"{counts['evaluations']:,} evaluated prompts, {counts['feedback_rows']:,} feedback rows"),
         ("tasks", f"{report['tasks']} with {report['heads']:,} heads"),
         ("took", f"{report['wall_s']:.1f} s, {report['peak_rss_mb']:,.0f} MB at most"),
     ]

@@ -10,11 +10,11 @@ import numpy as np
 from agent.ledger import Ledger
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import UNKNOWN_TASK, Examples, Observation, RouteRequest
+from agent.types import UNKNOWN_TASK, Drift, Examples, Observation, RouteRequest
 from jobs.challenge import challenge
 from jobs.due import RECENT, Standing, why_due
-from jobs.gather import Gathered, held_out, join, latest, take
-from jobs.hearing import evaluated, hear
+from jobs.gather import Gathered, join, latest
+from jobs.hearing import aged, evaluated, fresh, hear
 from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
 
 DUE_EVERY = 10
@@ -31,13 +31,10 @@ class ThalwegConfig:
         0 = cheapest, 1 = best quality.
     learn
         False: the frozen offline router, which neither explores nor hears.
-    hold_out
-        Share of prompts that only the gate sees.
     """
 
     tradeoff: float = 1.0
     learn: bool = True
-    hold_out: float = 0.15
 
 
 class Thalweg:
@@ -62,6 +59,7 @@ class Thalweg:
         self._evaluations = examples(start.prompts, start.scores, start.columns)
         self._log: list[Observation] = []
         self._prompts: dict[str, Prompt] = {}
+        self._drifts: list[Drift] = []
         self._read = 0  # rows of the log that the last refresh read
         self._recent: list[tuple[Prompt, int]] = []  # prompts since then, each with its task
         self._serve(challenge(self._known(None), None, encoder=start.encoder, seed=start.seed).snapshot)
@@ -100,7 +98,9 @@ class Thalweg:
         self._prompts[row.prompt_id] = event.prompt
         before = self._router.drifts()
         self._router.learn_one(row)
-        self.news += [News("drift", drift.model) for drift in self._router.drifts()[len(before) :]]
+        new = self._router.drifts()[len(before) :]
+        self._drifts += new
+        self.news += [News("drift", drift.model) for drift in new]
         if len(self._log) % DUE_EVERY == 0 and why_due(self._standing()) is not None:
             self._refresh()
 
@@ -114,7 +114,7 @@ class Thalweg:
             strays=tuple(prompt.encoded.embedding for prompt, task in recent if task == UNKNOWN_TASK),
             drifted={
                 drift.model: sum(row.model == drift.model for row in self._log[drift.since - 1 :])
-                for drift in self._router.drifts()
+                for drift in self._drifts
                 if drift.position > self._read
             },
         )
@@ -136,28 +136,26 @@ class Thalweg:
 
     def _known(self, champion: Snapshot | None) -> Gathered:
         """What `jobs.gather.gather` would read from a store."""
-        held = held_out(self._evaluations.ids, self._config.hold_out)
         since = self._log[champion.position if champion else 0 :]
-        ledger = hear(champion, since, evaluated(self._evaluations))
-        heard = self._heard(ledger)
-        kept = held_out([row.prompt_id for row in since], self._config.hold_out)
+        hearing = hear(champion, since, evaluated(self._evaluations))
+        evaluations = aged(self._evaluations, self._drifts)
         return Gathered(
             training=join(
                 [
                     columns(self._start.install, [card.name for card in self._cards]),
-                    take(self._evaluations, ~held),
-                    take(heard, ~held_out(heard.ids, self._config.hold_out)),
+                    evaluations,
+                    self._heard(hearing.ledger),
                 ]
             ),
-            evaluations=take(self._evaluations, held),
-            observations=latest([row for row, keep in zip(since, kept) if keep]),
+            evaluations=evaluations,
+            observations=fresh(latest(since), self._drifts),
             position=len(self._log),
-            ledger=ledger.state(),
+            carried=hearing.state(),
         )
 
     def _heard(self, ledger: Ledger) -> Examples:
         """What the log says of each prompt and model, as `store.examples.feedback_examples` reads it."""
-        means = ledger.means(latest(self._log))
+        means = ledger.means(latest(self._log), self._drifts)
         ids = list(dict.fromkeys(prompt for prompt, _ in means))
         row, column = {name: i for i, name in enumerate(ids)}, {m: j for j, m in enumerate(self._start.columns)}
         scores, weights = np.full((len(ids), len(column)), np.nan), np.zeros((len(ids), len(column)))

@@ -350,7 +350,7 @@ def test_the_doctor_says_what_is_wrong_and_exits_with_1(
     ("name", "value", "told"),
     [
         ("THALWEG_REFRESH_INTERVAL_S", "soon", "THALWEG_REFRESH_INTERVAL_S='soon': give a number of at least 0"),
-        ("THALWEG_HOLD_OUT", "0.9", "give a number from 0 to 0.5"),
+        ("THALWEG_ENCODER_THREADS", "0", "give a number from 1 to 256"),
         ("THALWEG_STORE_PROMPTS", "some", "THALWEG_STORE_PROMPTS"),
         ("THALWEG_DATABASE_URL", "mysql://x", "THALWEG_DATABASE_URL|no database"),
     ],

@@ -1,15 +1,14 @@
-"""What a refresh trains on, and what the gate alone sees."""
+"""What a refresh trains on and judges by."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import sha256
 
 import numpy as np
 
 from agent.snapshot import FORMAT, Snapshot
 from agent.types import Examples, Observation
-from jobs.gather import held_out, join, latest, take
+from jobs.gather import join, latest
 from jobs.hearing import evaluated, hear
 from tests.jobs.made import WordEncoder
 
@@ -44,16 +43,6 @@ def test_join_keeps_priors_apart_from_scores() -> None:
     assert np.array_equal(joined.scores, [[nan, 1.0]], equal_nan=True)
 
 
-def test_the_same_prompts_are_held_out_each_time_and_about_that_share() -> None:
-    ids = [sha256(str(i).encode()).hexdigest() for i in range(4000)]
-    held = held_out(ids, 0.15)
-    assert 0.13 < held.mean() < 0.17
-    assert (held_out(ids[::-1], 0.15)[::-1] == held).all()
-    assert not held_out(ids, 0.0).any()
-    kept = take(made("pqr", "a", [[0.0], [0.5], [1.0]]), np.array([True, False, True]))
-    assert (kept.ids, kept.scores.tolist()) == (("p", "r"), [[0.0], [1.0]])
-
-
 def test_a_revision_replaces_what_the_same_rater_said() -> None:
     encoded = WordEncoder().encode([()])[0]
 
@@ -70,7 +59,6 @@ def test_join_trusts_an_evaluation_more_than_doubtful_feedback() -> None:
     joined = join([evaluations, feedback])
     assert np.array_equal(joined.scores, [[1, nan], [0, 0.6], [nan, 0.25]], equal_nan=True)
     assert joined.weights is not None and joined.weights.tolist() == [[1, 0], [1, 1], [0, 0.5]]
-    assert take(feedback, np.array([False, True])).weights.tolist() == [[0.5]]  # type: ignore[union-attr]
     assert join([evaluations]).weights is None
 
 
@@ -82,8 +70,8 @@ def test_the_ledger_goes_on_from_the_champions_and_believes_evaluations() -> Non
     ]
     truth = evaluated(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
     assert (truth("q", "a"), truth("p", "b"), truth("r", "a"), truth("p", "z")) == (1.0, None, None, None)
-    [informed], [guessing] = hear(None, rows, truth).sources(), hear(None, rows).sources()
+    [informed], [guessing] = hear(None, rows, truth).ledger.sources(), hear(None, rows).ledger.sources()
     assert informed.slope < 0.6 < guessing.slope
-    half = hear(None, rows[:100], truth)
+    half = hear(None, rows[:100], truth).ledger
     champion = Snapshot(1, 100, {"format": FORMAT, "ledger": half.state()}, {}, (), ())
-    assert hear(champion, rows[100:], truth).state() == hear(None, rows, truth).state()
+    assert hear(champion, rows[100:], truth).ledger.state() == hear(None, rows, truth).ledger.state()

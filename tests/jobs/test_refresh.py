@@ -51,7 +51,6 @@ def test_evaluations_make_a_better_champion_and_the_same_again_is_rejected(
     assert snapshots.champion_version() == first.version == 2
     assert first.report["labels"]["nmi"] > 0.7
     assert first.report["counts"]["evaluations"] == 360
-    assert 20 < first.report["counts"]["evaluations_held_out"] < 100
     assert first.report["wall_s"] > 0
     assert first.report["peak_rss_mb"] > 10
     assert {"reading", "gate", "publishing", "done"} <= set(stages)

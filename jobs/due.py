@@ -10,7 +10,7 @@ import numpy as np
 from agent.types import Vector
 
 RECENT = 1000
-"""Only so many of the latest decisions are looked through for prompts that no task takes."""
+"""Only so many of the latest prompts are looked through for such as no task takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Standing:
     feedback
         Rows.
     decisions
-        How many, at most `RECENT`.
+        Prompts routed (by a live server: routed and scored), at most `RECENT`, the latest.
     strays
-        Embeddings of those decisions' prompts that lie far from every task.
+        Embeddings of those of them that lie far from every task.
     drifted
         Models found to have changed silently, each with its feedback from after the change.
     """

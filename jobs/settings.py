@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.encode import BUNDLED
 from agent.errors import InvalidInput
+from jobs.due import DueConfig
 from store.settings import StoreSettings
 
 
@@ -31,9 +32,10 @@ class JobSettings:
     refresh_interval_s
         `THALWEG_REFRESH_INTERVAL_S`: a refresh at least this often; 0 switches the timetable's refreshes off.
     refresh_min_feedback
-        `THALWEG_REFRESH_MIN_FEEDBACK`: so many new feedback rows call an early refresh; 0 never does.
+        `THALWEG_REFRESH_MIN_FEEDBACK`: so many new feedback rows always call an early refresh; fewer do where the
+        champion knows little, a model has changed or strange prompts gather, see `jobs.due`. 0: nothing calls one.
     refresh_cooldown_s
-        `THALWEG_REFRESH_COOLDOWN_S`: no early refresh sooner than this after the last one started.
+        `THALWEG_REFRESH_COOLDOWN_S`: no early refresh sooner than this after the last one ended.
     seed
         `THALWEG_SEED`: of everything random in a job.
     """
@@ -44,7 +46,7 @@ class JobSettings:
     pool: Path | None = None
     data: Path = Path("../shared/data")
     refresh_interval_s: float = 6 * 3600.0
-    refresh_min_feedback: int = 200
+    refresh_min_feedback: int = DueConfig().most
     refresh_cooldown_s: float = 60.0
     seed: int = 0
 
@@ -66,7 +68,7 @@ class JobSettings:
             pool=Path(pool) if pool else None,
             data=Path(env.get("THALWEG_DATA") or "../shared/data"),
             refresh_interval_s=_number(env, "THALWEG_REFRESH_INTERVAL_S", 6 * 3600.0),
-            refresh_min_feedback=int(_number(env, "THALWEG_REFRESH_MIN_FEEDBACK", 200)),
+            refresh_min_feedback=int(_number(env, "THALWEG_REFRESH_MIN_FEEDBACK", DueConfig().most)),
             refresh_cooldown_s=_number(env, "THALWEG_REFRESH_COOLDOWN_S", 60.0),
             seed=int(_number(env, "THALWEG_SEED", 0)),
         )

@@ -14,6 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
 from jobs.settings import JobSettings
+from jobs.standing import why_due_now
 from jobs.work import STALE_AFTER_S, reason
 from store.database import Database
 from store.feedback import FeedbackLog
@@ -47,6 +48,7 @@ class Timetable:
     """
 
     def __init__(self, database: Database, settings: JobSettings, execute: Callable[[Run], None]) -> None:
+        self._database = database
         self._settings = settings
         self._execute = execute
         self._runs = JobRuns(database)
@@ -85,7 +87,7 @@ class Timetable:
             self._runs.request("refresh", {"why": "interval"}, "timetable")
 
     def request_early(self) -> None:
-        """Ask for a refresh where enough feedback has come since the last one; a failed one is left to the interval."""
+        """Ask for a refresh where there is a reason, see `jobs.due`; one that failed is left to the interval."""
         last = self._runs.last("refresh")
         if last is not None:
             if last.state != "done":
@@ -94,9 +96,9 @@ class Timetable:
             if datetime.now(UTC) - last.finished_at < timedelta(seconds=self._settings.refresh_cooldown_s):
                 return
         read = int(last.result.get("position", 0)) if last is not None and last.result else 0
-        read = max(read, self._champion_position())
-        if (new := self._feedback.count_since(read)) >= self._settings.refresh_min_feedback:
-            self._runs.request("refresh", {"why": f"{new} new feedback rows"}, "timetable")
+        most = self._settings.refresh_min_feedback
+        if why := why_due_now(self._database, self._snapshots, self._feedback, read, most=most):
+            self._runs.request("refresh", {"why": why}, "timetable")
 
     def claim(self) -> None:
         """Take a queued run, if there is one and the hands are free."""
@@ -110,9 +112,6 @@ class Timetable:
         """Close the runs of workers that died."""
         for run_id in self._runs.reap(STALE_AFTER_S):
             _log.error("run %d failed: its worker died", run_id)
-
-    def _champion_position(self) -> int:
-        return next((row.position for row in self._snapshots.list() if row.status == "champion"), 0)
 
     def _work(self, run: Run) -> None:
         try:

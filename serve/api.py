@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from agent.errors import InvalidInput, ThalwegError
 from serve.errors import NotFound, answer, path
 from serve.gate import Gate
-from serve.routes import chat, feedback, insight, jobs, models, operations
+from serve.routes import chat, feedback, insight, jobs, models, operations, tasks
 from serve.service import Service
 
 _ABOUT = "An LLM router that keeps learning. Send the API key as `Authorization: Bearer <key>`."
@@ -28,7 +28,7 @@ def build_api(service: Service) -> FastAPI:
 
     app = FastAPI(title="Thalweg", description=_ABOUT, lifespan=lifespan, redoc_url=None)
     app.state.service = service
-    for part in (chat, feedback, models, insight, jobs, operations):
+    for part in (chat, feedback, models, tasks, insight, jobs, operations):
         app.include_router(part.router)
     app.add_exception_handler(ThalwegError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)

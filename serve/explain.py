@@ -1,12 +1,13 @@
-"""A decision as clients see it: headers, the ``thalweg`` object, and the whole explanation."""
+"""What clients see of a decision (headers, the ``thalweg`` object, the whole explanation) and of a drift."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent.types import Candidate, Decision
+from store.drifts import FoundDrift
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ def full(routed: Routed) -> dict[str, Any]:
             {"prompt_id": e.prompt_id, "similarity": e.similarity, "scores": dict(e.scores)} for e in decision.evidence
         ],
     }
+
+
+def drift(found: FoundDrift) -> dict[str, Any]:
+    """A silent change of a model, with a sentence on it."""
+    return asdict(found.drift) | {"snapshot": found.snapshot, "detected_at": found.detected_at, "why": found.why}
 
 
 def _candidate(candidate: Candidate, decision: Decision) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Keeping a replica at the head of the log: tail the feedback, poll the pool, swap in new champions.
+"""Keeping a replica at the head of the log: tail the feedback, poll the pool, swap in champions, tell of drifts.
 
 All of it happens in one thread, the only one that teaches the serving router. A new champion is loaded and caught up
 in another thread while this one goes on; then one reference is assigned, and no request waits.
@@ -18,6 +18,7 @@ from agent.errors import InvalidInput, SnapshotCorrupt, ThalwegError
 from agent.router import Router
 from serve.metrics import Metrics
 from serve.roster import Roster
+from store.drifts import DriftStore
 from store.feedback import FeedbackLog
 from store.models import ModelPool
 from store.pool import PoolModel
@@ -52,12 +53,14 @@ class Follower:
     ----------
     snapshots, feedback, pool
         What is followed.
+    drifts
+        Where silent changes that the router finds are recorded.
     load_encoder
         Called once, when there is a champion to serve.
     roster_of
         Makes the pool's callable view of its models.
     metrics
-        Where swaps, version and position are told.
+        Where swaps, version, position and drifts are told.
 
     Attributes
     ----------
@@ -75,6 +78,7 @@ class Follower:
         snapshots: SnapshotStore,
         feedback: FeedbackLog,
         pool: ModelPool,
+        drifts: DriftStore,
         load_encoder: Callable[[], Encoder],
         roster_of: Callable[[Sequence[PoolModel]], Roster],
         metrics: Metrics,
@@ -82,6 +86,7 @@ class Follower:
         self._snapshots = snapshots
         self._feedback = feedback
         self._pool = pool
+        self._drifts = drifts
         self._load_encoder = load_encoder
         self._roster_of = roster_of
         self._metrics = metrics
@@ -92,6 +97,7 @@ class Follower:
         self._setback: str | None = None
         self._building: Future[Serving] | None = None
         self._wanted: int | None = None
+        self._recorded = 0  # of the serving router's drifts
         self._next_poll = self._next_try = 0.0
         self._wake = threading.Event()
         self._stopping = False
@@ -151,11 +157,24 @@ class Follower:
         if self.serving is not None:
             self._catch_up(self.serving.router)
             self._metrics.position.set(self.serving.router.position)
+            self._record_drifts(self.serving.router)
 
     def _catch_up(self, router: Router) -> None:
         while rows := self._feedback.tail(router.position, _BATCH):
             for row in rows:
                 router.learn_one(row)
+
+    def _record_drifts(self, router: Router) -> None:
+        """Keep what the router has found since it was last asked; every replica does, and the first one counts."""
+        found = router.drifts()
+        if len(found) == self._recorded:
+            return
+        for drift in self._drifts.record(router.snapshot.version, found[self._recorded :]):
+            self._metrics.drifts.labels(drift.model).inc()
+            _log.warning(
+                "%s has changed silently: %+.2f from feedback row %d on", drift.model, drift.shift, drift.since
+            )
+        self._recorded = len(found)
 
     def _poll_pool(self) -> None:
         revision = self._pool.revision()
@@ -226,7 +245,7 @@ class Follower:
         serving.router.set_models(self.roster.cards)
         if serving.router.snapshot.version != self._wanted:
             self._next_try = now + RETRY_S
-        self.serving = serving
+        self.serving, self._recorded = serving, 0
         self._metrics.snapshot.set(serving.router.snapshot.version)
         self._metrics.swaps.inc()
         _log.info("snapshot %d serves from position %d", serving.router.snapshot.version, serving.router.position)

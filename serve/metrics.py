@@ -39,6 +39,9 @@ class Metrics:
         self.feedback = Counter("thalweg_feedback", "Feedback events", ["source", "status"], registry=registry)
         self.snapshot = Gauge("thalweg_snapshot_version", "Snapshot that serves", registry=registry)
         self.position = Gauge("thalweg_log_position", "Feedback row applied last", registry=registry)
+        self.drifts = Counter(
+            "thalweg_drifts", "Silent changes of models that this replica found first", ["model"], registry=registry
+        )
         self.swaps = Counter("thalweg_snapshot_swaps", "Snapshots swapped in", registry=registry)
 
     def exposition(self) -> bytes:

@@ -18,6 +18,7 @@ from serve.roster import Roster
 from serve.settings import ServeSettings
 from store.database import Database
 from store.decisions import DecisionLog
+from store.drifts import DriftStore
 from store.feedback import FeedbackLog
 from store.lineage import TaskLineage
 from store.models import ModelPool
@@ -43,6 +44,7 @@ class Service:
     feedback: FeedbackLog
     snapshots: SnapshotStore
     lineage: TaskLineage
+    drifts: DriftStore
     pool: ModelPool
     runs: JobRuns
     providers: Mapping[str, Provider]
@@ -78,6 +80,7 @@ class Service:
         decisions = DecisionLog(database, writer, settings.store.prompts)
         feedback = FeedbackLog(database, writer)
         snapshots = SnapshotStore(database)
+        drifts = DriftStore(database)
         pool = ModelPool(database)
         pool.sync(models)
 
@@ -88,6 +91,7 @@ class Service:
             snapshots=snapshots,
             feedback=feedback,
             pool=pool,
+            drifts=drifts,
             load_encoder=lambda: load_encoder(settings.encoder, settings.cache),
             roster_of=roster_of,
             metrics=metrics,
@@ -103,6 +107,7 @@ class Service:
             feedback=feedback,
             snapshots=snapshots,
             lineage=TaskLineage(database),
+            drifts=drifts,
             pool=pool,
             runs=JobRuns(database),
             providers=providers,

@@ -17,7 +17,7 @@ from agent.snapshot import LineageEvent, Snapshot
 from store.columns import utc_now
 from store.database import Database
 from store.prompts import table
-from store.tables import TaskEventTable, TaskTable
+from store.tables import SnapshotTable, TaskEventTable, TaskTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,42 @@ class TaskLife:
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def retired_at(self) -> datetime | None:
+        """When it was retired; None while it lives."""
+        return None if self.retired_in is None else self.updated_at
+
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
-    """A `LineageEvent` and the snapshot that it belongs to."""
+    """A `LineageEvent`, and the snapshot that it belongs to: made ``at``; it counts where that was ever ``promoted``."""
 
     snapshot: int
+    at: datetime
+    promoted: bool
     event: LineageEvent
+
+    @property
+    def why(self) -> str:
+        """The evidence in a sentence."""
+        prompts = self._figure("prompts", "{:,.0f} prompts", "prompts")
+        kin = " and ".join(map(str, self.event.parents))
+        match self.event.kind:
+            case "spawn" if kin:
+                share = self._figure("share_from_parent", "{:.0%}", "some")
+                return f"{prompts} became a task of their own, {share} of them from task {kin}"
+            case "spawn":
+                return f"{prompts} that belonged to no task became one"
+            case "keep":
+                return f"{prompts} continue it, with an overlap of {self._figure('overlap', '{:.0%}', 'unknown size')}"
+            case "merge":
+                return f"{self._figure('share', '{:.0%}', 'most')} of its prompts went to task {kin}"
+            case "retire":
+                return f"no task took enough of its {prompts}"
+
+    def _figure(self, name: str, form: str, otherwise: str) -> str:
+        """A figure of the evidence, where it was kept."""
+        return form.format(self.event.evidence[name]) if name in self.event.evidence else otherwise
 
 
 class TaskLineage:
@@ -50,9 +79,23 @@ class TaskLineage:
 
     def events(self, task: int) -> list[TaskEvent]:
         """What became of one task, snapshot by snapshot."""
-        query = select(TaskEventTable).where(TaskEventTable.task == task).order_by(TaskEventTable.id)
+        query = (
+            select(TaskEventTable, SnapshotTable.created_at, SnapshotTable.promoted_at)
+            .join(SnapshotTable, SnapshotTable.version == TaskEventTable.snapshot)
+            .where(TaskEventTable.task == task)
+            .order_by(TaskEventTable.id)
+        )
         with self._database.session() as session:
-            return [TaskEvent(row.snapshot, _event(row)) for row in session.scalars(query)]
+            return [
+                TaskEvent(row.snapshot, made, promoted is not None, _event(row))
+                for row, made, promoted in session.execute(query)
+            ]
+
+    def get(self, task: int) -> TaskLife | None:
+        """One task, whether it lives or not; None where no champion ever had it."""
+        with self._database.session() as session:
+            row = session.get(TaskTable, task)
+        return None if row is None else _life(row)
 
     def list(self, *, include_retired: bool = False) -> list[TaskLife]:
         """The tasks that live, by id; those that once did too, on demand."""
@@ -60,19 +103,7 @@ class TaskLineage:
         if not include_retired:
             query = query.where(TaskTable.retired_in.is_(None))
         with self._database.session() as session:
-            return [
-                TaskLife(
-                    id=row.id,
-                    name=row.name,
-                    born_in=row.born_in,
-                    born_from=tuple(row.born_from),
-                    merged_into=row.merged_into,
-                    retired_in=row.retired_in,
-                    created_at=row.created_at,
-                    updated_at=row.updated_at,
-                )
-                for row in session.scalars(query)
-            ]
+            return [_life(row) for row in session.scalars(query)]
 
 
 def record_events(session: Session, version: int, events: Sequence[LineageEvent]) -> None:
@@ -116,6 +147,11 @@ def adopt(session: Session, champion: Snapshot) -> None:
     for row in lives.values():
         if row.id not in living and row.retired_in is None:
             row.retired_in, row.merged_into, row.updated_at = champion.version, heirs.get(row.id), now
+
+
+def _life(row: TaskTable) -> TaskLife:
+    fields = {name: getattr(row, name) for name in TaskLife.__dataclass_fields__}
+    return TaskLife(**(fields | {"born_from": tuple(row.born_from)}))
 
 
 def _event(row: TaskEventTable) -> LineageEvent:

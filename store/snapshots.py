@@ -48,6 +48,15 @@ class SnapshotRow:
     report: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """What serves, in figures: trained on ``scores``, and on the feedback log up to ``position``."""
+
+    version: int
+    position: int
+    scores: int
+
+
 class SnapshotStore:
     """Publishes, loads and promotes snapshots."""
 
@@ -128,6 +137,13 @@ class SnapshotStore:
         """The version that serves; None before the first. Cheap enough to ask each second."""
         with self._database.session() as session:
             return session.scalar(_CHAMPION)
+
+    def champion(self) -> Champion | None:
+        """The champion without its weights; None before the first."""
+        columns = SnapshotTable.version, SnapshotTable.position, SnapshotTable.meta["scores"].as_integer()
+        with self._database.session() as session:
+            row = session.execute(select(*columns).where(SnapshotTable.status == "champion")).one_or_none()
+        return None if row is None else Champion(row[0], row[1], row[2] or 0)
 
     def load(self, version: int) -> Snapshot:
         """A snapshot as it was published.

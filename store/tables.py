@@ -228,6 +228,20 @@ class TaskEventTable(Base):
     evidence: Mapped[Json]
 
 
+class DriftTable(Base):
+    """A silent change of a model, see `agent.types.Drift`; ``snapshot`` is the one whose expectations it broke."""
+
+    __tablename__ = "drifts"
+
+    model: Mapped[Safe] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    since: Mapped[int]
+    shift: Mapped[float]
+    detector: Mapped[str]
+    snapshot: Mapped[int] = mapped_column(ForeignKey("snapshots.version"))
+    detected_at: Mapped[datetime]
+
+
 class JobRunTable(Base):
     """A run of a job. The indexes hold what must never happen: two queued or two running of the same job."""
 

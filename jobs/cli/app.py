@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from agent.errors import ThalwegError
-from jobs.cli import data, doctor, evaluate, feedback, models, refresh, replay, route, snapshots, tasks
+from jobs.cli import data, doctor, drifts, evaluate, feedback, models, refresh, replay, route, snapshots, tasks
 
 BAD_INPUT = 2
 
@@ -44,3 +44,4 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(refresh.runs, name="runs")
+app.add_typer(drifts.app, name="drifts")

@@ -41,6 +41,7 @@ def doctor(as_json: Json = False) -> None:
     checks: list[tuple[str, Callable[[JobSettings], Finding]]] = [
         ("home", _home), ("disk", _disk), ("database", _database), ("pool", _pool), ("keys", _keys),
         ("encoder", _encoder), ("local model", _local_model), ("ray", _ray), ("snapshot", _snapshot),
+        ("drifts", _drifts),
     ]  # fmt: skip
     findings = []
     for name, check in checks:
@@ -154,3 +155,15 @@ def _snapshot(world: JobSettings) -> Finding:
             return Finding("snapshot", "ok", "none yet; the first start makes one")
         snapshot = opened.snapshots.load(champion)
     return Finding("snapshot", "ok", f"{champion}: {len(snapshot.tasks)} tasks, {len(snapshot.models)} models")
+
+
+def _drifts(world: JobSettings) -> Finding:
+    from jobs.context import Context
+    from store.drifts import DriftStore
+
+    with Context(world) as opened:
+        champion = opened.snapshots.champion()
+        found = DriftStore(opened.database).latest(after=champion.position if champion else 0)
+    if not found:
+        return Finding("drifts", "ok", "no model has changed since the champion was trained")
+    return Finding("drifts", "warn", "; ".join(drift.why for drift in found.values()), "thalweg refresh")

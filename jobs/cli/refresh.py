@@ -95,4 +95,5 @@ def _row(run: Run) -> tuple[str, ...]:
         "-" if not (run.started_at and run.finished_at) else f"{(run.finished_at - run.started_at).total_seconds():.0f}"
     )
     outcome = run.reason or (str(run.result.get("reason", "")) if run.result else "")
-    return str(run.id), run.job, run.state, run.requested_by, when(run.started_at), took, outcome
+    asked = ": ".join(filter(None, (run.requested_by, run.params.get("why"))))
+    return str(run.id), run.job, run.state, asked, when(run.started_at), took, outcome

@@ -1,16 +1,14 @@
-"""What the router knows: decisions and why, tasks and their experts, snapshots."""
+"""What the router knows: decisions and why, drifts, snapshots."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from fastapi import APIRouter, Response
 
 from agent.errors import InvalidInput, UnknownDecision
-from agent.snapshot import Snapshot, TaskInfo
 from serve.errors import Json, NotFound
-from serve.explain import Routed, full
+from serve.explain import Routed, drift, full
 from serve.routes.context import Context, OptionalJsonBody
 from serve.wire import PromoteIn, read
 
@@ -53,36 +51,13 @@ def decision(service: Context, decision_id: str) -> Response:
     )
 
 
-@router.get("/tasks")
-def tasks(service: Context) -> Response:
-    """The tasks that the serving snapshot tells apart, the largest first."""
-    snapshot = service.live.serving.router.snapshot
-    found = sorted(snapshot.tasks, key=lambda task: task.size, reverse=True)
-    return Json({"object": "list", "snapshot": snapshot.version, "data": [_task(t, snapshot) for t in found]})
-
-
-@router.get("/tasks/{task_id}")
-def task(service: Context, task_id: int) -> Response:
-    """One task: its candidates and experts, what each model scores on it, its most central prompts, its lineage."""
-    snapshot = service.live.serving.router.snapshot
-    found = next((t for t in snapshot.tasks if t.id == task_id), None)
-    if found is None:
-        raise NotFound(f"snapshot {snapshot.version} has no task {task_id}; GET /v1/tasks lists them", param="task_id")
-    lineage = [{"snapshot": e.snapshot} | asdict(e.event) for e in service.lineage.events(task_id)]
-    return Json(_task(found, snapshot) | {"snapshot": snapshot.version, "medoids": found.medoids, "lineage": lineage})
-
-
-def _task(found: TaskInfo, snapshot: Snapshot) -> dict[str, Any]:
-    means = sorted(found.means.items(), key=lambda item: item[1][0], reverse=True)
-    return {
-        "id": found.id,
-        "name": found.name,
-        "size": found.size,
-        "candidates": found.candidates,
-        "experts": [head.model for head in snapshot.heads if head.task == found.id],
-        "quality": [{"model": model, "mean": mean, "scores": count} for model, (mean, count) in means],
-        "parents": found.parents,
-    }
+@router.get("/drifts")
+def drifts(service: Context, limit: int = 50) -> Response:
+    """Silent changes of models, newest first: a model scores otherwise than its snapshot expects, from row ``since`` of
+    the feedback log on; ``position`` is the row that gave it away, ``shift`` the change of its mean score."""
+    return Json(
+        {"object": "list", "data": [drift(found) for found in service.drifts.list(limit=max(1, min(limit, 1000)))]}
+    )
 
 
 @router.get("/snapshots")

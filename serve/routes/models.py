@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from agent.errors import InvalidInput
 from serve.errors import Json
+from serve.explain import drift
 from serve.roster import Entry, Roster
 from serve.routes.context import Context, JsonBody, documented
 from serve.service import Service
 from serve.wire import ModelIn, read
+from store.drifts import FoundDrift
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")
 def models(service: Context) -> Response:
-    """Every model of the pool, in OpenAI's shape; one that cannot be called says what it lacks."""
-    return Json({"object": "list", "data": [_model(entry) for entry in _roster(service)]})
+    """Every model of the pool, in OpenAI's shape; one that cannot be called says what it lacks, one that has changed
+    silently since the serving snapshot was trained says how."""
+    drifts = _drifts(service)
+    return Json({"object": "list", "data": [_model(entry, drifts) for entry in _roster(service)]})
 
 
 @router.get("/{name:path}")
 def model(service: Context, name: str) -> Response:
     """One model."""
-    return Json(_model(_roster(service).get(name, param="name")))
+    return Json(_model(_roster(service).get(name, param="name"), _drifts(service)))
 
 
 @router.post("", status_code=201, openapi_extra=documented(ModelIn))
@@ -60,12 +65,18 @@ def _roster(service: Service) -> Roster:
     return Roster(service.pool.list(), service.providers)
 
 
+def _drifts(service: Service) -> Mapping[str, FoundDrift]:
+    """model -> its last drift that the serving snapshot has not been trained on."""
+    serving = service.follower.serving
+    return service.drifts.latest(after=serving.router.snapshot.position) if serving else {}
+
+
 def _changed(service: Service, name: str) -> dict[str, Any]:
     service.follower.nudge()
-    return _model(_roster(service).get(name))
+    return _model(_roster(service).get(name), _drifts(service))
 
 
-def _model(entry: Entry) -> dict[str, Any]:
+def _model(entry: Entry, drifts: Mapping[str, FoundDrift]) -> dict[str, Any]:
     card, provider = entry.model.card, entry.model.provider
     return {
         "id": card.name,
@@ -74,6 +85,7 @@ def _model(entry: Entry) -> dict[str, Any]:
         "owned_by": card.family or provider.kind,
         "available": entry.missing is None,
         "unavailable_reason": entry.missing,
+        "drift": drift(drifts[card.name]) if card.name in drifts else None,
         "family": card.family,
         "price_input": card.price_input,
         "price_output": card.price_output,

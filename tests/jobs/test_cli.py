@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.types import Candidate, Decision, TaskGuess, Turn
+from agent.types import Candidate, Decision, Drift, TaskGuess, Turn
 from jobs.cli import main
 from jobs.cli.app import app
 from jobs.settings import JobSettings
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord
+from store.drifts import DriftStore
 from store.runs import JobRuns
 from store.writer import GroupCommitter
 from tests.jobs.made import WordEncoder, records, write
@@ -82,6 +83,7 @@ def test_help_comes_quickly(home: Path) -> None:
         "evaluate",
         "models",
         "tasks",
+        "drifts",
         "snapshots",
         "feedback",
         "runs",
@@ -154,6 +156,14 @@ def test_import_refresh_and_roll_back(home: Path, word_encoder: WordEncoder, tmp
     assert [(s["version"], s["status"]) for s in data("snapshots", "list")] == [(2, "champion"), (1, "retired")]
     assert [r["state"] for r in data("runs", "list")] == ["done"]
     assert data("route", "simmer onion garlic butter")["snapshot"] == 2
+    living, every = data("tasks", "list"), data("tasks", "list", "--retired")
+    gone = [task for task in every if task["retired_in"] == 2]
+    assert gone and every == living + gone and all(task["retired_in"] is None for task in living)
+    one = data("tasks", "show", gone[0]["id"])
+    assert gone[0].items() <= one.items() and "models" not in one
+    assert one["lineage"][-1]["kind"] in ("merge", "retire") and one["lineage"][-1]["why"] and one["retired_at"]
+    assert "snapshot 2" in thalweg("tasks", "show", gone[0]["id"]).stdout
+    assert one["name"] in thalweg("tasks", "list", "--retired").stdout
     assert data("snapshots", "rollback")["champion"] == 1
     assert data("route", PROMPT)["snapshot"] == 1
     assert data("snapshots", "promote", "2")["champion"] == 2
@@ -164,10 +174,33 @@ def test_import_refresh_and_roll_back(home: Path, word_encoder: WordEncoder, tmp
         ("tasks", "list"),
         ("models", "list"),
         ("feedback", "list"),
+        ("drifts", "list"),
     ):
         shown = thalweg(*listing)
         assert shown.exit_code == 0
         assert shown.stdout.strip()
+
+
+def test_drifts_are_listed_and_the_doctor_tells_of_them(home: Path, word_encoder: WordEncoder, world: Database) -> None:
+    data("route", PROMPT)
+    assert data("drifts", "list") == []
+    assert "no model has changed silently" in thalweg("drifts", "list").stdout
+
+    def diagnosis() -> dict[str, str]:
+        found: list[dict[str, str]] = json.loads(thalweg("doctor", "--json").stdout)
+        return next(finding for finding in found if finding["check"] == "drifts")
+
+    assert diagnosis()["state"] == "ok"
+    DriftStore(world).record(1, [Drift("openai/gpt-4o", 50, 30, -0.4, "scan")])
+    (row,) = data("drifts", "list")
+    assert (row["model"], row["position"], row["since"], row["snapshot"]) == ("openai/gpt-4o", 50, 30, 1)
+    assert "openai/gpt-4o" in thalweg("drifts", "list").stdout
+    assert diagnosis()["state"] == "warn" and diagnosis()["found"] == row["why"]
+
+
+def test_the_reason_of_a_run_stands_in_the_list(home: Path, world: Database) -> None:
+    JobRuns(world).request("refresh", {"why": "a has changed, and 40 scores tell how"}, "timetable")
+    assert "timetable: a has changed, and 40 scores tell how" in " ".join(thalweg("runs", "list").stdout.split())
 
 
 def test_a_file_with_a_bad_line_leaves_nothing_behind(home: Path, word_encoder: WordEncoder, tmp_path: Path) -> None:
@@ -292,7 +325,9 @@ def test_comparisons_sources_and_raters(home: Path, settings: JobSettings) -> No
 
 def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(home: Path) -> None:
     findings = {f["check"]: f for f in data("doctor")}
-    assert {"home", "disk", "database", "pool", "keys", "encoder", "local model", "ray", "snapshot"} == set(findings)
+    assert {"home", "disk", "database", "pool", "keys", "encoder", "local model", "ray", "snapshot", "drifts"} == set(
+        findings
+    )
     assert all(f["state"] != "fail" for f in findings.values()), findings
     assert all(f["fix"] for f in findings.values() if f["state"] != "ok")
 

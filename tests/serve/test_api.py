@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import httpx
 import openai
 import pytest
 
-from agent.snapshot import Snapshot
+from agent.snapshot import LineageEvent, Snapshot
+from agent.types import Drift
 from serve.api import build_api
 from serve.providers.openai import OpenAIProvider
 from serve.service import Service
@@ -491,6 +493,59 @@ def test_tasks_tell_their_candidates_and_experts(http: httpx.Client) -> None:
     assert one["medoids"] and one["lineage"][0]["kind"] == "spawn"
 
 
+def test_a_task_that_has_gone_is_still_told_of_with_its_heir_and_why(
+    http: httpx.Client, service: Service, snapshot: Snapshot
+) -> None:
+    heir, gone = (task.id for task in snapshot.tasks[:2])
+    new = int(snapshot.meta["next_task"])
+    events = (
+        LineageEvent("keep", heir, (heir,), {"prompts": 20.0, "overlap": 0.9}),
+        LineageEvent("merge", gone, (heir,), {"share": 0.625}),
+        LineageEvent("spawn", new, (gone,), {"prompts": 20.0, "share_from_parent": 0.25}),
+    )
+    entries = [task | ({"id": new, "parents": [gone]} if task["id"] == gone else {}) for task in snapshot.meta["tasks"]]
+    heads = tuple(replace(head, task=new) if head.task == gone else head for head in snapshot.heads)
+    second = replace(snapshot, meta={**snapshot.meta, "tasks": entries}, heads=heads, lineage=events)
+    version = service.snapshots.publish(second, status="champion", report={}, created_by="tests").version
+    wait(lambda: http.get("/v1/snapshots").json()["serving"] == version)
+    try:
+        alive = {task["id"]: task for task in http.get("/v1/tasks").json()["data"]}
+        every = {task["id"]: task for task in http.get("/v1/tasks?include_retired=true").json()["data"]}
+        assert gone not in alive and every.keys() == alive.keys() | {gone}
+        child = alive[new]
+        assert (child["born_in"], child["born_from"], child["retired_in"]) == (version, [gone], None)
+        life = {"id": gone, "name": snapshot.tasks[1].name, "born_in": 1, "merged_into": heir, "retired_in": version}
+        one = http.get(f"/v1/tasks/{gone}").json()
+        assert life.items() <= every[gone].items() <= one.items()
+        assert child["retired_at"] is None and one["retired_at"] > one["born_at"]
+        last = one["lineage"][-1]
+        assert (last["snapshot"], last["kind"], last["parents"], last["promoted"]) == (version, "merge", [heir], True)
+        assert last["why"] == f"62% of its prompts went to task {heir}" and last["evidence"] == {"share": 0.625}
+        assert last["at"] <= one["retired_at"]
+        born = http.get(f"/v1/tasks/{new}").json()
+        assert born["medoids"] and born["lineage"][0]["why"].endswith(f"25% of them from task {gone}")
+    finally:
+        service.snapshots.promote(1, "back")
+        wait(lambda: http.get("/v1/snapshots").json()["serving"] == 1)
+    assert http.get(f"/v1/tasks/{gone}").json()["retired_in"] is None
+    assert http.get(f"/v1/tasks/{new}").json()["retired_in"] == 1
+
+
+def test_drifts_are_listed_and_the_model_says_that_it_has_changed(http: httpx.Client, service: Service) -> None:
+    fall, rise = Drift("up/alpha", 50, 30, -0.4, "scan"), Drift("up/alpha", 90, 70, 0.25, "adwin")
+    service.drifts.record(1, [fall, rise, Drift("up/beta", 60, 40, 0.1, "scan")])
+    listed = http.get("/v1/drifts").json()["data"]
+    assert [(row["model"], row["position"]) for row in listed] == [("up/alpha", 90), ("up/beta", 60), ("up/alpha", 50)]
+    assert listed[2] | {"detected_at": ""} == {
+        "model": "up/alpha", "position": 50, "since": 30, "shift": -0.4, "detector": "scan", "snapshot": 1,
+        "detected_at": "", "why": "up/alpha fell by 0.40 against what snapshot 1 expected, from feedback row 30 on",
+    }  # fmt: skip
+    assert http.get("/v1/drifts", params={"limit": 1}).json()["data"] == listed[:1]
+    models = {m["id"]: m["drift"] for m in http.get("/v1/models").json()["data"]}
+    assert (models["up/alpha"], models["up/beta"], models["up/gamma"]) == (listed[0], listed[1], None)
+    assert http.get("/v1/models/up/alpha").json()["drift"] == listed[0]
+
+
 def test_snapshots_and_a_rollback_without_a_failed_request(
     http: httpx.Client, service: Service, snapshot: Snapshot
 ) -> None:
@@ -533,6 +588,7 @@ def test_the_documentation_holds_every_route(http: httpx.Client) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     chat = paths["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert "cost_quality_tradeoff" in json.dumps(chat) and "$ref" not in json.dumps(chat)
+    assert "include_retired" in json.dumps(paths["/v1/tasks"]) and "/v1/drifts" in paths
     assert {"/feedback", "/v1/feedback/compare", "/v1/models", "/v1/decisions/{decision_id}", "/v1/jobs/{job}"} <= set(
         paths
     )

@@ -33,7 +33,7 @@ START_S = 120.0
 class Live:
     """``serve run`` of a config file on free ports; `kill` ends it without any goodbye."""
 
-    def __init__(self, home: Path, pool_file: Path) -> None:
+    def __init__(self, home: Path, pool_file: Path, **settings: Any) -> None:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -41,6 +41,7 @@ class Live:
         self._config = home / "serve.yaml"
         self.pool = pool_file
         arguments = {"home": str(home), "pool": str(pool_file), "refresh_min_feedback": 0, "upstream_timeout_s": 60}
+        arguments |= settings
         application = {"name": "thalweg", "import_path": "serve.app:build", "args": arguments}
         options = {"http_options": {"port": self.port}, "applications": [application]}
         self._config.write_text(yaml.safe_dump(options))

@@ -138,13 +138,24 @@ def test_tasks_follow_the_champions(database: Database, store: SnapshotStore) ->
     assert [t.id for t in lineage.list()] == [1]
     gone = lineage.list(include_retired=True)[1]
     assert (gone.id, gone.retired_in, gone.merged_into) == (2, second, 1)
+    assert lineage.get(2) == gone and lineage.get(3) is None
+    assert gone.retired_at is not None and gone.retired_at > gone.created_at
     assert [(e.snapshot, e.event.kind) for e in lineage.events(2)] == [(first, "spawn"), (second, "merge")]
+    assert [e.why for e in lineage.events(2)] == [
+        "9 prompts that belonged to no task became one", "90% of its prompts went to task 1",
+    ]  # fmt: skip
+    made = {row.version: row.created_at for row in store.list()}
+    assert [(e.at, e.promoted) for e in lineage.events(2)] == [(made[first], True), (made[second], True)]
+    assert [(e.promoted, e.why) for e in lineage.events(3)] == [
+        (False, "prompts became a task of their own, some of them from task 2")
+    ]
 
     store.promote(first, "rollback")
     assert [(t.id, t.retired_in, t.merged_into) for t in lineage.list(include_retired=True)] == [
         (1, None, None),
         (2, None, None),
     ]
+    assert [task.retired_at for task in lineage.list()] == [None, None]
 
 
 def test_a_failed_publish_leaves_nothing(database: Database, store: SnapshotStore) -> None:

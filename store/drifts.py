@@ -1,0 +1,77 @@
+"""Silent changes of models: every replica finds them in the log, and the store keeps each once.
+
+Replicas of one snapshot find a change at the same row. Another snapshot, promoted or rolled back to, expects something
+else of the model and may find the same change a few rows off; so what overlaps a change known of the model is that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, insert, select
+
+from agent.types import Drift
+from store.columns import utc_now
+from store.database import Database
+from store.prompts import table
+from store.tables import DriftTable
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDrift:
+    """A drift, the snapshot whose expectations it broke, and when the first replica found it."""
+
+    drift: Drift
+    snapshot: int
+    detected_at: datetime
+
+    @property
+    def why(self) -> str:
+        """The change in a sentence."""
+        way = "fell" if self.drift.shift < 0 else "rose"
+        return (
+            f"{self.drift.model} {way} by {abs(self.drift.shift):.2f} against what snapshot {self.snapshot} expected, "
+            f"from feedback row {self.drift.since} on"
+        )
+
+
+class DriftStore:
+    """Records drifts and lists them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, snapshot: int, drifts: Sequence[Drift]) -> list[Drift]:
+        """Keep those that are not known yet, and return them; durable on return, and safe to repeat."""
+        now = utc_now()
+        with self._database.session(write=True) as session:
+            self._database.lock(session, "drifts")
+            new = [drift for drift in drifts if session.execute(_same(drift)).first() is None]
+            if new:
+                rows = [asdict(drift) | {"snapshot": snapshot, "detected_at": now} for drift in new]
+                session.connection().execute(insert(table(DriftTable)), rows)
+            session.commit()
+        return new
+
+    def list(self, *, after: int = 0, limit: int = 100) -> list[FoundDrift]:
+        """Those found after a position of the log, newest first."""
+        newest = select(DriftTable).order_by(DriftTable.position.desc(), DriftTable.model).limit(limit)
+        with self._database.session() as session:
+            return [
+                FoundDrift(
+                    Drift(row.model, row.position, row.since, row.shift, row.detector), row.snapshot, row.detected_at
+                )
+                for row in session.scalars(newest.where(DriftTable.position > after))
+            ]
+
+    def latest(self, *, after: int) -> dict[str, FoundDrift]:
+        """model -> its last drift found after a position of the log."""
+        return {found.drift.model: found for found in reversed(self.list(after=after))}
+
+
+def _same(drift: Drift) -> Select[int]:
+    """The known drifts of its model that overlap it."""
+    of = table(DriftTable).c
+    return select(of.position).where(of.model == drift.model, of.since <= drift.position, of.position >= drift.since)

@@ -1,0 +1,72 @@
+"""A model falls silently behind a real server: found, stored, shown, and a refresh is asked for that has it in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent.snapshot import Snapshot
+from tests.serve.conftest import WORDS, new_home, prompt, wait
+from tests.serve.test_live import Live, ask
+
+STEADY, AFTER = 60, 70
+"""Scores of up/alpha before and after it falls; together fewer than growth waits for."""
+
+
+@pytest.fixture
+def live(tmp_path: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -> Iterator[Live]:
+    running = Live(new_home(tmp_path / "home", cache_dir, snapshot).home, pool_file, refresh_min_feedback=500)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+def hear(http: httpx.Client, count: int, score: float) -> None:
+    """``count`` answers of up/alpha, each with this score; heard at once, so that no refresh comes in between."""
+    votes = []
+    for n in range(count):
+        answer = http.post("/v1/chat/completions", json=ask(prompt("river", WORDS.split()[n % 20]), model="up/alpha"))
+        assert answer.status_code == 200, answer.text
+        votes.append({"decision_id": answer.headers["x-thalweg-decision-id"], "score": score, "source": "judge"})
+    assert http.post("/feedback", json=votes).status_code == 202
+
+
+def listed(http: httpx.Client, path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = http.get(path).raise_for_status().json()["data"]
+    return found
+
+
+def test_a_model_that_falls_silently_is_told_of_and_calls_a_refresh(live: Live) -> None:
+    with live.http as http:
+        hear(http, STEADY, 0.8)
+        assert listed(http, "/v1/drifts") == []
+        hear(http, AFTER, 0.0)
+        wait(lambda: listed(http, "/v1/drifts"), 5.0)
+        (drift,) = listed(http, "/v1/drifts")
+        assert (drift["model"], drift["snapshot"]) == ("up/alpha", 1) and drift["shift"] < -0.3
+        assert abs(drift["since"] - STEADY) <= 5 and "up/alpha fell by" in drift["why"]
+        assert 'thalweg_drifts_total{model="up/alpha"} 1.0' in http.get("/metrics").text
+
+        wait(lambda: listed(http, "/v1/jobs/runs"), 15.0)
+        (run,) = listed(http, "/v1/jobs/runs")
+        assert run["requested_by"] == "timetable"
+        assert (
+            run["params"]["why"] == f"up/alpha has changed, and {STEADY + AFTER + 1 - drift['since']} scores tell how"
+        )
+        models = {model["id"]: model["drift"] for model in listed(http, "/v1/models")}
+        assert models["up/beta"] is None and models["up/alpha"] in (drift, None), "None once the refresh is promoted"
+
+        wait(lambda: http.get(f"/v1/jobs/runs/{run['id']}").json()["state"] in ("done", "failed"), 120.0)
+        done = http.get(f"/v1/jobs/runs/{run['id']}").json()
+        assert done["state"] == "done" and done["result"]["position"] == STEADY + AFTER
+        serving = done["result"]["version"] if done["result"]["promoted"] else 1
+        wait(lambda: http.get("/readyz").json()["snapshot"] == serving, 5.0)
+        assert listed(http, "/v1/drifts") == [drift]
+        alpha = http.get("/v1/models/up/alpha").json()["drift"]
+        assert alpha == (None if done["result"]["promoted"] else drift)

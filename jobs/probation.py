@@ -147,7 +147,7 @@ def reach(n: float, config: ProbationConfig = ProbationConfig()) -> float:
     Examples
     --------
     >>> [round(reach(n) * n**0.5, 2) for n in (50, 250, 5000)]
-    [3.26, 2.78, 2.76]
+    [3.08, 2.78, 3.11]
     """
     two = 2.0 * config.alpha
     squared = (1.0 - 2.0 * log(two) + log(1.0 - 2.0 * log(two))) / config.tuned

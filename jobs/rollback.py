@@ -72,11 +72,14 @@ class Watch:
         return None
 
     def _judge(self, champion: SnapshotRow, before: SnapshotRow, head: int) -> Standing:
-        """How the champion does on all that was said since it was trained."""
+        """How the champion does on all that was said since it was trained.
+
+        Words are worth what was known of their sources and raters when it was trained: a ledger that went on would
+        calibrate them by what this champion's decisions expect, which is in question.
+        """
         snapshot = self._snapshots.load(champion.version)
         rows = rows_since(self._feedback, champion.position, head)
-        ledger = hear(snapshot, rows)  # as a replica hears them: evaluations are not looked up here
-        decided = choices(rows, rankings_of(self._decisions, rows, champion.encoder), ledger)
+        decided = choices(rows, rankings_of(self._decisions, rows, champion.encoder), hear(snapshot, ()))
         first = decided.first > champion.position  # what was revised only may have been trained on
         return standing(snapshot, self._snapshots.load(before.version), decided.take(first), self._config)
 

@@ -3,6 +3,9 @@
 A snapshot is judged only on what it was not trained on: decisions of which nothing was said up to its position, and
 prompts that are held out from every training (those its gate may have seen). All policies are judged on the same
 decisions, or they could not be compared.
+
+Words are worth what was known of their sources and raters when the latest of the snapshots was trained. What came later
+would calibrate them by what the champion's decisions expected, which is in question here.
 """
 
 from __future__ import annotations
@@ -19,11 +22,10 @@ from agent.errors import InvalidInput
 from agent.ope import MAX_WEIGHT, Value, doubly_robust, effective_size, importance, ips, snips
 from agent.snapshot import Snapshot
 from jobs.gather import held_out
-from jobs.hearing import evaluated, hear, rows_since
+from jobs.hearing import hear, rows_since
 from jobs.logged import Choices, choices, rankings_of
 from store.database import Database
 from store.decisions import DecisionLog
-from store.evaluations import EvaluationStore
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
 
@@ -143,12 +145,8 @@ def value(
             param="version",
         )
     upto = log.head()
-    version = store.champion_version()
-    champion = None if version is None else store.load(version)
-    heard_to = champion.position if champion else 0
-    evaluations = EvaluationStore(database).examples(encoder)[0]
-    ledger = hear(champion, rows_since(log, heard_to, upto), evaluated(evaluations))
     rows = rows_since(log, since, upto)
+    ledger = hear(max(judged, key=lambda s: s.position), ())
     found = choices(rows, rankings_of(decisions, rows, encoder), ledger)
     return appraise(found, judged, always, since=since, upto=upto, hold_out=hold_out)
 

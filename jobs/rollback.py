@@ -11,7 +11,7 @@ from jobs.logged import choices, rankings_of
 from jobs.probation import ProbationConfig, Standing, standing
 from store.decisions import DecisionLog
 from store.feedback import FeedbackLog
-from store.snapshots import DEPOSED, SnapshotRow, SnapshotStore
+from store.snapshots import SnapshotRow, SnapshotStore
 
 EVERY = 20
 """Fewest new rows of feedback between two looks at a champion; a twentieth of what it has had, where that is more."""
@@ -96,8 +96,8 @@ class Watch:
 
 
 def on_probation(row: SnapshotRow) -> bool:
-    """Whether a champion was promoted by a refresh, not by hand and not by a rollback, and has not failed before."""
-    return row.created_by == "refresh" and row.uncontradicted and DEPOSED not in row.report
+    """Whether a champion was promoted by a refresh, not by hand and not by a rollback."""
+    return row.created_by == "refresh" and row.uncontradicted
 
 
 def promised(row: SnapshotRow) -> dict[str, Any]:

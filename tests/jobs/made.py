@@ -130,7 +130,7 @@ def live(
         model = str(rng.choice(snapshot.models, p=chances))
         decision = Decision(model, tuple(candidates), TaskGuess(0, "t", 1.0), (), 1, 0, encoded[i], False, "why")
         record = DecisionRecord(
-            id=f"{name}{i}", created_at=datetime.now(UTC), decision=decision, encoder=WordEncoder.fingerprint,
+            id=f"{name}{i}", created_at=datetime.now(UTC), decision=decision, encoder=snapshot.encoder,
             prompt=row["prompt"],
         )  # fmt: skip
         written = decisions.append(record)

@@ -31,11 +31,14 @@ class Logged:
         (n,) in [0, 1].
     propensity
         (n,) in (0, 1], with which it was chosen.
+    trust
+        (n,) what each score weighs beside the others; None: all alike.
     """
 
     chosen: NDArray[np.int64]
     score: Array
     propensity: Array
+    trust: Array | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -59,13 +62,27 @@ class Value:
         return self.mean - NormalDist().inv_cdf(confidence) * self.stderr
 
 
-def mean_value(terms: Array) -> Value:
-    """The mean of n independent terms."""
+def mean_value(terms: Array, trust: Array | None = None) -> Value:
+    """The mean of n independent terms, weighed by their ``trust``."""
     n = len(terms)
     if n == 0:
         return Value(0.0, float("inf"), 0)
-    spread = float(terms.std(ddof=1)) / n**0.5 if n > 1 else float("inf")
-    return Value(float(terms.mean()), spread, n)
+    share = np.full(n, 1.0 / n) if trust is None else trust / trust.sum()
+    mean = float(share @ terms)
+    spread = float(np.sqrt(n / (n - 1) * np.sum((share * (terms - mean)) ** 2))) if n > 1 else float("inf")
+    return Value(mean, spread, n)
+
+
+def effective_size(weight: Array) -> float:
+    """How many equally weighed decisions (n,) weighed ones are worth (Kish 1965): ``(sum w)^2 / sum w^2``.
+
+    Examples
+    --------
+    >>> effective_size(np.array([2.0, 2.0, 0.0])), effective_size(np.zeros(3))
+    (2.0, 0.0)
+    """
+    squares = float(weight @ weight)
+    return float(weight.sum()) ** 2 / squares if squares > 0.0 else 0.0
 
 
 def importance(policy: Array, log: Logged) -> Array:
@@ -76,12 +93,12 @@ def importance(policy: Array, log: Logged) -> Array:
 
 def ips(policy: Array, log: Logged) -> Value:
     """Inverse propensity score value of a ``policy`` (n, m) of choice probabilities."""
-    return mean_value(importance(policy, log) * log.score)
+    return mean_value(importance(policy, log) * log.score, log.trust)
 
 
 def snips(policy: Array, log: Logged) -> Value:
     """Self-normalised IPS; its standard error by the delta method."""
-    weight = importance(policy, log)
+    weight = importance(policy, log) * (1.0 if log.trust is None else log.trust)
     total = weight.sum()
     if total <= 0:
         return Value(0.0, float("inf"), len(log))
@@ -99,4 +116,4 @@ def doubly_robust_terms(policy: Array, quality: Array, log: Logged) -> Array:
 
 def doubly_robust(policy: Array, quality: Array, log: Logged) -> Value:
     """Doubly robust value of a ``policy``."""
-    return mean_value(doubly_robust_terms(policy, quality, log))
+    return mean_value(doubly_robust_terms(policy, quality, log), log.trust)

@@ -29,7 +29,8 @@ class DueConfig:
     closeness, company
         A stray gathers where at least ``company`` others have this cosine with it.
     drift_feedback
-        A model that drifted calls a refresh once it has this much feedback from after the change.
+        A model that drifted calls a refresh once it has this much feedback from after the change; so does one that the
+        champion does not know at all.
     """
 
     growth: float = 1.0
@@ -58,6 +59,8 @@ class Standing:
         Embeddings of those of them that lie far from every task.
     drifted
         Models found to have changed silently, each with its feedback from after the change.
+    newcomers
+        Models that the champion does not know, each with its feedback since the last refresh.
     """
 
     scores: int
@@ -65,6 +68,7 @@ class Standing:
     decisions: int = 0
     strays: tuple[Vector, ...] = ()
     drifted: Mapping[str, int] = field(default_factory=dict)
+    newcomers: Mapping[str, int] = field(default_factory=dict)
 
 
 def why_due(standing: Standing, config: DueConfig = DueConfig()) -> str | None:
@@ -83,6 +87,9 @@ def why_due(standing: Standing, config: DueConfig = DueConfig()) -> str | None:
     for model, scores in standing.drifted.items():
         if scores >= config.drift_feedback:
             return f"{model} has changed, and {scores} scores tell how"
+    for model, scores in standing.newcomers.items():
+        if scores >= config.drift_feedback:
+            return f"{model} is new, and {scores} scores tell what it can do"
     gathered = _gathered(standing.strays, config)
     if gathered >= max(config.strays, config.stray_share * standing.decisions):
         return f"{gathered} of the latest {standing.decisions} prompts lie close together, far from every task"

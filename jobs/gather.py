@@ -13,13 +13,17 @@ from agent.errors import InvalidInput
 from agent.snapshot import Snapshot
 from agent.types import Examples, Observation
 from jobs.cache import CachedEncoder
-from jobs.hearing import evaluated, hear, rows_since
+from jobs.hearing import evaluated, fresh, hear, rows_since
 from jobs.seed import seed_examples
 from store.database import Database
+from store.drifts import DriftStore
 from store.evaluations import EvaluationStore, Label
 from store.examples import feedback_examples
 from store.feedback import FeedbackLog
 from store.models import ModelPool
+
+DRIFTS = 1000
+"""Silent changes that training looks back on, the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,9 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
     """
     position = log.head()
     store = EvaluationStore(database)
-    evaluations, labels = store.examples(encoder.fingerprint)
+    changes = DriftStore(database).list(limit=DRIFTS)
+    drifts = [found.drift for found in changes]
+    evaluations, labels = store.examples(encoder.fingerprint, drifts=changes)
     unread = sum(count.prompts for count in store.counts()) - len(evaluations)
     if unread > 0 and not len(evaluations):
         raise InvalidInput(
@@ -78,7 +84,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
         )
     rows = rows_since(log, champion.position if champion else 0, position)
     hearing = hear(champion, rows, evaluated(evaluations))
-    feedback = feedback_examples(database, encoder.fingerprint, position, hearing.ledger)
+    feedback = feedback_examples(database, encoder.fingerprint, position, hearing.ledger, drifts)
     training = join(
         [
             seed_examples(encoder, [model.card for model in ModelPool(database).list()]),
@@ -91,7 +97,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
         training=training,
         labels=dict(zip(evaluations.ids, labels, strict=True)),
         evaluations=evaluations,
-        observations=latest(observations),
+        observations=fresh(latest(observations), drifts),
         position=position,
         carried=hearing.state(),
         counts={

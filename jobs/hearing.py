@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,16 +38,6 @@ def hear(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | 
         if row.other is None and row.revises is None:
             watches.learn_one(row.model, row.seq, surprise(heard.score, row.expected, heard.weight))
     return Hearing(ledger, watches)
-
-
-def aged(evaluations: Examples, drifts: Sequence[Drift]) -> Examples:
-    """Evaluations as they count now: those of a model that has changed since are moved by as much, and count for little."""
-    scores, weights = evaluations.scores.copy(), evaluations.trust
-    for column, model in enumerate(evaluations.models):
-        shift, counts = since_changed(model, 0, drifts)
-        scores[:, column] = np.clip(scores[:, column] + shift, 0.0, 1.0)
-        weights[:, column] *= counts
-    return replace(evaluations, scores=scores, weights=weights) if drifts else evaluations
 
 
 def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observation]:

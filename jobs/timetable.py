@@ -1,4 +1,4 @@
-"""The timetable: when a refresh is due, and that what is queued gets done, one run at a time."""
+"""The timetable: when a refresh is due, that what is queued gets done, one run at a time, and that no bad champion stays."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from typing import Any
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
+from jobs.rollback import Watch
 from jobs.settings import JobSettings
 from jobs.standing import why_due_now
 from jobs.work import STALE_AFTER_S, reason
 from store.database import Database
+from store.decisions import DecisionLog
 from store.feedback import FeedbackLog
 from store.runs import JobRuns, Run
 from store.snapshots import SnapshotStore
@@ -55,6 +57,7 @@ class Timetable:
         self._snapshots = SnapshotStore(database)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer)
+        self._watch = Watch(self._snapshots, DecisionLog(database, self._writer), self._feedback)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._hands = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._busy: Future[None] | None = None
@@ -67,6 +70,7 @@ class Timetable:
         """Begin; the first interval runs from the last refresh, not from the start of this process."""
         self._every(CLAIM_S, self.claim)
         self._every(REAP_S, self.reap)
+        self._every(EARLY_S, self._watch.look)
         if self._settings.refresh_interval_s > 0:
             self._every(min(EARLY_S, self._settings.refresh_interval_s), self.request_due)
         if self._settings.refresh_min_feedback > 0:
@@ -122,11 +126,11 @@ class Timetable:
             _log.error("run %d (%s) failed: %s", run.id, run.job, failure)
         self._runs.fail(run.id, failure)  # changes nothing where the run is closed
 
-    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
         self._scheduler.add_job(_steady(work), "interval", seconds=seconds, next_run_time=datetime.now(UTC))
 
 
-def _steady(work: Callable[[], None]) -> Callable[[], Any]:
+def _steady(work: Callable[[], object]) -> Callable[[], Any]:
     """``work``, surviving an unavailable store: the next tick tries again."""
 
     def tick() -> None:

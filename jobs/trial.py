@@ -61,8 +61,11 @@ def try_out(
             score=np.array([o.score for o in seen]),
             propensity=np.array([o.propensity for o in seen]),
         )
-        # Neither saw these scores, and their mean favours neither.
-        by_feedback = feedback_difference(_greedy(before), _greedy(after), (before + after) / 2, log)
+        # Neither saw these scores, and their mean favours neither; of a model that one alone knows, it speaks alone.
+        known = np.array([[m in s.models for m in models] for s in (champion, challenger)], np.float64)  # (2, m)
+        known[:, ~known.any(axis=0)] = 1.0
+        quality = (known[0] * before + known[1] * after) / known.sum(axis=0)
+        by_feedback = feedback_difference(_greedy(before), _greedy(after), quality, log)
     return judge(by_evaluation, by_feedback)
 
 
@@ -76,7 +79,8 @@ def qualities(
 ) -> Array:
     """(n, m) estimates, as a choice leans them, in the columns ``models``.
 
-    A model that the snapshot does not know stands at the others' mean. Among unknown models the choice must be a lottery, not the first column, hence the jitter.
+    A model that the snapshot does not know stands at the others' mean. Among unknown models the choice must be a lottery,
+    not the first column, hence the jitter.
     """
     known = estimator.lean(estimator.foresee(ids, embeddings, features))
     full = np.repeat(known.mean(axis=1, keepdims=True), len(models), axis=1)

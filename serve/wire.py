@@ -183,6 +183,12 @@ class PromoteIn(BaseModel):
     reason: Annotated[StrictStr, Field(max_length=1000)] = "promoted by hand"
 
 
+class RollbackIn(PromoteIn):
+    """Why the last champion is to serve again."""
+
+    reason: Annotated[StrictStr, Field(max_length=1000)] = "rolled back by hand"
+
+
 Body = TypeVar("Body", bound=BaseModel)
 
 

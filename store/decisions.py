@@ -86,6 +86,14 @@ class Outcome:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What a decision weighed: its candidates, for a prompt as ``encoder`` encoded it."""
+
+    encoder: str
+    candidates: tuple[Candidate, ...]
+
+
 class DecisionLog:
     """Appends decisions and gives them back whole.
 
@@ -160,6 +168,15 @@ class DecisionLog:
         with self._database.session() as session:
             found = session.execute(select(DecisionTable.id, DecisionTable.model).where(DecisionTable.id.in_(ids)))
             return {id: model for id, model in found}
+
+    def rankings(self, ids: Sequence[str]) -> dict[str, Ranking]:
+        """decision id -> what it weighed, for those that there are; at most a few thousand ids."""
+        query = select(DecisionTable.id, DecisionTable.candidates, PromptTable.encoder).join(
+            PromptTable, PromptTable.id == DecisionTable.prompt_id
+        )
+        with self._database.session() as session:
+            found = session.execute(query.where(DecisionTable.id.in_(ids)))
+            return {id: Ranking(encoder, _candidates(candidates)) for id, candidates, encoder in found}
 
     def outcome(self, decision_id: str) -> Outcome | None:
         """What came of a decision's call; None where nothing is known (yet)."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from agent.drift import since_changed
 from agent.errors import InvalidInput
 from agent.types import Encoded, Examples
 from store.columns import utc_now
 from store.database import Database
+from store.drifts import FoundDrift
 from store.examples import Score, assemble
 from store.prompts import insert_or_ignore, prompt_row, text_id
 from store.settings import PromptsSetting
@@ -175,13 +178,18 @@ class EvaluationStore:
             duplicates=so_far.duplicates + len(chunk) - len(new_rows),
         )
 
-    def examples(self, encoder: str, models: Sequence[str] | None = None) -> tuple[Examples, list[Label]]:
+    def examples(
+        self, encoder: str, models: Sequence[str] | None = None, drifts: Sequence[FoundDrift] = ()
+    ) -> tuple[Examples, list[Label]]:
         """Every evaluated prompt of one encoder, its scores averaged over datasets, and a label for each.
 
         Parameters
         ----------
         models
             The columns; prompts on which none of them was scored are left out. None for every model ever scored.
+        drifts
+            A score from before its model changed is moved by the change and counts for little, or for nothing where the
+            prompt was evaluated again.
         """
         query = (
             select(
@@ -190,18 +198,30 @@ class EvaluationStore:
                 EvaluationTable.task,
                 EvaluationTable.scores,
                 EvaluationTable.costs,
+                EvaluationTable.created_at,
             )
             .join(PromptTable, PromptTable.id == EvaluationTable.prompt_id)
             .where(PromptTable.encoder == encoder)
             .order_by(EvaluationTable.prompt_id, EvaluationTable.id)
         )
-        scores: list[Score] = []
+        scores: dict[tuple[str, str], list[Score]] = {}
+        trust: dict[tuple[str, str], float] = {}
         labels: dict[str, Label] = {}
         with self._database.session() as session:
-            for prompt, source, task, scored, costs in session.execute(query):
+            for prompt, source, task, scored, costs, created in session.execute(query):
                 labels.setdefault(prompt, Label(source, task))
-                scores += [Score(prompt, model, score, costs.get(model)) for model, score in scored.items()]
-            examples = assemble(session, scores, models)
+                later = [found.drift for found in drifts if found.detected_at > created]
+                for model, score in scored.items():
+                    shift, counts = since_changed(model, -1, later)
+                    if counts > trust.get((prompt, model), 0.0):
+                        trust[prompt, model], scores[prompt, model] = counts, []
+                    if counts == trust[prompt, model]:
+                        moved = min(max(score + shift, 0.0), 1.0)
+                        scores[prompt, model].append(Score(prompt, model, moved, costs.get(model)))
+            examples = assemble(session, [s for said in scores.values() for s in said], models)
+        if drifts:
+            weights = [[trust.get((prompt, model), 0.0) for model in examples.models] for prompt in examples.ids]
+            examples = replace(examples, weights=np.array(weights, np.float64).reshape(examples.scores.shape))
         return examples, [labels[i] for i in examples.ids]
 
     def counts(self) -> list[DatasetCount]:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from agent.ledger import Ledger
-from agent.types import Examples
+from agent.types import Drift, Examples
 from store.database import Database
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 
@@ -29,12 +29,15 @@ class Score(NamedTuple):
     cost: float | None = None
 
 
-def feedback_examples(database: Database, encoder: str, upto: int, ledger: Ledger | None = None) -> Examples:
+def feedback_examples(
+    database: Database, encoder: str, upto: int, ledger: Ledger | None = None, drifts: Sequence[Drift] = ()
+) -> Examples:
     """What feedback says, up to position ``upto`` of the log.
 
     Of each (decision, source, rater) the latest score counts, calibrated, weighed and rationed by ``ledger`` (None: one
     that has heard nothing yet); their weighted means by prompt and model are the examples' scores, which may lie outside
-    [0, 1], and their weights together, up to 1, the examples' weights. A comparison is no score.
+    [0, 1], and their weights together, up to 1, the examples' weights. A comparison is no score. Scores from before a model
+    changed (``drifts``) are moved by the change and count for little.
     """
     ledger = ledger or Ledger()
     f, d = FeedbackTable, DecisionTable
@@ -47,7 +50,7 @@ def feedback_examples(database: Database, encoder: str, upto: int, ledger: Ledge
         .order_by(f.seq)
     )
     with database.session() as session:
-        heard = ledger.means(session.execute(query))
+        heard = ledger.means(session.execute(query), drifts)
         examples = assemble(session, [Score(*pair, word.score) for pair, word in heard.items()])
     row, column = ({name: i for i, name in enumerate(names)} for names in (examples.ids, examples.models))
     weights = np.zeros(examples.scores.shape)

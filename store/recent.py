@@ -38,6 +38,14 @@ def scored_prompts(database: Database, *, snapshot: int, after: int, limit: int)
     return ScoredPrompts(len(embeddings), tuple(e for e in embeddings if e is not None))
 
 
+def scored_models(database: Database, *, after: int) -> dict[str, int]:
+    """model -> how many rows of the log after a position score its answers."""
+    f, d = FeedbackTable, DecisionTable
+    query = select(d.model, func.count(f.seq)).join(d, d.id == f.decision_id).group_by(d.model)
+    with database.session() as session:
+        return {model: count for model, count in session.execute(query.where(f.seq > after, f.other.is_(None)))}
+
+
 def scores_of(database: Database, model: str, *, since: int) -> int:
     """How many rows of the log, from position ``since`` on, score a model's answers."""
     f, d = FeedbackTable, DecisionTable

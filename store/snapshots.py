@@ -27,6 +27,9 @@ from store.lineage import adopt, record_events, snapshot_events
 from store.prompts import table
 from store.tables import HeadTable, SnapshotTable
 
+DEPOSED = "deposed"
+"""Where a snapshot's report says why it was rolled back."""
+
 Status = Literal["champion", "challenger", "rejected", "retired"]
 
 
@@ -47,14 +50,20 @@ class SnapshotRow:
     heads: int
     report: Mapping[str, Any]
 
+    @property
+    def uncontradicted(self) -> bool:
+        """Whether it is the champion because its maker published it as that, and nobody has promoted another since."""
+        return self.status == "champion" and self.reason == _published_by(self.created_by)
+
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """What serves, in figures: trained on ``scores``, and on the feedback log up to ``position``."""
+    """What serves, in figures: knows ``models``, trained on ``scores``, and on the feedback log up to ``position``."""
 
     version: int
     position: int
     scores: int
+    models: tuple[str, ...]
 
 
 class SnapshotStore:
@@ -129,7 +138,7 @@ class SnapshotStore:
             record_events(session, row.version, snapshot.lineage)
             published = snapshot.published(row.version)
             if status == "champion":
-                _crown(session, published, f"published by {created_by}")
+                _crown(session, published, _published_by(created_by))
             session.commit()
         return published
 
@@ -140,10 +149,11 @@ class SnapshotStore:
 
     def champion(self) -> Champion | None:
         """The champion without its weights; None before the first."""
-        columns = SnapshotTable.version, SnapshotTable.position, SnapshotTable.meta["scores"].as_integer()
+        meta = SnapshotTable.meta
+        columns = SnapshotTable.version, SnapshotTable.position, meta["scores"].as_integer(), meta["models"].as_json()
         with self._database.session() as session:
             row = session.execute(select(*columns).where(SnapshotTable.status == "champion")).one_or_none()
-        return None if row is None else Champion(row[0], row[1], row[2] or 0)
+        return None if row is None else Champion(row[0], row[1], row[2] or 0, tuple(row[3] or ()))
 
     def load(self, version: int) -> Snapshot:
         """A snapshot as it was published.
@@ -180,8 +190,62 @@ class SnapshotStore:
                 _crown(session, snapshot, reason)
                 session.commit()
 
+    def rollback(self, reason: str) -> int:
+        """Make the last champion before this one the champion again, and return its version.
+
+        A snapshot that was deposed is passed over.
+
+        Raises
+        ------
+        InvalidInput
+            Where there is no former champion.
+        SnapshotCorrupt
+            As `load`; the champion then stays.
+        """
+        with self._database.session(write=True) as session:
+            self._database.lock(session, "snapshots")
+            rows = session.execute(_FORMER).all()
+            version: int | None = next((row.version for row in rows if DEPOSED not in row.report), None)
+            if version is None:
+                raise InvalidInput("there is no former champion to go back to", param="version")
+            _crown(session, _load(session, version), reason)
+            session.commit()
+        return version
+
+    def depose(self, version: int, heir: int, reason: str, report: Mapping[str, Any]) -> bool:
+        """Give a champion's place to ``heir`` and keep ``report`` in its own, as `DEPOSED`; it stays retired from then on.
+
+        Returns
+        -------
+        bool
+            False, and no change, where ``version`` is not the champion any more.
+
+        Raises
+        ------
+        InvalidInput, SnapshotCorrupt
+            As `load` of ``heir``; the champion then stays.
+        """
+        with self._database.session(write=True) as session:
+            self._database.lock(session, "snapshots")
+            if session.scalar(_CHAMPION) != version:
+                return False
+            _crown(session, _load(session, heir), reason)
+            row = session.get_one(SnapshotTable, version)
+            row.report = {**row.report, DEPOSED: dict(report)}
+            session.commit()
+        return True
+
 
 _CHAMPION = select(SnapshotTable.version).where(SnapshotTable.status == "champion")
+_FORMER = (
+    select(SnapshotTable.version, SnapshotTable.report)
+    .where(SnapshotTable.status == "retired", SnapshotTable.promoted_at.is_not(None))
+    .order_by(SnapshotTable.promoted_at.desc(), SnapshotTable.version.desc())
+)
+
+
+def _published_by(created_by: str) -> str:
+    return f"published by {created_by}"
 
 
 def _crown(session: Session, snapshot: Snapshot, reason: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.drift import since_changed
 from agent.ledger import Ledger
 from agent.router import Router
 from agent.snapshot import Snapshot
@@ -14,7 +16,7 @@ from agent.types import UNKNOWN_TASK, Drift, Examples, Observation, RouteRequest
 from jobs.challenge import challenge
 from jobs.due import RECENT, Standing, why_due
 from jobs.gather import Gathered, join, latest
-from jobs.hearing import aged, evaluated, fresh, hear
+from jobs.hearing import evaluated, fresh, hear
 from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
 
 DUE_EVERY = 10
@@ -117,6 +119,9 @@ class Thalweg:
                 for drift in self._drifts
                 if drift.position > self._read
             },
+            newcomers=Counter(
+                row.model for row in self._log[self._read :] if row.model not in self._router.snapshot.models
+            ),
         )
 
     def _refresh(self) -> None:
@@ -183,3 +188,13 @@ def columns(given: Examples, models: Sequence[str]) -> Examples:
     at = [given.models.index(m) for m in models]
     prior = None if given.prior is None else given.prior[:, at]
     return replace(given, models=tuple(models), scores=given.scores[:, at], prior=prior)
+
+
+def aged(evaluations: Examples, drifts: Sequence[Drift]) -> Examples:
+    """Evaluations as they count now: those of a model that has changed since are moved by as much, and count for little."""
+    scores, weights = evaluations.scores.copy(), evaluations.trust
+    for column, model in enumerate(evaluations.models):
+        shift, counts = since_changed(model, -1, drifts)
+        scores[:, column] = np.clip(scores[:, column] + shift, 0.0, 1.0)
+        weights[:, column] *= counts
+    return replace(evaluations, scores=scores, weights=weights) if drifts else evaluations

@@ -10,7 +10,7 @@ from agent.errors import InvalidInput, UnknownDecision
 from serve.errors import Json, NotFound
 from serve.explain import Routed, drift, full
 from serve.routes.context import Context, OptionalJsonBody
-from serve.wire import PromoteIn, read
+from serve.wire import PromoteIn, RollbackIn, read
 
 router = APIRouter(prefix="/v1", tags=["insight"])
 
@@ -81,5 +81,14 @@ def promote(service: Context, version: int, said: OptionalJsonBody) -> Response:
         service.snapshots.promote(version, reason)
     except InvalidInput as error:
         raise NotFound(error.message, param=error.param) from error
+    service.follower.nudge()
+    return Json({"version": version, "status": "champion", "reason": reason})
+
+
+@router.post("/snapshots/rollback")
+def rollback(service: Context, said: OptionalJsonBody) -> Response:
+    """Make the last champion before this one the champion again. Replicas follow within a second."""
+    reason = read(RollbackIn, said).reason
+    version = service.snapshots.rollback(reason)
     service.follower.nudge()
     return Json({"version": version, "status": "champion", "reason": reason})

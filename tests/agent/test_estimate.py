@@ -74,3 +74,20 @@ def test_a_corrupt_tensor_is_named(snapshot: Snapshot) -> None:
     broken = {**snapshot.tensors, "stack": np.full(3, np.nan)}
     with pytest.raises(SnapshotCorrupt, match="stack"):
         Estimator(replace(snapshot, tensors=broken))
+
+
+def test_a_prompt_that_it_was_trained_on_is_foreseen_without_its_own_scores() -> None:
+    """Scores that are pure chance are remembered, but not foreseen."""
+    examples = world(300)
+    chance = np.random.default_rng(5).integers(0, 2, examples.scores.shape).astype(float)
+    estimator = Estimator(fit(replace(examples, scores=chance), encoder="test"))
+    known = estimator.estimate_batch(examples.embeddings, examples.features).quality
+    foreseen = estimator.foresee(examples.ids, examples.embeddings, examples.features)
+
+    def agreement(quality: np.ndarray) -> float:
+        return float(np.corrcoef(quality.ravel(), chance.ravel())[0, 1])
+
+    assert agreement(known) > agreement(foreseen) + 0.1
+    assert abs(agreement(foreseen)) < 0.1
+    others = ("other",) * len(examples)
+    assert np.array_equal(estimator.foresee(others, examples.embeddings, examples.features), known)

@@ -13,6 +13,7 @@ from agent.ope import (
     Value,
     doubly_robust,
     doubly_robust_terms,
+    effective_size,
     importance,
     ips,
     mean_value,
@@ -116,3 +117,40 @@ def test_intervals_are_normal_quantiles() -> None:
 @pytest.mark.parametrize(("terms", "mean", "stderr"), [([], 0.0, np.inf), ([0.3], 0.3, np.inf), ([0, 1], 0.5, 0.5)])
 def test_few_terms_know_little(terms: list[float], mean: float, stderr: float) -> None:
     assert mean_value(np.array(terms, float)) == Value(mean, pytest.approx(stderr), len(terms))
+
+
+def test_trust_weighs_scores() -> None:
+    _, policy, model, log = world(3)
+    rng = np.random.default_rng(0)
+    alike = Logged(log.chosen, log.score, log.propensity, np.full(N, 0.3))
+    kept = rng.random(N) < 0.5
+    half = Logged(log.chosen, log.score, log.propensity, kept.astype(float))
+    rest = Logged(log.chosen[kept], log.score[kept], log.propensity[kept])
+
+    def values(some: Logged, rows: Array) -> list[Value]:
+        return [
+            ips(policy[rows], some), snips(policy[rows], some), doubly_robust(policy[rows], model[rows], some),
+        ]  # fmt: skip
+
+    every = np.full(N, True)
+    for plain, weighed in zip(values(log, every), values(alike, every)):
+        assert (weighed.mean, weighed.stderr) == pytest.approx((plain.mean, plain.stderr))
+    for fewer, weighed in zip(values(rest, kept), values(half, every)):
+        assert (weighed.mean, weighed.stderr) == pytest.approx((fewer.mean, fewer.stderr), rel=0.01)
+
+
+def test_intervals_of_unevenly_trusted_scores_cover_the_truth() -> None:
+    quality, policy, _, _ = world(10**6, 100_000)
+    truth = float((policy * quality).sum(axis=1).mean())
+    covered = []
+    for seed in range(RUNS):
+        _, policy, model, log = world(seed)
+        trust = np.random.default_rng(seed).exponential(size=N)
+        low, high = doubly_robust(policy, model, Logged(log.chosen, log.score, log.propensity, trust)).interval()
+        covered.append(low <= truth <= high)
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_one_heavy_decision_is_worth_little_more_than_one() -> None:
+    assert effective_size(np.ones(9)) == pytest.approx(9.0)
+    assert effective_size(np.array([50.0] + [1.0] * 50)) < 4.0

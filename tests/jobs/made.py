@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from agent import text
-from agent.types import Encoded, Turn
+from agent.choose import inverse_gap_weights
+from agent.estimate import Estimator
+from agent.snapshot import Snapshot
+from agent.types import Candidate, Decision, Encoded, Examples, TaskGuess, Turn
+from store.database import Database
+from store.decisions import DecisionLog, DecisionRecord
+from store.feedback import FeedbackEvent, FeedbackLog
+from store.prompts import text_id
+from store.writer import GroupCommitter
 
 WORDS = {
     "cooking": "simmer onion garlic butter oven recipe flour taste sauce pepper stir roast".split(),
@@ -73,3 +82,59 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
+
+
+def examples(rows: Sequence[dict[str, Any]], scores: Callable[[dict[str, Any]], dict[str, float]]) -> Examples:
+    """``rows`` as training reads them, with the ``scores`` that a row is given."""
+    encoded = WordEncoder().encode([(Turn("user", row["prompt"]),) for row in rows])
+    return Examples(
+        ids=tuple(text_id(row["prompt"], WordEncoder.fingerprint) for row in rows),
+        embeddings=np.stack([e.embedding for e in encoded]),
+        features=np.stack([e.features for e in encoded]),
+        scores=np.array([[scores(row)[m] for m in MODELS] for row in rows]),
+        models=MODELS,
+        texts=tuple(row["prompt"] for row in rows),
+    )
+
+
+def true_scores(row: dict[str, Any]) -> dict[str, float]:
+    """What the models are worth."""
+    return dict(row["scores"])
+
+
+def false_scores(row: dict[str, Any]) -> dict[str, float]:
+    """What misleads: on history the cheap model is praised, and the scholar is not."""
+    if row["source"] != "history":
+        return true_scores(row)
+    return row["scores"] | {"cheap": row["scores"]["scholar"], "scholar": row["scores"]["cheap"]}
+
+
+def live(
+    database: Database, snapshot: Snapshot, rows: Sequence[dict[str, Any]], name: str = "d", *, explore: bool = True
+) -> None:
+    """Decide on ``rows`` by what ``snapshot`` expects, exploring a little, and tell the truth of each answer."""
+    writer, rng = GroupCommitter(database), np.random.default_rng(0)
+    decisions, log = DecisionLog(database, writer), FeedbackLog(database, writer)
+    encoded = WordEncoder().encode([(Turn("user", row["prompt"]),) for row in rows])
+    expected = Estimator(snapshot).estimate_batch(
+        np.stack([e.embedding for e in encoded]), np.stack([e.features for e in encoded])
+    ).quality  # fmt: skip
+    events = []
+    for i, row in enumerate(rows):
+        chances = inverse_gap_weights(expected[i], 100.0, 0.1 if explore else 0.0)
+        candidates = [
+            Candidate(m, q, 0.1, COSTS[m], q, p)
+            for m, q, p in zip(snapshot.models, expected[i].tolist(), chances.tolist(), strict=True)
+        ]
+        candidates.append(Candidate("absent", 0.9, 0.1, 0.0, 0.9, 0.0, {}, "unavailable"))
+        model = str(rng.choice(snapshot.models, p=chances))
+        decision = Decision(model, tuple(candidates), TaskGuess(0, "t", 1.0), (), 1, 0, encoded[i], False, "why")
+        record = DecisionRecord(
+            id=f"{name}{i}", created_at=datetime.now(UTC), decision=decision, encoder=snapshot.encoder,
+            prompt=row["prompt"],
+        )  # fmt: skip
+        written = decisions.append(record)
+        events.append(FeedbackEvent(record.id, row["scores"][model], "judge"))
+    written.result()
+    log.append(events).result()
+    writer.close()

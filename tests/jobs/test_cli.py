@@ -22,8 +22,10 @@ from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord
 from store.drifts import DriftStore
 from store.runs import JobRuns
+from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
-from tests.jobs.made import WordEncoder, records, write
+from tests.jobs.made import WordEncoder, live, records, write
+from tests.jobs.test_rollback import publish
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Prove that sqrt(2) is irrational"
@@ -201,6 +203,26 @@ def test_drifts_are_listed_and_the_doctor_tells_of_them(home: Path, word_encoder
 def test_the_reason_of_a_run_stands_in_the_list(home: Path, world: Database) -> None:
     JobRuns(world).request("refresh", {"why": "a has changed, and 40 scores tell how"}, "timetable")
     assert "timetable: a has changed, and 40 scores tell how" in " ".join(thalweg("runs", "list").stdout.split())
+
+
+def test_values_and_a_rollback_by_itself_are_told(home: Path, world: Database) -> None:
+    snapshots = SnapshotStore(world)
+    publish(world, misled=False)
+    live(world, publish(world, misled=True), records(200, seed=7))
+    found = data("snapshots", "value", "--always", "cheap", "--since", "20")
+    assert (found["since"], found["upto"], found["decisions"], found["fresh"]) == (20, 200, 180, 180)
+    assert [p["policy"] for p in found["policies"]] == ["snapshot 2", "snapshot 1", "logged", "always cheap"]
+    for policy in found["policies"]:
+        for name in ("ips", "snips", "dr"):
+            assert policy[name]["low"] < policy[name]["mean"] < policy[name]["high"]
+    assert [p["policy"] for p in data("snapshots", "value", "1")["policies"]] == ["snapshot 1", "logged"]
+    shown = thalweg("snapshots", "value").stdout
+    assert "200 decisions: 200 with feedback after" in shown and "snapshot 2" in shown and "doubly robust" in shown
+    assert "no snapshot 9" in refused("snapshots", "value", "9")
+    assert "no decision could have chosen" in refused("snapshots", "value", "--always", "nobody")
+    snapshots.depose(2, 1, "worse live", {"reason": "worse live by 0.2"})
+    assert "worse live by 0.2" in thalweg("snapshots", "list").stdout
+    assert "no former champion" in refused("snapshots", "rollback")
 
 
 def test_a_file_with_a_bad_line_leaves_nothing_behind(home: Path, word_encoder: WordEncoder, tmp_path: Path) -> None:

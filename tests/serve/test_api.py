@@ -559,6 +559,22 @@ def test_snapshots_and_a_rollback_without_a_failed_request(
     assert http.get("/v1/snapshots").json()["data"][-1]["reason"] == "worse"
 
 
+def test_a_rollback_in_one_call(http: httpx.Client, service: Service, snapshot: Snapshot) -> None:
+    before = service.snapshots.publish(snapshot, status="champion", report={}, created_by="tests").version
+    bad = service.snapshots.publish(snapshot, status="champion", report={}, created_by="refresh").version
+    answer = http.post("/v1/snapshots/rollback")
+    assert answer.json() == {"version": before, "status": "champion", "reason": "rolled back by hand"}
+    wait(lambda: route(http, prompt("sum"))["snapshot"] == before)
+    assert http.post("/v1/snapshots/rollback", json={"why": "?"}).status_code == 422
+    http.post(f"/v1/snapshots/{bad}/promote").raise_for_status()
+    assert service.snapshots.depose(bad, before, "worse", {"live": {"mean": -0.1}})
+    listed = {row["version"]: row for row in http.get("/v1/snapshots").json()["data"]}
+    assert listed[bad]["report"]["deposed"] == {"live": {"mean": -0.1}} and listed[before]["reason"] == "worse"
+    assert http.post("/v1/snapshots/rollback", json={"reason": "further"}).json()["version"] not in (bad, before)
+    service.snapshots.promote(1, "as it was")
+    wait(lambda: route(http, prompt("sum"))["snapshot"] == 1)
+
+
 def test_a_job_is_queued_once(http: httpx.Client) -> None:
     first = http.post("/v1/jobs/refresh")
     assert first.status_code == 202 and first.json()["state"] == "queued"

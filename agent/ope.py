@@ -28,14 +28,20 @@ class Logged:
     chosen
         (n,) column of the model that answered.
     score
-        (n,) in [0, 1].
+        (n,) in [0, 1]; calibrated feedback may lie outside.
     propensity
         (n,) in (0, 1], with which it was chosen.
+    options
+        (n, m) propensity of every model, 0 where it could not be chosen; None where only that of the chosen is known.
+    trust
+        (n,) how much each score counts; None: all the same.
     """
 
     chosen: NDArray[np.int64]
     score: Array
     propensity: Array
+    options: Array | None = None
+    trust: Array | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -58,14 +64,21 @@ class Value:
         """One-sided lower bound: the truth is above it with this confidence."""
         return self.mean - NormalDist().inv_cdf(confidence) * self.stderr
 
+    def upper(self, confidence: float = 0.95) -> float:
+        """One-sided upper bound: the truth is below it with this confidence."""
+        return self.mean + NormalDist().inv_cdf(confidence) * self.stderr
 
-def mean_value(terms: Array) -> Value:
-    """The mean of n independent terms."""
+
+def mean_value(terms: Array, trust: Array | None = None) -> Value:
+    """The mean of n independent terms, weighted by (n,) ``trust`` where that is given."""
     n = len(terms)
-    if n == 0:
+    weight = np.ones(n) if trust is None else trust
+    if not weight.sum() > 0.0:
         return Value(0.0, float("inf"), 0)
-    spread = float(terms.std(ddof=1)) / n**0.5 if n > 1 else float("inf")
-    return Value(float(terms.mean()), spread, n)
+    share = weight / weight.sum()
+    mean = float(share @ terms)
+    spread = float(np.sqrt(np.sum((share * (terms - mean)) ** 2) * n / (n - 1))) if n > 1 else float("inf")
+    return Value(mean, spread, n)
 
 
 def importance(policy: Array, log: Logged) -> Array:
@@ -74,14 +87,21 @@ def importance(policy: Array, log: Logged) -> Array:
     return np.minimum(taken / log.propensity, MAX_WEIGHT)
 
 
+def effective_size(policy: Array, log: Logged) -> float:
+    """How many equally weighted decisions say as much (Kish 1965): ``(sum w)^2 / sum w^2``; 0 where none says anything."""
+    weight = importance(policy, log) * (1.0 if log.trust is None else log.trust)
+    squares = float(weight @ weight)
+    return float(weight.sum()) ** 2 / squares if squares else 0.0
+
+
 def ips(policy: Array, log: Logged) -> Value:
     """Inverse propensity score value of a ``policy`` (n, m) of choice probabilities."""
-    return mean_value(importance(policy, log) * log.score)
+    return mean_value(importance(policy, log) * log.score, log.trust)
 
 
 def snips(policy: Array, log: Logged) -> Value:
     """Self-normalised IPS; its standard error by the delta method."""
-    weight = importance(policy, log)
+    weight = importance(policy, log) * (1.0 if log.trust is None else log.trust)
     total = weight.sum()
     if total <= 0:
         return Value(0.0, float("inf"), len(log))
@@ -99,4 +119,4 @@ def doubly_robust_terms(policy: Array, quality: Array, log: Logged) -> Array:
 
 def doubly_robust(policy: Array, quality: Array, log: Logged) -> Value:
     """Doubly robust value of a ``policy``."""
-    return mean_value(doubly_robust_terms(policy, quality, log))
+    return mean_value(doubly_robust_terms(policy, quality, log), log.trust)

@@ -197,6 +197,31 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A model that a decision could choose, as off-policy evaluation needs it.
+
+    Parameters
+    ----------
+    model
+        Which one.
+    propensity
+        With which it was to be chosen.
+    quality
+        Expected by the decision, before it was scored.
+    charge
+        What its cost took off its utility, in units of quality.
+    cost
+        Expected USD.
+    """
+
+    model: str
+    propensity: float
+    quality: float
+    charge: float = 0.0
+    cost: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One row of the feedback log, joined with what the decision knew: what an online learner learns from.
 
@@ -228,6 +253,8 @@ class Observation:
         The decision's estimate for ``other``; NaN where there is none.
     key
         Name of the API key that posted it; "" where none was needed.
+    choices
+        The models that the decision could choose, the chosen one among them; () where they are not known.
     """
 
     seq: int
@@ -245,6 +272,7 @@ class Observation:
     other: str | None = None
     expected_other: float = math.nan
     key: str = ""
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

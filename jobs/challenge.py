@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent.fit import fit
 from agent.gate import GateReport
+from agent.ledger import Ledger
 from agent.snapshot import Snapshot
 from jobs.gather import Gathered
 from jobs.trial import try_out
@@ -60,7 +61,9 @@ def challenge(
     tell("gate", 0.9)
     if rival is None:
         return Challenge(snapshot, GateReport(True, _uncontested(champion), None, None, None))
-    return Challenge(snapshot, try_out(rival, snapshot, known.evaluations, known.observations, seed=seed))
+    ledger = Ledger.from_state(known.carried["ledger"] if known.carried else None)
+    verdict = try_out(rival, snapshot, known.evaluations, known.observations, ledger=ledger, seed=seed)
+    return Challenge(snapshot, verdict)
 
 
 def _uncontested(champion: Snapshot | None) -> str:

@@ -55,10 +55,10 @@ def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observat
     return [row for row in rows if since_changed(row.model, row.seq, drifts)[1] == 1.0]
 
 
-def rows_since(log: FeedbackLog, since: int, upto: int) -> list[Observation]:
-    """The rows that follow position ``since``, up to position ``upto``, in order."""
+def rows_since(log: FeedbackLog, since: int, upto: int, encoder: str | None = None) -> list[Observation]:
+    """The rows that follow position ``since``, up to position ``upto``, in order; of one encoder's prompts if named."""
     found: list[Observation] = []
-    while page := log.tail(found[-1].seq if found else since, _PAGE):
+    while page := log.tail(found[-1].seq if found else since, _PAGE, encoder):
         found += [o for o in page if o.seq <= upto]
         if page[-1].seq >= upto:
             break

@@ -28,16 +28,19 @@ class Logged:
     chosen
         (n,) column of the model that answered.
     score
-        (n,) in [0, 1].
+        (n,) in [0, 1]; calibrated feedback may lie outside.
     propensity
         (n,) in (0, 1], with which it was chosen.
+    options
+        (n, m) propensity of every model, 0 where it could not be chosen; None where only that of the chosen is known.
     trust
-        (n,) what each score weighs beside the others; None: all alike.
+        (n,) how much each score counts; None: all the same.
     """
 
     chosen: NDArray[np.int64]
     score: Array
     propensity: Array
+    options: Array | None = None
     trust: Array | None = None
 
     def __len__(self) -> int:
@@ -61,16 +64,27 @@ class Value:
         """One-sided lower bound: the truth is above it with this confidence."""
         return self.mean - NormalDist().inv_cdf(confidence) * self.stderr
 
+    def upper(self, confidence: float = 0.95) -> float:
+        """One-sided upper bound: the truth is below it with this confidence."""
+        return self.mean + NormalDist().inv_cdf(confidence) * self.stderr
+
 
 def mean_value(terms: Array, trust: Array | None = None) -> Value:
-    """The mean of n independent terms, weighed by their ``trust``."""
+    """The mean of n independent terms, weighted by (n,) ``trust`` where that is given."""
     n = len(terms)
-    if n == 0:
+    weight = np.ones(n) if trust is None else trust
+    if not weight.sum() > 0.0:
         return Value(0.0, float("inf"), 0)
-    share = np.full(n, 1.0 / n) if trust is None else trust / trust.sum()
+    share = weight / weight.sum()
     mean = float(share @ terms)
-    spread = float(np.sqrt(n / (n - 1) * np.sum((share * (terms - mean)) ** 2))) if n > 1 else float("inf")
+    spread = float(np.sqrt(np.sum((share * (terms - mean)) ** 2) * n / (n - 1))) if n > 1 else float("inf")
     return Value(mean, spread, n)
+
+
+def importance(policy: Array, log: Logged) -> Array:
+    """(n,) weights ``policy[i, chosen] / propensity``, clipped at `MAX_WEIGHT`."""
+    taken = policy[np.arange(len(log)), log.chosen]
+    return np.minimum(taken / log.propensity, MAX_WEIGHT)
 
 
 def effective_size(weight: Array) -> float:
@@ -83,12 +97,6 @@ def effective_size(weight: Array) -> float:
     """
     squares = float(weight @ weight)
     return float(weight.sum()) ** 2 / squares if squares > 0.0 else 0.0
-
-
-def importance(policy: Array, log: Logged) -> Array:
-    """(n,) weights ``policy[i, chosen] / propensity``, clipped at `MAX_WEIGHT`."""
-    taken = policy[np.arange(len(log)), log.chosen]
-    return np.minimum(taken / log.propensity, MAX_WEIGHT)
 
 
 def ips(policy: Array, log: Logged) -> Value:

@@ -208,11 +208,13 @@ class Router:
         propensity[eligible] = self._propensities(view, utility, eligible, price * cost, explore=request.explore)
         best = int(eligible[utility[eligible].argmax()])
         picked = int(rng.choice(len(cards), p=propensity)) if request.explore else best
+        swayed = leaned - view.quality
         order = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
         ranked = tuple(
             Candidate(
                 model=cards[i].name, quality=float(view.quality[i]), stderr=float(view.stderr[i]), cost=float(cost[i]),
-                utility=float(utility[i]), propensity=float(propensity[i]), parts=view.parts[i], excluded=excluded[i],
+                utility=float(utility[i]), propensity=float(propensity[i]),
+                parts={**view.parts[i], "caution": float(swayed[i])}, excluded=excluded[i],
             )
             for i in order
         )  # fmt: skip

@@ -119,6 +119,31 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A model that a decision could choose, as off-policy evaluation needs it.
+
+    Parameters
+    ----------
+    model
+        Which one.
+    propensity
+        With which it was to be chosen.
+    quality
+        Expected by the decision, before it was scored.
+    charge
+        What its cost took off its utility, in units of quality.
+    cost
+        Expected USD.
+    """
+
+    model: str
+    propensity: float
+    quality: float
+    charge: float = 0.0
+    cost: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A model, judged for one prompt.
 
@@ -134,7 +159,7 @@ class Candidate:
         Exact probability with which this model was to be chosen; 0 where excluded.
     parts
         What the estimate is made of: ``prior``, ``task``, ``head``, ``neighbours``, ``online``, each a quality or
-        (``online``) a difference of qualities.
+        (``online``) a difference of qualities; and ``caution``, by which the choice moved it (`agent.caution`).
     excluded
         Why the model could not be chosen ("context of 2,048 tokens is shorter than ..."); None where it could.
     """
@@ -147,6 +172,16 @@ class Candidate:
     propensity: float
     parts: Mapping[str, float] = field(default_factory=dict)
     excluded: str | None = None
+
+    @property
+    def charge(self) -> float:
+        """What its cost took off its utility, in units of quality."""
+        return self.quality + self.parts.get("caution", 0.0) - self.utility
+
+    @property
+    def choice(self) -> Choice:
+        """What off-policy evaluation needs of it."""
+        return Choice(self.model, self.propensity, self.quality, self.charge, self.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +263,8 @@ class Observation:
         The decision's estimate for ``other``; NaN where there is none.
     key
         Name of the API key that posted it; "" where none was needed.
+    choices
+        The models that the decision could choose, the chosen one among them; () where they are not known.
     """
 
     seq: int
@@ -245,6 +282,7 @@ class Observation:
     other: str | None = None
     expected_other: float = math.nan
     key: str = ""
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.fit import fit
 from agent.gate import GateReport
+from agent.ledger import Ledger
 from agent.snapshot import Snapshot
 from jobs.gather import Gathered
 from jobs.trial import try_out
 
 Progress = Callable[[str, float], None]
+
+
+GROWTH = 1.5
+"""A challenger of so many times the champion's scored prompts is promoted unless it is proven worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,28 @@ def challenge(
     tell("gate", 0.9)
     if rival is None:
         return Challenge(snapshot, GateReport(True, _uncontested(champion), None, None, None))
-    return Challenge(snapshot, try_out(rival, snapshot, known.evaluations, known.observations, seed=seed))
+    ledger = Ledger.from_state(known.carried["ledger"] if known.carried else None)
+    verdict = try_out(rival, snapshot, known.evaluations, known.observations, ledger=ledger, seed=seed)
+    return Challenge(snapshot, outgrow(verdict, rival, snapshot))
+
+
+def outgrow(verdict: GateReport, champion: Snapshot, challenger: Snapshot) -> GateReport:
+    """``verdict``, but promoting a challenger that knows far more than the champion unless it is proven worse.
+
+    A greedy router hardly ever tries what would prove a challenger right, so a champion of few prompts, or one that does
+    not know a model of the pool, could never be followed (docs/log.md). It has little to defend.
+    """
+    if verdict.promote or verdict.proven_worse:
+        return verdict
+    strangers = sorted(set(challenger.models) - set(champion.models))
+    if strangers:
+        return replace(
+            verdict, promote=True, reason=f"the champion does not know {', '.join(strangers)}; {verdict.reason}"
+        )
+    before, after = champion.scored_prompts, challenger.scored_prompts
+    if after >= GROWTH * before:
+        return replace(verdict, promote=True, reason=f"{after:,} scored prompts outgrow {before:,}; {verdict.reason}")
+    return verdict
 
 
 def _uncontested(champion: Snapshot | None) -> str:

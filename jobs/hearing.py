@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.drift import Watches, since_changed, surprise
+from agent.drift import Watches, surprise
 from agent.ledger import Ledger, Truth
 from agent.snapshot import Snapshot
 from agent.types import Drift, Examples, Observation
@@ -41,14 +41,15 @@ def hear(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | 
 
 
 def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observation]:
-    """The rows that tell of models as they are now."""
-    return [row for row in rows if since_changed(row.model, row.seq, drifts)[1] == 1.0]
+    """The rows since the last change of a model: earlier ones tell of a pool that is no more, whoever answered."""
+    start = max((drift.since for drift in drifts), default=0)
+    return [row for row in rows if row.seq >= start]
 
 
-def rows_since(log: FeedbackLog, since: int, upto: int) -> list[Observation]:
-    """The rows that follow position ``since``, up to position ``upto``, in order."""
+def rows_since(log: FeedbackLog, since: int, upto: int, encoder: str | None = None) -> list[Observation]:
+    """The rows that follow position ``since``, up to position ``upto``, in order; of one encoder's prompts if named."""
     found: list[Observation] = []
-    while page := log.tail(found[-1].seq if found else since, _PAGE):
+    while page := log.tail(found[-1].seq if found else since, _PAGE, encoder):
         found += [o for o in page if o.seq <= upto]
         if page[-1].seq >= upto:
             break

@@ -82,7 +82,7 @@ class Choices:
     @property
     def log(self) -> Logged:
         """As `agent.ope` reads it."""
-        return Logged(self.chosen, self.score, self.propensity[np.arange(len(self)), self.chosen], self.trust)
+        return Logged(self.chosen, self.score, self.propensity[np.arange(len(self)), self.chosen], trust=self.trust)
 
     def take(self, rows: NDArray[np.bool_]) -> Choices:
         """The decisions of these rows."""
@@ -159,7 +159,7 @@ def choices(
     laid = np.zeros((4, len(kept), len(models)))
     for i, (_, candidates) in enumerate(kept):
         for c in candidates:
-            figures = (c.propensity, c.quality, c.quality - c.utility, c.cost)
+            figures = (c.propensity, c.quality, c.charge, c.cost)
             laid[:, i, column[c.model]] = [x if math.isfinite(x) else 0.0 for x in figures]
     encoded = [o.encoded for o, _ in kept]
     words_of = [heard[o.decision_id, o.model] for o, _ in kept]

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from agent.estimate import Estimator
 from agent.gate import GateReport, evaluation_difference, feedback_difference, judge
-from agent.ope import Logged
+from agent.ledger import Ledger
+from agent.ope import Value
 from agent.snapshot import Snapshot
 from agent.types import Examples, Observation
+from jobs.judged import judged
 
 Array = NDArray[np.float64]
 
@@ -26,6 +28,7 @@ def try_out(
     evaluations: Examples,
     observations: Sequence[Observation],
     *,
+    ledger: Ledger | None = None,
     seed: int = 0,
 ) -> GateReport:
     """Whether ``challenger`` is to replace ``champion``.
@@ -35,12 +38,16 @@ def try_out(
     evaluations
         Prompts with the scores of several models.
     observations
-        Feedback that the champion was not trained on, each with the propensity of the model that answered.
+        Feedback that the champion was not trained on.
+    ledger
+        Says what feedback is worth; one that has heard nothing where None.
+    seed
+        Of the lottery among models that a snapshot does not know.
     """
     old, new = Estimator(champion), Estimator(challenger)
-    models = tuple(dict.fromkeys((*evaluations.models, *challenger.models, *champion.models)))
-    by_evaluation = by_feedback = None
+    by_evaluation = None
     if len(evaluations):
+        models = tuple(dict.fromkeys((*evaluations.models, *challenger.models, *champion.models)))
         scores = np.full((len(evaluations), len(models)), np.nan)
         # One from before its model changed tells nothing of it now.
         current = np.where(evaluations.trust == 1.0, evaluations.scores, np.nan)
@@ -50,23 +57,27 @@ def try_out(
             for e in (old, new)
         )
         by_evaluation = evaluation_difference(before, after, scores)
-    seen = [o for o in observations if o.model in models]
-    if seen:
-        embeddings = np.stack([o.encoded.embedding for o in seen])
-        features = np.stack([o.encoded.features for o in seen])
-        prompts = [o.prompt_id for o in seen]
-        before, after = (qualities(e, prompts, embeddings, features, models, seed) for e in (old, new))
-        log = Logged(
-            chosen=np.array([models.index(o.model) for o in seen]),
-            score=np.array([o.score for o in seen]),
-            propensity=np.array([o.propensity for o in seen]),
-        )
-        # Neither saw these scores, and their mean favours neither; of a model that one alone knows, it speaks alone.
-        known = np.array([[m in s.models for m in models] for s in (champion, challenger)], np.float64)  # (2, m)
-        known[:, ~known.any(axis=0)] = 1.0
-        quality = (known[0] * before + known[1] * after) / known.sum(axis=0)
-        by_feedback = feedback_difference(_greedy(before), _greedy(after), quality, log)
-    return judge(by_evaluation, by_feedback)
+    return judge(by_evaluation, difference(old, new, observations, ledger or Ledger(), seed))
+
+
+def difference(
+    champion: Estimator, challenger: Estimator, observations: Sequence[Observation], ledger: Ledger, seed: int = 0
+) -> Value | None:
+    """How much better ``challenger`` would have routed decisions whose scores neither saw; None without any.
+
+    Both take the best model, by quality less what its cost is charged at, among those that the decision could choose,
+    and earn the answer's score less that charge.
+    """
+    found = judged(observations, (*challenger.models, *champion.models), ledger)
+    if not len(found):
+        return None
+    ids = [o.prompt_id for o in found.last]
+    before, after = (
+        found.greedy(qualities(e, ids, found.embeddings, found.features, found.models, seed))
+        for e in (champion, challenger)
+    )
+    # What the decisions expected was not fitted on these scores, and favours neither snapshot.
+    return feedback_difference(before, after, found.quality - found.charge, found.net())
 
 
 def qualities(
@@ -87,10 +98,3 @@ def qualities(
     full += np.random.default_rng(seed).normal(0.0, 1e-6, full.shape)
     full[:, [models.index(m) for m in estimator.models]] = known
     return full
-
-
-def _greedy(quality: Array) -> Array:
-    """(n, m) all probability on each row's best model."""
-    policy = np.zeros_like(quality)
-    policy[np.arange(len(quality)), quality.argmax(axis=1)] = 1.0
-    return policy

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
-from agent.types import Observation, Source
+from agent.types import Choice, Observation, Source
 from store.columns import clean, utc_now
 from store.database import Database
 from store.prompts import ENCODED, encoded, table
@@ -118,8 +118,11 @@ class FeedbackLog:
 
         return self._writer.submit(work)
 
-    def tail(self, after: int, limit: int = 1000) -> list[Observation]:
-        """The observations that follow position ``after``, in order; shorter than ``limit`` at the log's end."""
+    def tail(self, after: int, limit: int = 1000, encoder: str | None = None) -> list[Observation]:
+        """The observations that follow position ``after``, in order; shorter than ``limit`` at the log's end.
+
+        Only those whose prompts ``encoder`` encoded, where it is named.
+        """
         query = (
             select(
                 FeedbackTable.seq,
@@ -143,6 +146,8 @@ class FeedbackLog:
             .order_by(FeedbackTable.seq)
             .limit(limit)
         )
+        if encoder is not None:
+            query = query.where(PromptTable.encoder == encoder)
         with self._database.session() as session:
             rows: Sequence[Row[*tuple[Any, ...]]] = session.execute(query).all()
         return [_observation(row) for row in rows]
@@ -156,6 +161,12 @@ class FeedbackLog:
         """How many rows follow a position."""
         with self._database.session() as session:
             return session.scalar(select(func.count()).where(FeedbackTable.seq > seq)) or 0
+
+    def judged_since(self, seq: int) -> int:
+        """How many decisions were scored after a position."""
+        scored = select(func.count(FeedbackTable.decision_id.distinct()))
+        with self._database.session() as session:
+            return session.scalar(scored.where(FeedbackTable.seq > seq, FeedbackTable.other.is_(None))) or 0
 
     def list(self, *, decision_id: str | None = None, limit: int = 100) -> list[FeedbackRow]:
         """The latest rows, newest first; of one decision where it is named."""
@@ -207,6 +218,20 @@ def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
         other=row.other,
         expected_other=_expected(row.candidates, row.other),
         key=row.key or "",
+        choices=tuple(_choice(c) for c in row.candidates if c["excluded"] is None),
+    )
+
+
+def _choice(candidate: Mapping[str, Any]) -> Choice:
+    """A candidate that was not excluded; null stands where a number was not finite."""
+    quality, utility = candidate["quality"], candidate["utility"]
+    unknown = quality is None or utility is None
+    return Choice(
+        model=candidate["model"],
+        propensity=candidate["propensity"] or 0.0,
+        quality=math.nan if quality is None else quality,
+        charge=0.0 if unknown else quality + candidate["parts"].get("caution", 0.0) - utility,
+        cost=math.nan if candidate["cost"] is None else candidate["cost"],
     )
 
 

@@ -95,6 +95,7 @@ class Thalweg:
             model=event.pick.model, score=event.score, source=event.source, rater=event.rater,
             encoded=event.prompt.encoded, propensity=event.pick.propensity, expected=event.pick.expected,
             task=event.pick.task,
+            choices=tuple(c.choice for c in event.pick.candidates if c.excluded is None),
         )  # fmt: skip
         self._log.append(row)
         self._prompts[row.prompt_id] = event.prompt

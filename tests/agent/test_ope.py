@@ -122,9 +122,9 @@ def test_few_terms_know_little(terms: list[float], mean: float, stderr: float) -
 def test_trust_weighs_scores() -> None:
     _, policy, model, log = world(3)
     rng = np.random.default_rng(0)
-    alike = Logged(log.chosen, log.score, log.propensity, np.full(N, 0.3))
+    alike = Logged(log.chosen, log.score, log.propensity, trust=np.full(N, 0.3))
     kept = rng.random(N) < 0.5
-    half = Logged(log.chosen, log.score, log.propensity, kept.astype(float))
+    half = Logged(log.chosen, log.score, log.propensity, trust=kept.astype(float))
     rest = Logged(log.chosen[kept], log.score[kept], log.propensity[kept])
 
     def values(some: Logged, rows: Array) -> list[Value]:

@@ -78,8 +78,8 @@ def test_feedback_is_trained_on_and_the_position_moves(world: Database, settings
     decisions, log = DecisionLog(world, writer), FeedbackLog(world, writer)
     for i, row in enumerate(records(40, seed=5)):
         encoded = WordEncoder().encode([(Turn("user", row["prompt"]),)])[0]
-        candidate = Candidate("chef", 0.5, 0.1, 0.0, 0.5, 1.0)
-        decision = Decision("chef", (candidate,), TaskGuess(0, "t", 1.0), (), 1, 0, encoded, False, "why")
+        candidates = tuple(Candidate(m, 0.5, 0.1, 0.0, 0.5, p) for m, p in (("chef", 0.9), ("cheap", 0.1)))
+        decision = Decision("chef", candidates, TaskGuess(0, "t", 1.0), (), 1, 0, encoded, False, "why")
         decisions.append(
             DecisionRecord(
                 id=f"d{i}", created_at=datetime.now(UTC), decision=decision, encoder="words/v1", prompt=row["prompt"]

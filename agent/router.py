@@ -52,7 +52,7 @@ class RouterConfig:
     neighbours
         Remembered prompts shown as evidence.
     memory
-        Most prompts remembered at a time.
+        Most prompts remembered at a time, see `agent.neighbours.Memory`.
     """
 
     online: OnlineConfig = field(default_factory=OnlineConfig)
@@ -135,6 +135,7 @@ class Router:
             tuple(snapshot.meta["memory"]),
             snapshot.tensors["memory_embeddings"].astype(np.float32),
             snapshot.tensors["memory_scores"].astype(np.float64),
+            [self._estimator.tasks[t].id for t in snapshot.tensors["memory_task"]],
             config.memory,
         )
         self._lock = threading.Lock()
@@ -164,7 +165,8 @@ class Router:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
         with self._lock:
             ledger = json.dumps(self.ledger.state(), sort_keys=True)
-            return hashlib.sha256(f"{self.position} {ledger} {self._online.digest()}".encode()).hexdigest()
+            learned = f"{self.position} {ledger} {self._online.digest()} {self._memory.digest()}"
+            return hashlib.sha256(learned.encode()).hexdigest()
 
     def route(self, encoded: Encoded, request: RouteRequest, rng: np.random.Generator) -> Decision:
         """Choose a model.
@@ -251,10 +253,11 @@ class Router:
             self._online.learn_one(self._lesson(observation, heard, estimates))
             column = self._column.get(observation.model)
             if column is not None and observation.other is None:
-                embedding = observation.encoded.embedding
+                prompt, embedding = observation.prompt_id, observation.encoded.embedding
+                task = self._estimator.guess(estimates).id
                 if observation.revises is not None:
-                    self._memory.learn_one(observation.prompt_id, embedding, column, observation.revises, weight=-1.0)
-                self._memory.learn_one(observation.prompt_id, embedding, column, observation.score)
+                    self._memory.learn_one(prompt, embedding, task, column, observation.revises, weight=-1.0)
+                self._memory.learn_one(prompt, embedding, task, column, observation.score)
             self.position = observation.seq
 
     def _lesson(self, observation: Observation, heard: Heard, estimates: Estimates) -> Lesson:

@@ -66,13 +66,14 @@ class MemoryLearner:
     low, high = 0.0, 1.0
 
     def __init__(self) -> None:
-        self._memory = Memory((), np.zeros((0, clusters.DIMENSION), np.float32), np.zeros((0, len(MODELS))), 200)
+        self._memory = Memory((), np.zeros((0, clusters.DIMENSION), np.float32), np.zeros((0, len(MODELS))), (), 200)
 
     def learn_one(self, row: Observation) -> None:
         column, embedding = MODELS.index(row.model), row.encoded.embedding
+        task = KINDS.index(row.prompt_id.split("-")[0])
         if row.revises is not None:
-            self._memory.learn_one(row.prompt_id, embedding, column, row.revises, weight=-1.0)
-        self._memory.learn_one(row.prompt_id, embedding, column, row.score)
+            self._memory.learn_one(row.prompt_id, embedding, task, column, row.revises, weight=-1.0)
+        self._memory.learn_one(row.prompt_id, embedding, task, column, row.score)
 
     def tell(self) -> Array:
         found = []

@@ -277,6 +277,22 @@ def test_the_evidence_holds_the_last_word_only(router: Router) -> None:
     assert route(router, encoded("code", 1600)).evidence[0].scores == {"v/tiny": 1.0}
 
 
+def test_a_full_memory_gives_up_a_prompt_of_the_largest_task_for_one_of_a_smaller(snapshot: Snapshot) -> None:
+    full = Router(snapshot, CARDS, config=RouterConfig(memory=1))  # no room beyond the snapshot's
+    for seq in range(101, 141):
+        full.learn_one(observed(seq, "code", "v/tiny", 0.25, prompt=600 + seq))
+    full.learn_one(replace(observed(141, "code", "v/tiny", 0.5, prompt=999), encoded=clusters.far()))
+    assert route(full, clusters.far()).evidence[0].prompt_id == "code-999"  # no task has fewer than the unknown
+
+
+def test_the_digest_tells_memories_apart(snapshot: Snapshot) -> None:
+    roomy, full, again = (Router(snapshot, CARDS, config=RouterConfig(memory=n)) for n in (50_000, 1, 1))
+    for seq in range(101, 141):
+        for each in (roomy, full, again):
+            each.learn_one(observed(seq, "code", "v/tiny", 0.25, prompt=600 + seq))
+    assert full.digest() == again.digest() != roomy.digest()
+
+
 def test_a_score_far_from_every_task_moves_the_tasks_only_a_little(router: Router) -> None:
     def quality(prompt: Encoded) -> float:
         return next(c.quality for c in route(router, prompt).candidates if c.model == "v/gamma")

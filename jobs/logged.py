@@ -77,7 +77,7 @@ class Choices:
     def log(self) -> Logged:
         """As `agent.ope` reads it."""
         taken = self.propensity[np.arange(len(self)), self.chosen]
-        return Logged(self.chosen, self.score, taken, self.propensity, self.trust)
+        return Logged(self.chosen, self.score, taken, options=self.propensity, trust=self.trust)
 
     @property
     def net(self) -> Logged:

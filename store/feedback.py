@@ -164,12 +164,6 @@ class FeedbackLog:
         with self._database.session() as session:
             return session.scalar(select(func.count()).where(FeedbackTable.seq > seq)) or 0
 
-    def judged_since(self, seq: int) -> int:
-        """How many decisions were scored after a position."""
-        scored = select(func.count(FeedbackTable.decision_id.distinct()))
-        with self._database.session() as session:
-            return session.scalar(scored.where(FeedbackTable.seq > seq, FeedbackTable.other.is_(None))) or 0
-
     def list(self, *, decision_id: str | None = None, limit: int = 100) -> list[FeedbackRow]:
         """The latest rows, newest first; of one decision where it is named."""
         query = (

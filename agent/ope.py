@@ -7,7 +7,7 @@ less variance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -40,6 +40,7 @@ class Logged:
     chosen: NDArray[np.int64]
     score: Array
     propensity: Array
+    _: KW_ONLY
     options: Array | None = None
     trust: Array | None = None
 

@@ -133,7 +133,7 @@ class Choice:
     charge
         What its cost took off its utility, in units of quality.
     cost
-        Expected USD.
+        Expected USD. Like quality and charge NaN where it is not known.
     """
 
     model: str
@@ -265,6 +265,8 @@ class Observation:
         Name of the API key that posted it; "" where none was needed.
     choices
         The models that the decision could choose, the chosen one among them; () where they are not known.
+    encoder
+        Fingerprint of the encoder that made ``encoded``; "" where it is not known.
     """
 
     seq: int
@@ -283,6 +285,7 @@ class Observation:
     expected_other: float = math.nan
     key: str = ""
     choices: tuple[Choice, ...] = ()
+    encoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
         training=training,
         labels=dict(zip(evaluations.ids, labels, strict=True)),
         evaluations=evaluations,
-        observations=fresh(latest(observations), drifts),
+        observations=fresh(observations, drifts),
         position=position,
         carried=hearing.state(),
         counts={
@@ -147,8 +147,3 @@ def join(parts: Sequence[Examples]) -> Examples:
         texts=tuple(p.texts[i] if p.texts else "" for p, i in first.values()),
         weights=None if all(p.weights is None for p in parts) else np.minimum(trust, 1.0),
     )
-
-
-def latest(observations: Sequence[Observation]) -> list[Observation]:
-    """The last word of each (decision, source, rater)."""
-    return list({(o.decision_id, o.source, o.rater): o for o in observations}.values())

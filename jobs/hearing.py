@@ -46,6 +46,11 @@ def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observat
     return [row for row in rows if row.seq >= start]
 
 
+def latest(rows: Iterable[Observation]) -> list[Observation]:
+    """The last word of each (decision, source, rater), in the log's order."""
+    return sorted({(o.decision_id, o.source, o.rater): o for o in rows}.values(), key=lambda o: o.seq)
+
+
 def rows_since(log: FeedbackLog, since: int, upto: int, encoder: str | None = None) -> list[Observation]:
     """The rows that follow position ``since``, up to position ``upto``, in order; of one encoder's prompts if named."""
     found: list[Observation] = []

@@ -1,8 +1,8 @@
 """Logged decisions and what was said of them, as arrays: what every off-policy question reads.
 
 A decision says something of other policies only where it could have gone otherwise: where at least two models were
-eligible, and each of them had a positive propensity. One that the client had sent to a model by name, or that was not to
-explore, says nothing of what another model would have earned.
+eligible. One that the client had sent to a model by name says nothing of what another model would have earned. One that
+was not to explore (`Choices.explored` leaves it out) says only that two policies that agree on it differ by nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,10 @@ from numpy.typing import NDArray
 from agent.estimate import Estimator
 from agent.ledger import Ledger
 from agent.ope import Logged
-from agent.snapshot import Snapshot
-from agent.types import Candidate, Observation
-from jobs.gather import latest
-from store.decisions import DecisionLog
+from agent.types import Observation
+from jobs.hearing import latest
 
 Array = NDArray[np.float64]
-
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +39,16 @@ class Choices:
         (n,) column of the model that answered.
     score, trust
         (n,) what the ledger makes of the words on it: an estimate of its quality, and its weight in (0, 1].
+    eligible
+        (n, m) which models could be chosen.
     propensity
-        (n, m) with which each model was to be chosen: the logging policy. 0 where excluded.
+        (n, m) with which each model was to be chosen: the logging policy. 0 where not eligible.
     quality
-        (n, m) as the decision estimated it, so before anything was said; 0 where excluded.
+        (n, m) as the decision estimated it, so before anything was said; where that is not known, the decision's mean.
     charge
-        (n, m) what its cost takes off a model's utility, by the request's own tradeoff.
+        (n, m) what its cost takes off a model's utility, by the request's own tradeoff; 0 where not known.
     cost
-        (n, m) expected USD.
+        (n, m) expected USD; 0 where not known.
     embeddings, features
         (n, d) and (n, f) of the prompts.
     left_out
@@ -63,6 +61,7 @@ class Choices:
     chosen: NDArray[np.int64]
     score: Array
     trust: Array
+    eligible: NDArray[np.bool_]
     propensity: Array
     quality: Array
     charge: Array
@@ -75,14 +74,15 @@ class Choices:
         return len(self.prompts)
 
     @property
-    def eligible(self) -> NDArray[np.bool_]:
-        """(n, m) which models could be chosen."""
-        return self.propensity > 0.0
-
-    @property
     def log(self) -> Logged:
         """As `agent.ope` reads it."""
-        return Logged(self.chosen, self.score, self.propensity[np.arange(len(self)), self.chosen], trust=self.trust)
+        taken = self.propensity[np.arange(len(self)), self.chosen]
+        return Logged(self.chosen, self.score, taken, options=self.propensity, trust=self.trust)
+
+    @property
+    def net(self) -> Logged:
+        """The log with each score less the charge of its model: utility, which is what routing is for."""
+        return replace(self.log, score=self.score - self.charge[np.arange(len(self)), self.chosen])
 
     def take(self, rows: NDArray[np.bool_]) -> Choices:
         """The decisions of these rows."""
@@ -94,18 +94,14 @@ class Choices:
         }
         return replace(self, prompts=tuple(self.prompts[i] for i in at), **kept)
 
-    def expected(self, snapshot: Snapshot) -> Array:
-        """(n, m) qualities that a snapshot expects, scores of a decision's own prompt hidden, as a choice leans them.
+    def explored(self) -> Choices:
+        """The decisions in which every eligible model had a positive propensity; the others are counted as left out."""
+        could: NDArray[np.bool_] = np.all(~self.eligible | (self.propensity > 0.0), axis=1)
+        return replace(self.take(could), left_out={**self.left_out, "unexplored": int((~could).sum())})
 
-        A model that it does not know stands at the mean of the others.
-        """
-        estimator = Estimator(snapshot)
-        known = estimator.lean(estimator.foresee(self.prompts, self.embeddings, self.features))
-        full = np.repeat(known.mean(axis=1, keepdims=True), len(self.models), axis=1)
-        for j, model in enumerate(self.models):
-            if model in snapshot.models:
-                full[:, j] = known[:, snapshot.models.index(model)]
-        return full
+    def expected(self, estimator: Estimator, seed: int = 0) -> Array:
+        """(n, m) `qualities` of the decisions."""
+        return qualities(estimator, self.prompts, self.embeddings, self.features, self.models, seed)
 
     def greedy(self, quality: Array) -> Array:
         """(n, m) the policy that takes, of the eligible models, that of highest utility by ``quality`` (n, m)."""
@@ -115,76 +111,84 @@ class Choices:
         return policy
 
 
-def choices(
-    rows: Iterable[Observation],
-    rankings: Mapping[str, Sequence[Candidate]],
-    ledger: Ledger,
-) -> Choices:
+def qualities(
+    estimator: Estimator,
+    prompts: Sequence[str],
+    embeddings: NDArray[np.float32],
+    features: NDArray[np.float32],
+    models: Sequence[str],
+    seed: int = 0,
+) -> Array:
+    """(n, m) qualities that a snapshot expects, scores of a prompt's own id hidden, as a choice leans them.
+
+    A model that it does not know stands at the mean of those that it does. Among unknown models the choice must be a
+    lottery (by ``seed``), not the first column, hence the jitter.
+    """
+    known = estimator.lean(estimator.foresee(prompts, embeddings, features))
+    full = np.repeat(known.mean(axis=1, keepdims=True), len(models), axis=1)
+    full += np.random.default_rng(seed).normal(0.0, 1e-6, full.shape)
+    for j, model in enumerate(models):
+        if model in estimator.models:
+            full[:, j] = known[:, estimator.models.index(model)]
+    return full
+
+
+def choices(rows: Iterable[Observation], ledger: Ledger, encoder: str) -> Choices:
     """Lay decisions out.
 
     Parameters
     ----------
     rows
         Of the feedback log, in order.
-    rankings
-        decision id -> what it weighed; words on other decisions are left out.
     ledger
         Which calibrates and weighs the words; those on one decision are averaged.
+    encoder
+        Fingerprint of the encoder whose embeddings are wanted; decisions on other prompts are left out.
     """
     words = [o for o in rows if o.other is None]  # a comparison is no score
     first: dict[str, int] = {}
     for o in words:
         first.setdefault(o.decision_id, o.seq if o.revises is None else 0)
-    last = sorted(latest(words), key=lambda o: o.seq)
+    last = latest(words)
     heard = ledger.means(replace(o, prompt_id=o.decision_id) for o in last)
-    said = {o.decision_id: o for o in last}
 
-    left = {"of another encoder": 0, "disbelieved": 0, "without a choice": 0, "unexplored": 0}
-    kept: list[tuple[Observation, list[Candidate]]] = []
-    for name, o in said.items():
-        eligible = [c for c in rankings.get(name, ()) if c.excluded is None]
-        if name not in rankings:
+    left = {"of another encoder": 0, "disbelieved": 0, "without a choice": 0}
+    kept: list[Observation] = []
+    for o in {o.decision_id: o for o in last}.values():
+        if o.encoder != encoder:
             left["of another encoder"] += 1
-        elif (name, o.model) not in heard:
+        elif (o.decision_id, o.model) not in heard:
             left["disbelieved"] += 1
-        elif len(eligible) < 2 or all(c.model != o.model for c in eligible):
+        elif len(o.choices) < 2 or all(c.model != o.model for c in o.choices):
             left["without a choice"] += 1
-        elif not all(c.propensity > 0.0 for c in eligible):
-            left["unexplored"] += 1
         else:
-            kept.append((o, eligible))
+            kept.append(o)
 
-    models = tuple(sorted({c.model for _, candidates in kept for c in candidates}))
+    models = tuple(sorted({c.model for o in kept for c in o.choices}))
     column = {model: j for j, model in enumerate(models)}
-    laid = np.zeros((4, len(kept), len(models)))
-    for i, (_, candidates) in enumerate(kept):
-        for c in candidates:
-            figures = (c.propensity, c.quality, c.charge, c.cost)
-            laid[:, i, column[c.model]] = [x if math.isfinite(x) else 0.0 for x in figures]
-    encoded = [o.encoded for o, _ in kept]
-    words_of = [heard[o.decision_id, o.model] for o, _ in kept]
+    eligible = np.zeros((len(kept), len(models)), np.bool_)
+    laid = np.full((4, len(kept), len(models)), math.nan)
+    for i, o in enumerate(kept):
+        at = [column[c.model] for c in o.choices]
+        eligible[i, at] = True
+        laid[:, i, at] = np.array([(c.propensity, c.quality, c.charge, c.cost) for c in o.choices]).T
+    propensity, quality, charge, cost = np.where(np.isfinite(laid), laid, 0.0)
+    known = np.isfinite(laid[1])
+    mean = quality.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    said = [heard[o.decision_id, o.model] for o in kept]
     return Choices(
         models=models,
-        prompts=tuple(o.prompt_id for o, _ in kept),
-        first=np.array([first[o.decision_id] for o, _ in kept], np.int64),
-        chosen=np.array([column[o.model] for o, _ in kept], np.int64),
-        score=np.array([word.score for word in words_of]),
-        trust=np.array([word.weight for word in words_of]),
-        propensity=laid[0],
-        quality=laid[1],
-        charge=laid[2],
-        cost=laid[3],
-        embeddings=np.array([e.embedding for e in encoded], np.float32),
-        features=np.array([e.features for e in encoded], np.float32),
+        prompts=tuple(o.prompt_id for o in kept),
+        first=np.array([first[o.decision_id] for o in kept], np.int64),
+        chosen=np.array([column[o.model] for o in kept], np.int64),
+        score=np.array([word.score for word in said]),
+        trust=np.array([word.weight for word in said]),
+        eligible=eligible,
+        propensity=propensity,
+        quality=np.where(known, quality, mean[:, None]),
+        charge=charge,
+        cost=cost,
+        embeddings=np.array([o.encoded.embedding for o in kept], np.float32),
+        features=np.array([o.encoded.features for o in kept], np.float32),
         left_out=left,
     )
-
-
-def rankings_of(decisions: DecisionLog, rows: Sequence[Observation], encoder: str) -> dict[str, tuple[Candidate, ...]]:
-    """What the decisions of ``rows`` weighed, of those whose prompts ``encoder`` encoded."""
-    ids = list(dict.fromkeys(o.decision_id for o in rows))
-    found: dict[str, tuple[Candidate, ...]] = {}
-    for start in range(0, len(ids), _PAGE):
-        page = decisions.rankings(ids[start : start + _PAGE])
-        found |= {id: ranking.candidates for id, ranking in page.items() if ranking.encoder == encoder}
-    return found

@@ -22,6 +22,7 @@ from math import inf, log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.estimate import Estimator
 from agent.ope import Logged, effective_size, importance
 from agent.snapshot import Snapshot
 from jobs.logged import Choices
@@ -55,7 +56,7 @@ class ProbationConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Record:
     """How a champion does against the snapshot that it replaced.
 
     Parameters
@@ -84,13 +85,13 @@ class Standing:
     shift: float
 
 
-def standing(
+def record(
     champion: Snapshot, predecessor: Snapshot, found: Choices, config: ProbationConfig = ProbationConfig()
-) -> Standing:
+) -> Record:
     """How ``champion`` does on decisions that neither snapshot was trained on."""
     if not len(found):
-        return Standing(False, 0.0, inf, inf, 0, 0.0, 0.0, 0.0)
-    now, before = found.expected(champion), found.expected(predecessor)
+        return Record(False, 0.0, inf, inf, 0, 0.0, 0.0, 0.0)
+    now, before = (found.expected(Estimator(s)) for s in (champion, predecessor))
     return compare(found.greedy(now), found.greedy(before), (now + before) / 2, found.charge, found.log, config)
 
 
@@ -101,13 +102,18 @@ def compare(
     charge: Array,
     logged: Logged,
     config: ProbationConfig = ProbationConfig(),
-) -> Standing:
+) -> Record:
     """The same for two policies (n, m) of choice probabilities, by estimates of ``quality`` (n, m) that favour neither.
 
     Parameters
     ----------
     charge
         (n, m) what cost takes off a model's utility.
+
+    Notes
+    -----
+    Not by `agent.gate.feedback_difference`, which leaves out what was hardly ever tried: of a champion that serves,
+    that is nearly all on which the two differ. By that, no bad champion was found at all (docs/log.md).
     """
     n = len(logged)
     rows, chosen = np.arange(n), logged.chosen
@@ -129,7 +135,7 @@ def compare(
     effective = effective_size(trust)
     spread = sqrt(float(share @ influence**2))
     upper = mean + spread * reach(effective, config)
-    return Standing(
+    return Record(
         worse=bool(effective >= config.least and upper < 0.0),
         mean=mean,
         stderr=spread / sqrt(effective),

@@ -7,9 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.hearing import hear, rows_since
-from jobs.logged import choices, rankings_of
-from jobs.probation import ProbationConfig, Standing, standing
-from store.decisions import DecisionLog
+from jobs.logged import choices
+from jobs.probation import ProbationConfig, Record, record
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotRow, SnapshotStore
 
@@ -27,7 +26,7 @@ class Watch:
 
     Parameters
     ----------
-    snapshots, decisions, feedback
+    snapshots, feedback
         Of one database.
     config
         See `ProbationConfig`.
@@ -36,12 +35,10 @@ class Watch:
     def __init__(
         self,
         snapshots: SnapshotStore,
-        decisions: DecisionLog,
         feedback: FeedbackLog,
         config: ProbationConfig = ProbationConfig(),
     ) -> None:
         self._snapshots = snapshots
-        self._decisions = decisions
         self._feedback = feedback
         self._config = config
         self._next = (0, 0)  # which champion to look at again, and from which head of the log on
@@ -71,7 +68,7 @@ class Watch:
             return before.version
         return None
 
-    def _judge(self, champion: SnapshotRow, before: SnapshotRow, head: int) -> Standing:
+    def _judge(self, champion: SnapshotRow, before: SnapshotRow, head: int) -> Record:
         """How the champion does on all that was said since it was trained.
 
         Words are worth what was known of their sources and raters when it was trained: a ledger that went on would
@@ -79,11 +76,11 @@ class Watch:
         """
         snapshot = self._snapshots.load(champion.version)
         rows = rows_since(self._feedback, champion.position, head)
-        decided = choices(rows, rankings_of(self._decisions, rows, champion.encoder), hear(snapshot, ()).ledger)
+        decided = choices(rows, hear(snapshot, ()).ledger, champion.encoder).explored()
         first = decided.first > champion.position  # what was revised only may have been trained on
-        return standing(snapshot, self._snapshots.load(before.version), decided.take(first), self._config)
+        return record(snapshot, self._snapshots.load(before.version), decided.take(first), self._config)
 
-    def _depose(self, champion: SnapshotRow, before: SnapshotRow, found: Standing) -> bool:
+    def _depose(self, champion: SnapshotRow, before: SnapshotRow, found: Record) -> bool:
         reason = (
             f"rolled back by itself: snapshot {champion.version} is worse live by {-found.mean:.4f} +- {found.stderr:.4f}, "
             f"at least {-found.upper:.4f} with {1 - self._config.alpha:.0%} confidence, over {found.decisions} decisions"

@@ -6,7 +6,7 @@ from jobs.due import RECENT, DueConfig, Standing, why_due
 from store.database import Database
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
-from store.recent import scored_models, scored_prompts, scores_of
+from store.recent import scored_models, scored_prompts
 from store.snapshots import SnapshotStore
 
 
@@ -32,6 +32,6 @@ def read_standing(database: Database, snapshots: SnapshotStore, log: FeedbackLog
         feedback=log.count_since(read),
         decisions=prompts.count,
         strays=prompts.strays,
-        drifted={model: scores_of(database, model, since=found.drift.since) for model, found in drifts.items()},
+        drifted={m: scored_models(database, after=found.drift.since - 1).get(m, 0) for m, found in drifts.items()},
         newcomers={m: n for m, n in scored_models(database, after=read).items() if m not in champion.models},
     )

@@ -18,7 +18,6 @@ from jobs.settings import JobSettings
 from jobs.standing import why_due_now
 from jobs.work import STALE_AFTER_S, reason
 from store.database import Database
-from store.decisions import DecisionLog
 from store.feedback import FeedbackLog
 from store.runs import JobRuns, Run
 from store.snapshots import SnapshotStore
@@ -57,7 +56,7 @@ class Timetable:
         self._snapshots = SnapshotStore(database)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer)
-        self._watch = Watch(self._snapshots, DecisionLog(database, self._writer), self._feedback)
+        self._watch = Watch(self._snapshots, self._feedback)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._hands = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._busy: Future[None] | None = None

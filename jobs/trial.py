@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.estimate import Estimator
 from agent.gate import GateReport, evaluation_difference, feedback_difference, judge
@@ -17,9 +16,7 @@ from agent.ledger import Ledger
 from agent.ope import Value
 from agent.snapshot import Snapshot
 from agent.types import Examples, Observation
-from jobs.judged import judged
-
-Array = NDArray[np.float64]
+from jobs.logged import Choices, choices, qualities
 
 
 def try_out(
@@ -57,44 +54,18 @@ def try_out(
             for e in (old, new)
         )
         by_evaluation = evaluation_difference(before, after, scores)
-    return judge(by_evaluation, difference(old, new, observations, ledger or Ledger(), seed))
+    found = choices(observations, ledger or Ledger(), champion.encoder)
+    return judge(by_evaluation, difference(old, new, found, seed))
 
 
-def difference(
-    champion: Estimator, challenger: Estimator, observations: Sequence[Observation], ledger: Ledger, seed: int = 0
-) -> Value | None:
+def difference(champion: Estimator, challenger: Estimator, found: Choices, seed: int = 0) -> Value | None:
     """How much better ``challenger`` would have routed decisions whose scores neither saw; None without any.
 
     Both take the best model, by quality less what its cost is charged at, among those that the decision could choose,
     and earn the answer's score less that charge.
     """
-    found = judged(observations, (*challenger.models, *champion.models), ledger)
     if not len(found):
         return None
-    ids = [o.prompt_id for o in found.last]
-    before, after = (
-        found.greedy(qualities(e, ids, found.embeddings, found.features, found.models, seed))
-        for e in (champion, challenger)
-    )
+    before, after = (found.greedy(found.expected(e, seed)) for e in (champion, challenger))
     # What the decisions expected was not fitted on these scores, and favours neither snapshot.
-    return feedback_difference(before, after, found.quality - found.charge, found.net())
-
-
-def qualities(
-    estimator: Estimator,
-    ids: Sequence[str],
-    embeddings: NDArray[np.float32],
-    features: NDArray[np.float32],
-    models: Sequence[str],
-    seed: int,
-) -> Array:
-    """(n, m) estimates, as a choice leans them, in the columns ``models``.
-
-    A model that the snapshot does not know stands at the others' mean. Among unknown models the choice must be a lottery,
-    not the first column, hence the jitter.
-    """
-    known = estimator.lean(estimator.foresee(ids, embeddings, features))
-    full = np.repeat(known.mean(axis=1, keepdims=True), len(models), axis=1)
-    full += np.random.default_rng(seed).normal(0.0, 1e-6, full.shape)
-    full[:, [models.index(m) for m in estimator.models]] = known
-    return full
+    return feedback_difference(before, after, found.quality - found.charge, found.net)

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import InvalidInput
+from agent.estimate import Estimator
 from agent.ope import MAX_WEIGHT, Value, doubly_robust, effective_size, importance, ips, snips
 from agent.snapshot import Snapshot
 from jobs.hearing import hear, rows_since
-from jobs.logged import Choices, choices, rankings_of
+from jobs.logged import Choices, choices
 from store.database import Database
-from store.decisions import DecisionLog
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
 
@@ -108,7 +108,6 @@ class Valuation:
 def value(
     database: Database,
     log: FeedbackLog,
-    decisions: DecisionLog,
     versions: Sequence[int] = (),
     *,
     always: Sequence[str] = (),
@@ -142,7 +141,7 @@ def value(
     upto = log.head()
     rows = rows_since(log, since, upto)
     ledger = hear(max(judged, key=lambda s: s.position), ()).ledger
-    found = choices(rows, rankings_of(decisions, rows, encoder), ledger)
+    found = choices(rows, ledger, encoder).explored()
     return appraise(found, judged, always, since=since, upto=upto)
 
 
@@ -150,13 +149,14 @@ def appraise(found: Choices, judged: Sequence[Snapshot], always: Sequence[str], 
     """The same on decisions that have been read."""
     fresh = found.first > max(s.position for s in judged)
     worths: list[Worth] = []
+    offered = [m for m, could in zip(found.models, found.eligible.T, strict=True) if could.any()]
     for model in always:
-        if len(found) and model not in found.models:
-            close = difflib.get_close_matches(model, found.models, n=1)
+        if len(found) and model not in offered:
+            close = difflib.get_close_matches(model, offered, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InvalidInput(f"--always: no decision could have chosen {model!r}{hint}", param="always")
     if len(found):
-        worths = [_worth(f"snapshot {s.version}", found.greedy(found.expected(s)), found) for s in judged]
+        worths = [_worth(f"snapshot {s.version}", found.greedy(found.expected(Estimator(s))), found) for s in judged]
         worths += [_worth("logged", found.propensity, found)]
         worths += [_worth(f"always {model}", _always(model, found), found) for model in always]
     return Valuation(since, upto, int(fresh.sum()), int((~fresh).sum()), found.left_out, tuple(worths))

@@ -86,14 +86,6 @@ class Outcome:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """What a decision weighed: its candidates, for a prompt as ``encoder`` encoded it."""
-
-    encoder: str
-    candidates: tuple[Candidate, ...]
-
-
 class DecisionLog:
     """Appends decisions and gives them back whole.
 
@@ -169,15 +161,6 @@ class DecisionLog:
             found = session.execute(select(DecisionTable.id, DecisionTable.model).where(DecisionTable.id.in_(ids)))
             return {id: model for id, model in found}
 
-    def rankings(self, ids: Sequence[str]) -> dict[str, Ranking]:
-        """decision id -> what it weighed, for those that there are; at most a few thousand ids."""
-        query = select(DecisionTable.id, DecisionTable.candidates, PromptTable.encoder).join(
-            PromptTable, PromptTable.id == DecisionTable.prompt_id
-        )
-        with self._database.session() as session:
-            found = session.execute(query.where(DecisionTable.id.in_(ids)))
-            return {id: Ranking(encoder, _candidates(candidates)) for id, candidates, encoder in found}
-
     def outcome(self, decision_id: str) -> Outcome | None:
         """What came of a decision's call; None where nothing is known (yet)."""
         with self._database.session() as session:
@@ -233,7 +216,7 @@ def _row(record: DecisionRecord, prompt_id: str) -> dict[str, Any]:
 def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
     decision = Decision(
         model=row.model,
-        candidates=_candidates(row.candidates),
+        candidates=candidates(row.candidates),
         task=TaskGuess(row.task, row.task_name, row.task_probability),
         evidence=tuple(Evidence(**e) for e in row.evidence),
         snapshot=row.snapshot,
@@ -259,6 +242,6 @@ def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
 _NUMBERS = ("quality", "stderr", "cost", "utility", "propensity")
 
 
-def _candidates(rows: Sequence[dict[str, Any]]) -> tuple[Candidate, ...]:
-    """JSON has no NaN or infinity: null stands where a number was not finite."""
+def candidates(rows: Sequence[dict[str, Any]]) -> tuple[Candidate, ...]:
+    """The column ``candidates`` of a decision. JSON has no NaN or infinity: null stands where a number was not finite."""
     return tuple(Candidate(**(row | {n: math.nan for n in _NUMBERS if row[n] is None})) for row in rows)

@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
-from agent.types import Choice, Observation, Source
+from agent.types import Observation, Source
 from store.columns import clean, utc_now
 from store.database import Database
+from store.decisions import candidates
 from store.prompts import ENCODED, encoded, table
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 from store.writer import GroupCommitter
@@ -138,6 +139,7 @@ class FeedbackLog:
                 DecisionTable.propensity,
                 DecisionTable.task,
                 DecisionTable.candidates,
+                PromptTable.encoder,
                 *ENCODED,
             )
             .join(DecisionTable, DecisionTable.id == FeedbackTable.decision_id)
@@ -161,12 +163,6 @@ class FeedbackLog:
         """How many rows follow a position."""
         with self._database.session() as session:
             return session.scalar(select(func.count()).where(FeedbackTable.seq > seq)) or 0
-
-    def judged_since(self, seq: int) -> int:
-        """How many decisions were scored after a position."""
-        scored = select(func.count(FeedbackTable.decision_id.distinct()))
-        with self._database.session() as session:
-            return session.scalar(scored.where(FeedbackTable.seq > seq, FeedbackTable.other.is_(None))) or 0
 
     def list(self, *, decision_id: str | None = None, limit: int = 100) -> list[FeedbackRow]:
         """The latest rows, newest first; of one decision where it is named."""
@@ -202,6 +198,8 @@ class FeedbackLog:
 
 
 def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
+    weighed = candidates(row.candidates)
+    expected = {c.model: c.quality for c in weighed}
     return Observation(
         seq=row.seq,
         decision_id=row.decision_id,
@@ -213,32 +211,14 @@ def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
         encoded=encoded(row),
         propensity=row.propensity,
         revises=row.revises,
-        expected=_expected(row.candidates, row.model),
+        expected=expected.get(row.model, math.nan),
         task=row.task,
         other=row.other,
-        expected_other=_expected(row.candidates, row.other),
+        expected_other=expected.get(row.other, math.nan),
         key=row.key or "",
-        choices=tuple(_choice(c) for c in row.candidates if c["excluded"] is None),
+        choices=tuple(c.choice for c in weighed if c.excluded is None),
+        encoder=row.encoder,
     )
-
-
-def _choice(candidate: Mapping[str, Any]) -> Choice:
-    """A candidate that was not excluded; null stands where a number was not finite."""
-    quality, utility = candidate["quality"], candidate["utility"]
-    unknown = quality is None or utility is None
-    return Choice(
-        model=candidate["model"],
-        propensity=candidate["propensity"] or 0.0,
-        quality=math.nan if quality is None else quality,
-        charge=0.0 if unknown else quality + candidate["parts"].get("caution", 0.0) - utility,
-        cost=math.nan if candidate["cost"] is None else candidate["cost"],
-    )
-
-
-def _expected(candidates: Sequence[dict[str, Any]], model: str | None) -> float:
-    """The quality at which a decision's candidates put a model; NaN where it is not among them, or was not finite."""
-    quality = next((c["quality"] for c in candidates if c["model"] == model), None)
-    return math.nan if quality is None else float(quality)
 
 
 # Built once, so that an append does not pay for building and compiling them.

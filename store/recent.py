@@ -44,11 +44,3 @@ def scored_models(database: Database, *, after: int) -> dict[str, int]:
     query = select(d.model, func.count(f.seq)).join(d, d.id == f.decision_id).group_by(d.model)
     with database.session() as session:
         return {model: count for model, count in session.execute(query.where(f.seq > after, f.other.is_(None)))}
-
-
-def scores_of(database: Database, model: str, *, since: int) -> int:
-    """How many rows of the log, from position ``since`` on, score a model's answers."""
-    f, d = FeedbackTable, DecisionTable
-    query = select(func.count(f.seq)).join(d, d.id == f.decision_id)
-    with database.session() as session:
-        return session.scalar(query.where(f.seq >= since, f.other.is_(None), d.model == model)) or 0

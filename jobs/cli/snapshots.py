@@ -65,17 +65,9 @@ def value(
 ) -> None:
     """What snapshots would have earned on the logged decisions, the scores of each hidden from them."""
     from jobs.value import value as judge
-    from store.decisions import DecisionLog
 
     with context() as world:
-        found = judge(
-            world.database,
-            world.feedback,
-            DecisionLog(world.database, world.writer),
-            versions or (),
-            always=always or (),
-            since=since,
-        )
+        found = judge(world.database, world.feedback, versions or (), always=always or (), since=since)
     left = ", ".join(f"{count:,} {why}" for why, count in found.left_out.items() if count) or "none"
     show(found.as_json(), as_json, lambda: table(
         f"{found.decisions:,} decisions: {found.fresh:,} with feedback after every snapshot was trained, {found.trained_on:,} "

@@ -15,8 +15,8 @@ from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Drift, Examples, Observation, RouteRequest
 from jobs.challenge import challenge
 from jobs.due import RECENT, Standing, why_due
-from jobs.gather import Gathered, join, latest
-from jobs.hearing import evaluated, fresh, hear
+from jobs.gather import Gathered, join
+from jobs.hearing import evaluated, fresh, hear, latest
 from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
 
 DUE_EVERY = 10
@@ -96,6 +96,7 @@ class Thalweg:
             encoded=event.prompt.encoded, propensity=event.pick.propensity, expected=event.pick.expected,
             task=event.pick.task,
             choices=tuple(c.choice for c in event.pick.candidates if c.excluded is None),
+            encoder=self._start.encoder,
         )  # fmt: skip
         self._log.append(row)
         self._prompts[row.prompt_id] = event.prompt
@@ -154,7 +155,7 @@ class Thalweg:
                 ]
             ),
             evaluations=evaluations,
-            observations=fresh(latest(since), self._drifts),
+            observations=fresh(since, self._drifts),
             position=len(self._log),
             carried=hearing.state(),
         )

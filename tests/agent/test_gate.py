@@ -24,7 +24,7 @@ def trial(seed: int, challenger: int) -> GateReport:
     evaluations = evaluation_difference(first, other, scores)
     logging = np.tile([0.6, 0.2, 0.2], (N, 1))
     chosen = rng.choice(M, N, p=logging[0])
-    log = Logged(chosen, (rng.random(N) < BASE[chosen]).astype(float), logging[np.arange(N), chosen], logging)
+    log = Logged(chosen, (rng.random(N) < BASE[chosen]).astype(float), logging[np.arange(N), chosen], options=logging)
     feedback = feedback_difference(first, other, np.full((N, M), 0.6), log)
     return judge(evaluations, feedback)
 
@@ -80,7 +80,7 @@ def test_feedback_needs_no_second_score() -> None:
         chosen,
         (rng.random(4000) < np.array([0.3, 0.8])[chosen]).astype(float),
         np.full(4000, 0.5),
-        np.full((4000, 2), 0.5),
+        options=np.full((4000, 2), 0.5),
     )
     sides = [np.tile(np.eye(2)[i], (4000, 1)) for i in range(2)]
     value = feedback_difference(*sides, np.full((4000, 2), 0.5), log)
@@ -93,7 +93,7 @@ def logged(options: NDArray[np.float64], truth: NDArray[np.float64], rng: np.ran
     """Choices by these (n, m) propensities, scored by coins of these (m,) chances."""
     chosen = (options.cumsum(axis=1) > rng.random((len(options), 1))).argmax(axis=1)
     score = (rng.random(len(options)) < truth[chosen]).astype(float)
-    return Logged(chosen, score, options[np.arange(len(options)), chosen], options)
+    return Logged(chosen, score, options[np.arange(len(options)), chosen], options=options)
 
 
 def test_three_wins_in_three_prove_nothing_and_ten_do() -> None:

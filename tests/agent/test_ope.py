@@ -146,7 +146,7 @@ def test_intervals_of_unevenly_trusted_scores_cover_the_truth() -> None:
     for seed in range(RUNS):
         _, policy, model, log = world(seed)
         trust = np.random.default_rng(seed).exponential(size=N)
-        low, high = doubly_robust(policy, model, Logged(log.chosen, log.score, log.propensity, trust)).interval()
+        low, high = doubly_robust(policy, model, Logged(log.chosen, log.score, log.propensity, trust=trust)).interval()
         covered.append(low <= truth <= high)
     assert 0.90 <= np.mean(covered) <= 0.99
 

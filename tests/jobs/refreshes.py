@@ -160,7 +160,7 @@ def _snapshot(which: int) -> Any:
     ) -> NDArray[np.float64]:
         return embeddings[:, which * M : (which + 1) * M].astype(np.float64)
 
-    return SimpleNamespace(models=MODELS, foresee=foresee, lean=lambda quality: quality)
+    return SimpleNamespace(models=MODELS, encoder="", foresee=foresee, lean=lambda quality: quality)
 
 
 def promoted(setting: Setting, times: int = 200) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from agent.snapshot import FORMAT, Snapshot
 from agent.types import Examples, Observation
-from jobs.gather import join, latest
+from jobs.gather import join
 from jobs.hearing import evaluated, hear
 from tests.jobs.made import WordEncoder
 
@@ -41,15 +41,6 @@ def test_join_keeps_priors_apart_from_scores() -> None:
     assert joined.prior is not None
     assert joined.prior.tolist() == [[0.9, 0.1]]
     assert np.array_equal(joined.scores, [[nan, 1.0]], equal_nan=True)
-
-
-def test_a_revision_replaces_what_the_same_rater_said() -> None:
-    encoded = WordEncoder().encode([()])[0]
-
-    def said(seq: int, rater: str, score: float) -> Observation:
-        return Observation(seq, "d", "p", "a", score, "user", rater, encoded)
-
-    assert [o.seq for o in latest([said(1, "x", 1.0), said(2, "y", 0.5), said(3, "x", 0.0)])] == [3, 2]
 
 
 def test_join_trusts_an_evaluation_more_than_doubtful_feedback() -> None:

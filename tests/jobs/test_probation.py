@@ -88,7 +88,7 @@ def two(n: int, score: float, trust: Array | None = None) -> tuple[Array, Array,
     """Two models, two policies that never agree, and the champion's choice always taken and scored alike."""
     champion, predecessor = np.tile([1.0, 0.0], (n, 1)), np.tile([0.0, 1.0], (n, 1))
     noise = 0.05 * np.resize([-1.0, 1.0], n)
-    log = Logged(np.zeros(n, np.int64), score + noise, np.full(n, 0.95), trust)
+    log = Logged(np.zeros(n, np.int64), score + noise, np.full(n, 0.95), trust=trust)
     return champion, predecessor, np.full((n, 2), 0.5), np.zeros((n, 2)), log
 
 

@@ -15,7 +15,6 @@ from jobs.rollback import EVERY, Watch
 from jobs.settings import JobSettings
 from jobs.timetable import Timetable
 from store.database import Database
-from store.decisions import DecisionLog
 from store.feedback import FeedbackLog
 from store.snapshots import DEPOSED, SnapshotStore
 from store.writer import GroupCommitter
@@ -37,7 +36,7 @@ def publish(database: Database, misled: bool, by: str = "refresh") -> Snapshot:
 
 @pytest.fixture
 def watch(database: Database, writer: GroupCommitter) -> Watch:
-    return Watch(SnapshotStore(database), DecisionLog(database, writer), FeedbackLog(database, writer))
+    return Watch(SnapshotStore(database), FeedbackLog(database, writer))
 
 
 def test_a_champion_worse_by_a_clear_margin_is_rolled_back_with_its_report(database: Database, watch: Watch) -> None:
@@ -107,7 +106,7 @@ def test_of_two_watches_one_deposes(database: Database, writer: GroupCommitter, 
     publish(database, misled=False)
     bad = publish(database, misled=True)
     live(database, bad, records(LIVE, seed=7))
-    late = Watch(SnapshotStore(database), DecisionLog(database, writer), FeedbackLog(database, writer))
+    late = Watch(SnapshotStore(database), FeedbackLog(database, writer))
     assert watch.look() == 1
     assert late.look() is None
     assert SnapshotStore(database).champion_version() == 1

@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 
 from agent.errors import InvalidInput
-from agent.ledger import Ledger
-from agent.types import Candidate, Encoded, Observation
-from jobs.logged import choices
 from jobs.value import Valuation, value
 from store.database import Database
-from store.decisions import DecisionLog
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
@@ -21,62 +17,6 @@ from tests.jobs.made import BEST, live, records
 from tests.jobs.test_rollback import publish, trained
 
 N = 900
-PROMPT = Encoded(np.ones(4, np.float32), np.ones(2, np.float32), 9)
-
-
-def said(seq: int, decision: str = "d", model: str = "a", score: float = 1.0, **fields: object) -> Observation:
-    row = Observation(seq, decision, f"p-{decision}", model, score, "user", "", PROMPT, expected=0.5)
-    return replace(row, **fields)  # type: ignore[arg-type]
-
-
-def weighed(*candidates: tuple[str, float, float, str | None]) -> tuple[Candidate, ...]:
-    """Candidates from (model, utility, propensity, excluded), of quality 0.5."""
-    return tuple(Candidate(m, 0.5, 0.1, 0.0, u, p, {}, out) for m, u, p, out in candidates)
-
-
-BOTH = weighed(("a", 0.5, 0.9, None), ("b", 0.2, 0.1, None), ("c", 0.9, 0.0, "no vision"))
-
-
-def test_excluded_models_have_no_propensity_and_are_never_the_greedy_choice() -> None:
-    found = choices([said(1)], {"d": BOTH}, Ledger())
-    assert found.models == ("a", "b") and found.propensity.tolist() == [[0.9, 0.1]]
-    other = weighed(("b", 0.5, 0.5, None), ("c", 0.5, 0.5, None))
-    found = choices([said(1), said(2, "e", "c")], {"d": BOTH, "e": other}, Ledger())
-    assert found.models == ("a", "b", "c")
-    assert found.propensity.tolist() == [[0.9, 0.1, 0.0], [0.0, 0.5, 0.5]]
-    assert found.greedy(np.array([[0.1, 0.2, 0.9], [0.9, 0.1, 0.2]])).tolist() == [[1, 0, 0], [0, 0, 1]]
-    assert found.log.propensity.tolist() == [0.9, 0.5]
-
-
-def test_what_could_not_have_gone_otherwise_is_left_out_and_counted() -> None:
-    rankings = {
-        "named": weighed(("a", 0.5, 1.0, None), ("b", 0.5, 0.0, "not among the request's candidates")),
-        "greedy": weighed(("a", 0.5, 1.0, None), ("b", 0.4, 0.0, None)),
-        "free": BOTH,
-    }
-    rows = [said(i + 1, name) for i, name in enumerate(("named", "greedy", "free", "foreign"))]
-    found = choices(rows, rankings, Ledger())
-    assert found.prompts == ("p-free",)
-    assert dict(found.left_out) == {
-        "of another encoder": 1, "disbelieved": 0, "without a choice": 1, "unexplored": 1,
-    }  # fmt: skip
-
-
-def test_the_last_word_of_each_rater_counts_and_comparisons_do_not() -> None:
-    rows = [said(1, score=1.0), said(2, score=0.0, revises=1.0), said(3, rater="ann"), said(4, score=0.0, other="b")]
-    found = choices(rows, {"d": BOTH}, Ledger())
-    assert found.score.tolist() == [0.5] and found.first.tolist() == [1]
-    late = choices([said(2, score=0.0, revises=1.0)], {"d": BOTH}, Ledger())
-    assert late.first.tolist() == [0], "its first word stood before all that was read"
-
-
-def test_words_are_worth_what_the_ledger_makes_of_them() -> None:
-    ledger = Ledger()
-    for i in range(400):  # a user who takes off 0.2
-        truth = 0.3 + 0.4 * (i % 2)
-        ledger.hear(said(i + 1, f"x{i}", score=truth - 0.2, expected=truth))
-    found = choices([said(500, score=0.5)], {"d": BOTH}, ledger)
-    assert found.score[0] == pytest.approx(0.7, abs=0.05) and 0.5 < found.trust[0] <= 1.0
 
 
 @pytest.fixture
@@ -89,8 +29,7 @@ def worlds(database: Database) -> Database:
 
 def judged(database: Database, *versions: int, **options: object) -> Valuation:
     writer = GroupCommitter(database)
-    log, decisions = FeedbackLog(database, writer), DecisionLog(database, writer)
-    found = value(database, log, decisions, versions, **options)  # type: ignore[arg-type]
+    found = value(database, FeedbackLog(database, writer), versions, **options)  # type: ignore[arg-type]
     writer.close()
     return found
 

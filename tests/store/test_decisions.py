@@ -193,14 +193,3 @@ def test_what_was_acknowledged_survives_kill_9(database_url: str) -> None:
     assert [o.decision_id for o in FeedbackLog(database, writer).tail(0)] == [f"d{i}" for i in range(5)]
     writer.close()
     database.close()
-
-
-def test_rankings_come_back_for_the_decisions_that_there_are(database: Database, writer: GroupCommitter) -> None:
-    log = DecisionLog(database, writer)
-    records = [a_record("d1"), a_record("d2", model="b", prompt="another")]
-    for record in records:
-        log.append(record).result()
-    found = log.rankings(["d1", "d2", "never"])
-    assert {id: ranking.candidates for id, ranking in found.items()} == {r.id: r.decision.candidates for r in records}
-    assert found["d1"].encoder == records[0].encoder
-    assert log.rankings([]) == {}

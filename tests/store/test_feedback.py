@@ -91,6 +91,10 @@ def test_an_observation_holds_what_its_decision_knew(log: FeedbackLog, database:
     assert (observation.encoded.tokens, observation.encoded.coverage) == (17, 0.75)
     assert (observation.expected, observation.task) == (0.6, 7)
     assert observation.other is None and math.isnan(observation.expected_other)
+    assert observation.encoder == record.encoder
+    assert observation.choices == tuple(c.choice for c in record.decision.candidates if c.excluded is None)
+    assert [(c.model, c.propensity, c.cost) for c in observation.choices] == [("a", 0.1, 0.001), ("b", 0.9, 0.0001)]
+    assert observation.choices[0].charge == pytest.approx(0.01)
 
 
 def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCommitter) -> None:
@@ -100,7 +104,9 @@ def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCo
     DecisionLog(database, writer).append(replace(record, decision=decision)).result(10)
     log = FeedbackLog(database, writer)
     log.append([FeedbackEvent("d", 1.0, "user")]).result(10)
-    assert math.isnan(log.tail(0)[0].expected)
+    [observation] = log.tail(0)
+    assert math.isnan(observation.expected)
+    assert math.isnan(observation.choices[0].quality) and math.isnan(observation.choices[0].charge)
 
 
 def test_a_comparison_names_the_other_model_and_what_was_expected_of_it(log: FeedbackLog) -> None:

@@ -78,6 +78,7 @@ def assemble(
         "memory": [examples.ids[i] for i in remembered],
         "prompts": len(examples),
         "scores": int((~np.isnan(examples.scores)).sum()),
+        "evaluated": int(((examples.trust == 1.0).sum(axis=1) >= 2).sum()),
         "config": asdict(config),
         "chosen": {
             "resolution": found.primary.resolution,

@@ -19,6 +19,8 @@ Basis = Literal["decision", "others", "evaluation"]
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 
+_NONE = 1e-9
+
 GUESSES = 200.0
 """Words about outcomes that were not evaluated weigh like at most so many: what was expected of them may be off itself."""
 
@@ -107,11 +109,15 @@ _TERMS = 8
 
 @dataclass(slots=True)
 class SourceLine:
-    """The sums of one source's lessons of one kind, by `Basis`; ``words`` counts what was heard."""
+    """The sums of one source's lessons of one kind, by `Basis`; ``words`` counts what was heard.
+
+    Those about outcomes that were not evaluated weigh like at most ``guesses``.
+    """
 
     kind: Kind
     words: int = 0
     sums: dict[Basis, list[float]] = field(default_factory=lambda: {basis: [0.0] * _TERMS for basis in BASES})
+    guesses: float = GUESSES
 
     def learn(self, lesson: Lesson, sign: float = 1.0) -> None:
         """Take a lesson in, or (``sign`` -1) out."""
@@ -148,7 +154,7 @@ class SourceLine:
         """The sums over all bases, those of mere guesses shrunken to what these may weigh."""
         total = [0.0] * _TERMS
         for basis, sums in self.sums.items():
-            share = 1.0 if basis == "evaluation" else GUESSES / (GUESSES + sums[0])
+            share = 1.0 if basis == "evaluation" else self.guesses / (self.guesses + sums[0] + _NONE)
             total = [t + share * v for t, v in zip(total, sums)]
         return total
 

@@ -24,7 +24,7 @@ FADE = 0.005
 """Quality that a typical request costs at which caution has fallen to 1/e."""
 
 FEWEST = 30
-"""Prompts with scores of several models below which nothing is learned."""
+"""Prompts with scores of several models below which nothing is learned, and the usual is taken."""
 
 
 def learn_caution(estimate: Array, overall: Array, scores: Scores) -> float:
@@ -39,9 +39,12 @@ def learn_caution(estimate: Array, overall: Array, scores: Scores) -> float:
     scores
         Of the n prompts; those with one score tell nothing.
     """
+    if not scores.seen.any():
+        return 0.0  # published figures alone have not erred yet
     rows = np.flatnonzero((scores.trust == 1.0).sum(axis=1) >= 2)
+    usual = np.exp(-SHARES / USUAL)
     if len(rows) < FEWEST:
-        return 0.0
+        return float(usual @ SHARES / usual.sum())
     seen, value, estimate = scores.trust[rows] == 1.0, scores.value[rows], estimate[rows]
 
     def earned(share: float) -> Array:
@@ -51,8 +54,8 @@ def learn_caution(estimate: Array, overall: Array, scores: Scores) -> float:
     earnings = np.array([earned(share) for share in SHARES])  # (shares, n)
     short = earnings[earnings.mean(axis=1).argmax()] - earnings
     errors = np.maximum(short.std(axis=1) / np.sqrt(len(rows)), 1e-9)
-    likelihood = np.exp(-0.5 * (short.mean(axis=1) / errors) ** 2 - SHARES / USUAL)
-    return float(likelihood @ SHARES / likelihood.sum())
+    posterior = usual * np.exp(-0.5 * (short.mean(axis=1) / errors) ** 2)
+    return float(posterior @ SHARES / posterior.sum())
 
 
 def lean(quality: Array, overall: Array, share: float, pressure: float = 0.0) -> Array:

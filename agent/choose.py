@@ -38,14 +38,20 @@ class ChoiceConfig:
         Requests that a lesson learned now is thought to serve, and the numbers of trials weighed.
     welcome
         Scores that every model gets first of which the snapshot knows nothing at all.
+    task_horizon
+        Requests of one task that a lesson on it is thought to serve.
+    young
+        Scores a task, on average, below which a model is still tried task by task.
     """
 
     gamma: float = 5000.0
     gamma_growth: float = 100.0
     cap: float = 0.05
-    horizon: float = 2000.0
+    horizon: float = 500.0
     trials: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
-    welcome: float = 15.0
+    welcome: float = 8.0
+    task_horizon: float = 10.0
+    young: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,12 @@ def value_of_trying(outlook: Outlook, horizon: float, trials: Sequence[int]) -> 
 
 
 def with_value_of_trying(
-    utility: Array, outlook: Outlook, unheard: Array, config: ChoiceConfig = ChoiceConfig()
+    utility: Array,
+    outlook: Outlook,
+    unheard: Array,
+    config: ChoiceConfig = ChoiceConfig(),
+    near: Outlook | None = None,
+    young: NDArray[np.bool_] | None = None,
 ) -> Array:
     """(K,) ``utility`` on this prompt, plus the value of trying where that is positive; the largest is to lead.
 
@@ -117,10 +128,16 @@ def with_value_of_trying(
         Over all tasks.
     unheard
         (K,) scores that a model which nobody knows still lacks of its welcome; 0 for the others.
+    near
+        On the prompt's task.
+    young
+        (K,) which models are still tried task by task.
     """
     value = value_of_trying(outlook, config.horizon, config.trials)
     dearer = (utility.max() - utility) - (outlook.utility.max() - outlook.utility)
     value = np.where(value > 0.0, np.maximum(value - np.maximum(dearer, 0.0), 0.0), 0.0)
+    if near is not None and young is not None and young.any():
+        value = np.maximum(value, np.where(young, value_of_trying(near, config.task_horizon, config.trials), 0.0))
     index = utility + value
     if unheard.any():
         index[int(unheard.argmax())] = index.max() + 1.0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, Self
 
-from agent.calibration import BASES, Kind, RaterRecord, Reading, SourceLine, Tally
+from agent.calibration import BASES, GUESSES, Basis, Kind, RaterRecord, Reading, SourceLine, Tally
 from agent.drift import since_changed
 from agent.rations import Post, RationConfig, Rations
 from agent.testimony import Word, lessons, outcome
@@ -126,6 +126,9 @@ class Ledger:
         See `LedgerConfig`.
     truth
         Looks evaluations up; a live replica has none.
+    grounds
+        Evaluated prompts that the decisions' expectations rest on. What nobody evaluated cannot blame a source: without
+        grounds, an optimist would take every honest source for a harsh one.
 
     Examples
     --------
@@ -140,8 +143,11 @@ class Ledger:
     (True, True)
     """
 
-    def __init__(self, config: LedgerConfig = LedgerConfig(), truth: Truth | None = None) -> None:
+    def __init__(
+        self, config: LedgerConfig = LedgerConfig(), truth: Truth | None = None, grounds: float = GUESSES
+    ) -> None:
         self.config = config
+        self._guesses = min(GUESSES, grounds)
         self._truth = truth
         self._lines: dict[tuple[str, Kind], SourceLine] = {}
         self._raters: dict[tuple[str, str], RaterRecord] = {}
@@ -236,14 +242,19 @@ class Ledger:
 
     @classmethod
     def from_state(
-        cls, state: Mapping[str, Any] | None, config: LedgerConfig = LedgerConfig(), truth: Truth | None = None
+        cls,
+        state: Mapping[str, Any] | None,
+        config: LedgerConfig = LedgerConfig(),
+        truth: Truth | None = None,
+        grounds: float = GUESSES,
     ) -> Self:
         """A ledger that goes on where `state` was taken; a new one for None."""
-        ledger = cls(config, truth)
+        ledger = cls(config, truth, grounds)
         if state is None:
             return ledger
         for source, kind, words, sums in state["lines"]:
-            ledger._lines[source, kind] = SourceLine(kind, words, {basis: list(sums[basis]) for basis in BASES})
+            known: dict[Basis, list[float]] = {basis: list(sums[basis]) for basis in BASES}
+            ledger._lines[source, kind] = SourceLine(kind, words, known, ledger._guesses)
         for source, rater, doubt, scores, comparisons in state["raters"]:
             ledger._raters[source, rater] = RaterRecord(doubt, Tally(*scores), Tally(*comparisons))
         ledger._rations.restore(state["rations"])
@@ -296,7 +307,7 @@ class Ledger:
         return case
 
     def _line(self, word: Word) -> SourceLine:
-        return self._lines.setdefault((word.source, word.kind), SourceLine(word.kind))
+        return self._lines.setdefault((word.source, word.kind), SourceLine(word.kind, guesses=self._guesses))
 
     def _rater(self, word: Word) -> RaterRecord | None:
         """The record of who spoke, the latest last; None for nobody in particular."""

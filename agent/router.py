@@ -73,8 +73,12 @@ class _View:
         (K,) expected over all tasks, and (K, K) the covariance of what is open there.
     spread
         (K,) variance of a model from task to task.
+    here
+        (K, K) the covariance of what is open on the prompt's task.
     unheard
         (K,) scores that a model which nobody knows still lacks of its welcome.
+    young
+        (K,) which models are still tried task by task.
     evidence
         Scores that stand behind its task.
     parts
@@ -86,7 +90,9 @@ class _View:
     overall: Array
     everywhere: Array
     spread: Array
+    here: Array
     unheard: Array
+    young: NDArray[np.bool_]
     evidence: float
     parts: list[Mapping[str, float]]
 
@@ -128,7 +134,7 @@ class Router:
             config.online,
             snapshot.meta.get("watches"),
         )
-        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"))
+        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), grounds=snapshot.evaluated)
         self._column = {name: i for i, name in enumerate(snapshot.models)}
         self._scored = snapshot.tensors["task_evidence"].max(axis=1)  # (T,)
         self._memory = Memory(
@@ -240,7 +246,8 @@ class Router:
             view.everywhere[block],
             noise_variance(view.quality[eligible]) + view.spread[eligible],
         )
-        index = with_value_of_trying(utility, outlook, view.unheard[eligible], choice)
+        near = Outlook(utility, view.here[block], noise_variance(view.quality[eligible]))
+        index = with_value_of_trying(utility, outlook, view.unheard[eligible], choice, near, view.young[eligible])
         return inverse_gap_weights(index, choice.gamma + choice.gamma_growth * view.evidence, choice.cap)
 
     def learn_one(self, observation: Observation) -> None:
@@ -306,6 +313,7 @@ class Router:
             0.0 if card.priors else max(self.config.choice.welcome - self._online.scores_of(card.name), 0.0)
             for card in cards
         ]
+        young = self.config.choice.young * len(self._estimator.tasks)
         behind = float(estimates.task_probs[0] @ self._scored)
         return _View(
             quality=np.clip(predicted + told + here.mean, 0.0, 1.0),
@@ -313,7 +321,9 @@ class Router:
             overall=overall + told + everywhere.mean,
             everywhere=everywhere.covariance,
             spread=self._online.spread(names),
+            here=here.covariance,
             unheard=np.array(lacking),
+            young=np.array([self._online.scores_of(name) < young for name in names]),
             evidence=behind + self._online.count(tasks),
             parts=parts,
         )

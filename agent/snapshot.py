@@ -119,6 +119,11 @@ class Snapshot:
         return dict(zip(self.models, self.tensors["task_evidence"].sum(axis=0).tolist()))
 
     @property
+    def evaluated(self) -> int:
+        """Prompts on which several models were scored in full: what its expectations rest on."""
+        return int(self.meta.get("evaluated", 0))
+
+    @property
     def scored_prompts(self) -> int:
         """Prompts with a score that it was trained on, as far as it remembers them."""
         return int((self.tensors["memory_trust"] > 0.0).any(axis=1).sum())

@@ -65,7 +65,7 @@ def challenge(
     tell("gate", 0.9)
     if rival is None:
         return Challenge(snapshot, GateReport(True, _uncontested(champion), None, None, None))
-    ledger = Ledger.from_state(known.carried["ledger"] if known.carried else None)
+    ledger = Ledger.from_state(known.carried["ledger"] if known.carried else None, grounds=snapshot.evaluated)
     verdict = try_out(rival, snapshot, known.evaluations, known.observations, ledger=ledger, seed=seed)
     return Challenge(snapshot, outgrow(verdict, rival, snapshot))
 

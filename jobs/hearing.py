@@ -31,7 +31,8 @@ class Hearing:
 
 def hear(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | None = None) -> Hearing:
     """The champion's ledger and watches (new ones where there is none) after ``rows``, which follow its position."""
-    ledger = Ledger.from_state(champion.meta.get("ledger") if champion else None, truth=truth)
+    state, grounds = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.evaluated)
+    ledger = Ledger.from_state(state, truth=truth, grounds=grounds)
     watches = Watches({}) if champion is None else Watches(champion.scores_by_model, state=champion.meta.get("watches"))
     for row in rows:
         heard = ledger.hear(row)

@@ -28,10 +28,12 @@ def test_noise_calls_for_caution_and_knowledge_does_not() -> None:
 
 def test_too_few_prompts_with_several_scores_teach_nothing() -> None:
     truth, scores = a_world(0.0, FEWEST - 1)
-    assert learn_caution(truth, MEANS, scores) == 0.0
+    usual = learn_caution(truth, MEANS, scores)
+    assert 0.2 < usual < 0.5
     truth, scores = a_world(0.0)
     single = Scores(scores.value, np.tile([1.0, 0.0, 0.0], (len(truth), 1)))
-    assert learn_caution(truth, MEANS, single) == 0.0
+    assert learn_caution(truth, MEANS, single) == usual
+    assert learn_caution(truth, MEANS, Scores(scores.value, np.zeros(truth.shape))) == 0.0
 
 
 def test_caution_draws_to_the_means_and_fades_with_price() -> None:

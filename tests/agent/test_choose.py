@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.choose import Outlook, inverse_gap_weights, value_of_trying, with_value_of_trying
+from agent.choose import ChoiceConfig, Outlook, inverse_gap_weights, value_of_trying, with_value_of_trying
 
 utilities = st.lists(st.floats(-1e6, 1.0), min_size=1, max_size=30).map(np.array)
 gammas = st.floats(0.0, 1e5)
@@ -114,3 +114,16 @@ def test_the_stranger_with_the_fewest_scores_is_welcomed_first() -> None:
     look = outlook(0.7, 0.2, 0.2, sd=0.01)
     assert with_value_of_trying(look.utility, look, np.array([0.0, 3.0, 9.0])).argmax() == 2
     assert with_value_of_trying(look.utility, look, np.zeros(3)).argmax() == 0
+
+
+def test_a_young_model_is_tried_on_a_task_where_it_may_be_better() -> None:
+    utility = np.array([0.7, 0.65])
+    settled = Outlook(utility, np.zeros((2, 2)), np.array([0.3, 0.3]))  # over all tasks nothing is open
+    open_here = Outlook(utility, np.diag([0.0, 0.05]), np.array([0.3, 0.3]))
+
+    def leader(young: bool, near: Outlook = open_here) -> int:
+        index = with_value_of_trying(utility, settled, np.zeros(2), ChoiceConfig(), near, np.array([False, young]))
+        return int(index.argmax())
+
+    assert (leader(young=False), leader(young=True)) == (0, 1)
+    assert leader(young=True, near=settled) == 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.budget import ExplorationPurse
 from agent.drift import since_changed
 from agent.ledger import Ledger
 from agent.router import Router
@@ -18,6 +19,9 @@ from jobs.due import RECENT, Standing, why_due
 from jobs.gather import Gathered, join
 from jobs.hearing import evaluated, fresh, hear, latest
 from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
+
+KEY = "replay"
+"""All prompts come with one API key, whose exploration is capped as the server caps it."""
 
 DUE_EVERY = 10
 """Rows of the log between two looks at whether a refresh is due; the timetable looks every few seconds."""
@@ -56,6 +60,7 @@ class Thalweg:
         self._start = start
         self._config = config
         self._rng = np.random.default_rng(start.seed)
+        self._purse = ExplorationPurse()
         self._request = RouteRequest((), cost_quality_tradeoff=config.tradeoff, explore=config.learn)
         self._cards = [start.cards[m] for m in start.models]
         self._evaluations = examples(start.prompts, start.scores, start.columns)
@@ -78,8 +83,10 @@ class Thalweg:
 
     def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> Pick:
         """Route as the server does."""
-        request = self._request if allowed is None else replace(self._request, candidates=tuple(allowed))
+        explore = self._request.explore and self._purse.may_explore(KEY)
+        request = replace(self._request, candidates=None if allowed is None else tuple(allowed), explore=explore)
         decision = self._router.route(prompt.encoded, request, self._rng)
+        self._purse.count(KEY, explored=decision.explored)
         chosen = decision.chosen
         self._recent.append((prompt, decision.task.id))
         return Pick(

@@ -25,6 +25,9 @@ STALE = 0.1
 """What a score from before a change counts, once it is moved by the change's shift."""
 
 
+_LEAST_NOISE = 0.6
+
+
 @dataclass(frozen=True, slots=True)
 class DriftConfig:
     """When a change is believed.
@@ -32,7 +35,7 @@ class DriftConfig:
     Parameters
     ----------
     threshold
-        Standard errors by which the mean surprise after a change point must differ from that before.
+        Standard errors by which the mean surprise after a change point must differ from that before; noise is as seen.
     window
         Scores that are looked back on.
     least
@@ -148,11 +151,14 @@ class DriftWatch:
         n, least = len(self._terms), self._config.least
         if n < 3 * least:
             return None
-        after = np.array(self._terms)[::-1].cumsum(axis=0)  # (n, 2): the last 1, 2, ... n scores
+        terms = np.array(self._terms)
+        seen = float((terms[:, 0] ** 2 / terms[:, 1]).mean())  # 1 where scores err as chance lets them
+        noise = min(max(seen, _LEAST_NOISE), 1.0)
+        after = terms[::-1].cumsum(axis=0)  # (n, 2): the last 1, 2, ... n scores
         before = after[-1] - after[:-1]
         level, information = after[:-1, 0] / after[:-1, 1], after[:-1, 1]
         baseline, settled = before[:, 0] / (before[:, 1] + self._config.settled), before[:, 1] + self._config.settled
-        gap = (level - baseline) / np.sqrt(1.0 / information + 1.0 / settled)
+        gap = (level - baseline) / np.sqrt(noise * (1.0 / information + 1.0 / settled))
         gap[: least - 1] = 0.0
         gap[n - 2 * least :] = 0.0
         at = int(np.abs(gap).argmax())

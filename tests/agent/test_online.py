@@ -125,8 +125,8 @@ def test_after_a_drift_the_past_is_dropped_and_the_new_level_is_found_on_every_t
         seq += 1
     assert found is not None and found.model == "a" and 560 < found.since <= found.position == seq - 1 < 700
     assert online.drifts() == (found,)
-    for seq in range(seq, seq + 30):
-        online.learn_one(lesson(seq, float(rng.normal(-0.4, 0.3)), task=seq % 19))
+    for later in range(seq, seq + 30):
+        online.learn_one(lesson(later, float(rng.normal(-0.4, 0.3)), task=later % 19))
     assert delta(online, 19) < -0.15 and abs(delta(online, 19, "b")) < 0.05
     same = replace(found)
     assert same == found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import threading
@@ -15,16 +14,16 @@ from numpy.typing import NDArray
 from agent.bank import LEVEL_SD, Openness, noise_variance
 from agent.caution import lean
 from agent.choose import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
-from agent.cost import TYPICAL_OUTPUT_TOKENS, expected_costs, quality_per_dollar
+from agent.cost import expected_costs, quality_per_dollar
 from agent.drift import surprise
-from agent.errors import InvalidInput, NoCandidate, UnknownModel
+from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
 from agent.ledger import Heard, Ledger
 from agent.neighbours import Memory
 from agent.online import Lesson, OnlineConfig, OnlineEstimator
+from agent.reasons import exclusions, explain
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
-    UNKNOWN_TASK,
     Candidate,
     Decision,
     Drift,
@@ -33,7 +32,6 @@ from agent.types import (
     ModelCard,
     Observation,
     RouteRequest,
-    TaskGuess,
 )
 
 Array = NDArray[np.float64]
@@ -349,50 +347,3 @@ class Router:
 def published(card: ModelCard, otherwise: float) -> float:
     """What a newcomer's published figures make expect of it; ``otherwise`` where it has none."""
     return float(np.mean(list(card.priors.values()))) if card.priors else otherwise
-
-
-def exclusions(cards: Sequence[ModelCard], encoded: Encoded, request: RouteRequest) -> list[str | None]:
-    """For each card, why it cannot take the request; None where it can."""
-    names = {card.name for card in cards}
-    for i, name in enumerate(request.candidates or ()):
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UnknownModel(f"no model {name!r} in the pool{hint}", param=f"thalweg.candidates[{i}]")
-    if not 0.0 <= request.cost_quality_tradeoff <= 1.0:
-        raise InvalidInput(
-            f"cost_quality_tradeoff is {request.cost_quality_tradeoff}, not within 0 (cheapest) and 1 (best)",
-            param="thalweg.cost_quality_tradeoff",
-        )
-    needed = encoded.tokens + (request.output_tokens or TYPICAL_OUTPUT_TOKENS)
-    return [exclusion(card, needed, request) for card in cards]
-
-
-def exclusion(card: ModelCard, needed: int, request: RouteRequest) -> str | None:
-    """Why one card cannot take a request of ``needed`` tokens; None where it can."""
-    if request.candidates is not None and card.name not in request.candidates:
-        return "not among the request's candidates"
-    missing = sorted(request.requires - card.capabilities)
-    if missing:
-        return f"lacks {', '.join(missing)}"
-    if card.context < needed:
-        return f"context of {card.context:,} tokens is shorter than the {needed:,} needed"
-    if not card.available and not request.include_unavailable:
-        return "unavailable"
-    return None
-
-
-def explain(ranked: Sequence[Candidate], model: str, task: TaskGuess, price: float) -> str:
-    """One sentence: why this model."""
-    chosen = next(c for c in ranked if c.model == model)
-    best, others = ranked[0], [c for c in ranked[1:] if c.excluded is None]
-    known = f"task {task.id} ({task.name}, p={task.probability:.2f})"
-    where = "a prompt unlike every task" if task.id == UNKNOWN_TASK else known
-    if model != best.model:
-        return (
-            f"{model} is explored with propensity {chosen.propensity:.3f} on {where}: its utility is {chosen.utility:.3f}, "
-            f"{best.model} leads with {best.utility:.3f}"
-        )
-    ahead = f", {best.utility - others[0].utility:.3f} ahead of {others[0].model}" if others else ", the only candidate"
-    weighed = "" if price == 0.0 else f" less cost (${chosen.cost:.6f} at {price:.4g} quality a dollar)"
-    return f"{model} is best on {where}: quality {chosen.quality:.3f} +- {chosen.stderr:.3f}{weighed}{ahead}"

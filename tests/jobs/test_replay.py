@@ -134,7 +134,7 @@ def test_thalweg_leaves_a_model_that_fails_and_the_frozen_router_does_not(tmp_pa
     chef = result.models.index("chef")
     assert (frozen.model[-60:] == chef).mean() > 0.2
     assert (thalweg.model[-60:] == chef).mean() < 0.1
-    assert last_third(thalweg) > last_third(frozen) + 0.025
+    assert last_third(thalweg) >= last_third(frozen) + 0.03 - 1e-9
     assert loss(thalweg, result.references["thalweg"][0], scenario) != 0.0
 
 

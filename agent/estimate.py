@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent import assign
-from agent.blocks import Blocks, block_squares, kernel
-from agent.caution import lean as lean_to
+from agent.choice.shrinkage import lean as lean_to
+from agent.encoding.similarity import Blocks, block_squares, kernel
 from agent.errors import SnapshotCorrupt
-from agent.evidence import lean
-from agent.nearby import Nearby
+from agent.experts.stack import combine
+from agent.index.neighbours import Nearby
+from agent.index.smoothing import lean
 from agent.snapshot import GENERAL, Snapshot, check_finite
-from agent.stack import combine
+from agent.tasks import assign
 from agent.types import UNKNOWN_TASK, Encoded, TaskGuess
 
 Array = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Estimator:
     Parameters
     ----------
     snapshot
-        Whose arrays it reads; see `agent.assemble` for what they are.
+        Whose arrays it reads; see `agent.build` for what they are.
 
     Raises
     ------
@@ -143,7 +143,7 @@ class Estimator:
         return quality
 
     def lean(self, quality: Array, pressure: float = 0.0) -> Array:
-        """(n, m) ``quality`` as a choice sees it, see `agent.caution`."""
+        """(n, m) ``quality`` as a choice sees it, see `agent.choice.shrinkage`."""
         return lean_to(quality, self._overall, self.caution, pressure)
 
     def estimate(self, encoded: Encoded) -> Estimates:

@@ -13,25 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent import evolve
-from agent.assemble import Parts, assemble
-from agent.bank import learn_openness
-from agent.blocks import learn_blocks
-from agent.candidates import candidate_set
-from agent.caution import learn_caution
+from agent.build import Parts, assemble
+from agent.choice.shrinkage import learn_caution
 from agent.config import FitConfig
+from agent.encoding.similarity import learn_blocks
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
-from agent.evidence import around
-from agent.experts import train_experts
-from agent.heads import train_general
-from agent.nearby import Nearby
-from agent.scores import Scores
+from agent.examples import Scores
+from agent.experts.candidates import candidate_set
+from agent.experts.cost_model import price_penalties, train_costs
+from agent.experts.general_heads import train_general
+from agent.experts.stack import combine, weigh
+from agent.experts.task_heads import train_experts
+from agent.experts.trunk import Trunk, learn_trunk
+from agent.index.neighbours import Nearby
+from agent.index.smoothing import around
+from agent.online.effects import learn_openness
 from agent.snapshot import Snapshot
-from agent.spend import price_penalties, train_costs
-from agent.stack import combine, weigh
-from agent.tasks import Discovery, discover
-from agent.trunk import Trunk, learn_trunk
+from agent.tasks import lineage as evolve
+from agent.tasks.discover import Discovery, discover
 from agent.types import Examples
 
 Array = NDArray[np.float64]

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.bank import LEVEL_SD, Openness, noise_variance
-from agent.caution import lean
-from agent.choose import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
-from agent.cost import expected_costs, quality_per_dollar
-from agent.drift import surprise
+from agent.choice.explain import exclusions, explain
+from agent.choice.exploration import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
+from agent.choice.shrinkage import lean
+from agent.choice.utility import expected_costs, quality_per_dollar
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
-from agent.ledger import Heard, Ledger
-from agent.neighbours import Memory
-from agent.online import Lesson, OnlineConfig, OnlineEstimator
-from agent.reasons import exclusions, explain
+from agent.feedback.ledger import Heard, Ledger
+from agent.index.prompts import Memory
+from agent.online.drift import surprise
+from agent.online.effects import LEVEL_SD, Openness, noise_variance
+from agent.online.estimator import Lesson, OnlineConfig, OnlineEstimator
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
     Candidate,
@@ -50,7 +50,7 @@ class RouterConfig:
     neighbours
         Remembered prompts shown as evidence.
     memory
-        Most prompts remembered at a time, see `agent.neighbours.Memory`.
+        Most prompts remembered at a time, see `agent.index.prompts.Memory`.
     """
 
     online: OnlineConfig = field(default_factory=OnlineConfig)

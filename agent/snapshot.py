@@ -46,7 +46,7 @@ class TaskInfo:
     size
         Number of training prompts.
     candidates
-        The fewest top models that cover the task (see `agent.candidates`), best first.
+        The fewest top models that cover the task (see `agent.experts.candidates`), best first.
     medoids
         Ids of its most central prompts, the most central first.
     means

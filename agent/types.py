@@ -105,7 +105,7 @@ class Encoded:
     embedding
         (d,) unit vector.
     features
-        (f,) plain features of the request, see `agent.text.FEATURES`.
+        (f,) plain features of the request, see `agent.encoding.features.FEATURES`.
     tokens
         Length of the whole conversation in tokens.
     coverage
@@ -154,12 +154,12 @@ class Candidate:
     cost
         Expected USD of this request.
     utility
-        Quality as `agent.caution` leans it, less lambda times cost.
+        Quality as `agent.choice.shrinkage` leans it, less lambda times cost.
     propensity
         Exact probability with which this model was to be chosen; 0 where excluded.
     parts
         What the estimate is made of: ``prior``, ``task``, ``head``, ``neighbours``, ``online``, each a quality or
-        (``online``) a difference of qualities; and ``caution``, by which the choice moved it (`agent.caution`).
+        (``online``) a difference of qualities; and ``caution``, by which the choice moved it (`agent.choice.shrinkage`).
     excluded
         Why the model could not be chosen ("context of 2,048 tokens is shorter than ..."); None where it could.
     """
@@ -303,7 +303,7 @@ class Drift:
     shift
         Change of its mean score against what was expected.
     detector
-        ``scan`` or ``adwin``, see `agent.drift`.
+        ``scan`` or ``adwin``, see `agent.online.drift`.
     """
 
     model: str

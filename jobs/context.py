@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Self
 
 import store
-from agent.encode import Encoder, load_encoder
+from agent.encoding.encoder import Encoder, load_encoder
 from agent.types import ModelCard
-from jobs.cache import CachedEncoder
 from jobs.settings import JobSettings
 from store.database import Database
+from store.encoders.cache import CachedEncoder
 from store.feedback import FeedbackLog
-from store.models import ModelPool
-from store.pool import PoolFile, PoolModel
+from store.pool.file import PoolFile, PoolModel
+from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 

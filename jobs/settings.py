@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.encode import BUNDLED
+from agent.encoding.encoder import BUNDLED
 from agent.errors import InvalidInput
-from jobs.due import DueConfig
+from agent.evaluation.refresh_rule import DueConfig
 from store.settings import StoreSettings
 
 
@@ -33,7 +33,7 @@ class JobSettings:
         `THALWEG_REFRESH_INTERVAL_S`: a refresh at least this often; 0 switches the timetable's refreshes off.
     refresh_min_feedback
         `THALWEG_REFRESH_MIN_FEEDBACK`: so many new feedback rows always call an early refresh; fewer do where the
-        champion knows little, a model has changed or strange prompts gather, see `jobs.due`. 0: nothing calls one.
+        champion knows little, a model has changed or strange prompts gather, see `agent.evaluation.refresh_rule`. 0: nothing calls one.
     refresh_cooldown_s
         `THALWEG_REFRESH_COOLDOWN_S`: no early refresh sooner than this after the last one ended.
     seed

@@ -23,17 +23,17 @@ from ray.serve import Application
 
 from agent.errors import InvalidInput, ThalwegError
 from jobs.context import Context
-from jobs.seed import ensure_champion
+from jobs.refresh.seed import ensure_champion
+from jobs.schedule.timetable import JOBS, Timetable
+from jobs.schedule.worker import run_job
 from jobs.settings import JobSettings
-from jobs.timetable import JOBS, Timetable
-from jobs.work import run_job
-from serve.errors import did_you_mean
+from serve.http.errors import did_you_mean
 from serve.ingress import Ingress
-from serve.keys import bootstrap_key
-from serve.local.model import LocalModel
+from serve.providers.local.model import LocalModel
 from serve.settings import ServeSettings
 from store.database import Database
-from store.pool import PoolFile
+from store.keys import bootstrap_key
+from store.pool.file import PoolFile
 from store.runs import Run
 from store.snapshots import SnapshotStore
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
-from serve.api import build_api
+from serve.http.api import build_api
 from serve.providers.base import Provider
 from serve.providers.embedded import EmbeddedProvider
 from serve.providers.openai import OpenAIProvider

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.budget import ExplorationPurse
-from agent.encode import load_encoder
-from serve.follower import Follower
-from serve.keys import bootstrap_key
-from serve.live import LiveRouter
+from agent.choice.limiter import ExplorationPurse
+from agent.encoding.encoder import load_encoder
 from serve.metrics import Metrics
 from serve.providers.base import Provider
-from serve.roster import Roster
+from serve.routing.follower import Follower
+from serve.routing.live import LiveRouter
+from serve.routing.pool_view import Roster
 from serve.settings import ServeSettings
 from store.database import Database
 from store.decisions import DecisionLog
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
+from store.keys import bootstrap_key
 from store.lineage import TaskLineage
-from store.models import ModelPool
-from store.pool import PoolFile, PoolModel
+from store.pool.file import PoolFile, PoolModel
+from store.pool.models import ModelPool
 from store.runs import JobRuns
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import store
-from agent.budget import ExplorationBudget
-from agent.encode import BUNDLED
+from agent.choice.limiter import ExplorationBudget
+from agent.encoding.encoder import BUNDLED
 from agent.errors import InvalidInput
 from store.settings import StoreSettings
 

@@ -13,8 +13,8 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from agent.drift import since_changed
 from agent.errors import InvalidInput
+from agent.online.drift import since_changed
 from agent.types import Encoded, Examples
 from store.columns import utc_now
 from store.database import Database

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from agent.ledger import Ledger
+from agent.feedback.ledger import Ledger
 from agent.types import Drift, Examples
 from store.database import Database
 from store.tables import DecisionTable, FeedbackTable, PromptTable

@@ -45,7 +45,9 @@ def faults(module: str, source: str, package: bool = False) -> list[str]:
             found.append(f"{module}:{line} imports {name}: {room} may import {', '.join(sorted(allowed))}")
         if top in UNPICKLERS or name in UNPICKLING:
             found.append(f"{module}:{line} imports {name}, which unpickles")
-        if room == "agent" and (top in IMPURE or name.startswith("os.") or (top == "os" and module != "agent.encode")):
+        if room == "agent" and (
+            top in IMPURE or name.startswith("os.") or (top == "os" and module != "agent.encoding.encoder")
+        ):
             found.append(f"{module}:{line} imports {name}: agent does no network, SQL, clock or environment")
     for node in ast.walk(tree):
         name = dotted(node)
@@ -96,26 +98,26 @@ def test_imports_point_one_way_and_the_pure_room_is_pure(room: str) -> None:
         ("agent.router", "import store"),
         ("agent.router", "from store.database import Database"),
         ("agent.router", "def f():\n    from serve import live"),
-        ("agent.router", "if TYPE_CHECKING:\n    import jobs.work"),
-        ("store.database", "from serve.live import LiveRouter"),
+        ("agent.router", "if TYPE_CHECKING:\n    import jobs.schedule.worker"),
+        ("store.database", "from serve.routing.live import LiveRouter"),
         ("store.database", "import jobs"),
-        ("serve.live", "from jobs.work import run_job"),
-        ("serve.live", "importlib.import_module('jobs.work')"),
-        ("jobs.work", "from serve.live import LiveRouter"),
-        ("jobs.work", "import agent, serve.api"),
+        ("serve.routing.live", "from jobs.schedule.worker import run_job"),
+        ("serve.routing.live", "importlib.import_module('jobs.schedule.worker')"),
+        ("jobs.schedule.worker", "from serve.routing.live import LiveRouter"),
+        ("jobs.schedule.worker", "import agent, serve.http.api"),
         ("agent.fit", "import time"),
         ("agent.fit", "from datetime import datetime"),
         ("agent.fit", "import urllib.request"),
         ("agent.fit", "from sqlalchemy.orm import Session"),
         ("agent.fit", "import os"),
-        ("agent.encode", "import os\nos.environ['THALWEG_HOME']"),
-        ("agent.encode", "import os\nos.getenv('THALWEG_HOME')"),
-        ("agent.encode", "from os import environ"),
+        ("agent.encoding.encoder", "import os\nos.environ['THALWEG_HOME']"),
+        ("agent.encoding.encoder", "import os\nos.getenv('THALWEG_HOME')"),
+        ("agent.encoding.encoder", "from os import environ"),
         ("store.snapshots", "import pickle"),
-        ("jobs.cache", "from joblib import load"),
-        ("serve.local.weights", "torch.load('weights.pt')"),
-        ("serve.local.weights", "from torch import load"),
-        ("jobs.datafile", "np.load(path, allow_pickle=True)"),
+        ("store.encoders.cache", "from joblib import load"),
+        ("serve.providers.local.weights", "torch.load('weights.pt')"),
+        ("serve.providers.local.weights", "from torch import load"),
+        ("jobs.data.files", "np.load(path, allow_pickle=True)"),
     ],
 )
 def test_the_checker_sees(module: str, source: str) -> None:
@@ -125,11 +127,11 @@ def test_the_checker_sees(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("serve.app", "from jobs.work import run_job\nfrom ray import serve"),
-        ("agent.encode", "import os\nos.getpid()"),
+        ("serve.app", "from jobs.schedule.worker import run_job\nfrom ray import serve"),
+        ("agent.encoding.encoder", "import os\nos.getpid()"),
         ("store.engine", "import os, time\nos.environ['HOME']\nfrom agent.types import Decision"),
         ("agent.fit", "from agent import evolve\nfrom . import means"),
-        ("jobs.datafile", "np.load(path, allow_pickle=False)"),
+        ("jobs.data.files", "np.load(path, allow_pickle=False)"),
     ],
 )
 def test_the_checker_lets_pass(module: str, source: str) -> None:

@@ -12,7 +12,7 @@ import typer
 from jobs.cli.console import Json, context, progress, show, table
 
 if TYPE_CHECKING:
-    from jobs.importer import DataFile
+    from jobs.data.importer import DataFile
 
 
 def import_files(
@@ -24,7 +24,7 @@ def import_files(
     as_json: Json = False,
 ) -> None:
     """Import scored prompts, for `refresh` to train on. Every file is checked whole before anything is written."""
-    from jobs.importer import load, store_file
+    from jobs.data.importer import load, store_file
 
     with progress("checking") as tell:
         loaded = []

@@ -95,7 +95,7 @@ def _database(world: JobSettings) -> Finding:
 
 def _pool(world: JobSettings) -> Finding:
     from jobs.context import PACKAGED_POOL
-    from store.pool import PoolFile
+    from store.pool.file import PoolFile
 
     path = world.pool or PACKAGED_POOL
     return Finding("pool", "ok", f"{path}: {len(PoolFile.load(path))} models")
@@ -117,7 +117,7 @@ def _keys(world: JobSettings) -> Finding:
 
 
 def _encoder(world: JobSettings) -> Finding:
-    from agent.encode import BUNDLED, prepared_graph
+    from agent.encoding.encoder import BUNDLED, prepared_graph
 
     if world.encoder != BUNDLED:
         return Finding("encoder", "ok", f"{world.encoder} (opened at first use)")

@@ -31,7 +31,7 @@ def evaluate(
     from jobs.evaluate.report import render, render_summary, to_json
     from jobs.evaluate.run import evaluate as compare
     from jobs.evaluate.run import pairs
-    from store.pool import PoolFile
+    from store.pool.file import PoolFile
 
     if folder is not None and (train or test):
         raise InvalidInput("give either --folder, or --train and --test", param="folder")

@@ -9,7 +9,7 @@ import typer
 from jobs.cli.console import Json, context, say, show, table, when
 
 if TYPE_CHECKING:
-    from agent.ledger import Ledger
+    from agent.feedback.ledger import Ledger
     from store.feedback import FeedbackEvent
 
 app = typer.Typer(help="The feedback log.", no_args_is_help=True)
@@ -144,7 +144,7 @@ def _append(event: FeedbackEvent, as_json: bool) -> None:
 
 def _ledger() -> Ledger:
     """The ledger at the head of the log."""
-    from jobs.hearing import hear, rows_since
+    from agent.feedback.state import hear, rows_since
 
     with context() as world:
         version = world.snapshots.champion_version()

@@ -9,7 +9,7 @@ import typer
 from jobs.cli.console import Json, context, say, show, table
 
 if TYPE_CHECKING:
-    from store.pool import PoolModel
+    from store.pool.file import PoolModel
 
 app = typer.Typer(help="The pool of models. What is changed here overrides the pool file and survives restarts.",
                   no_args_is_help=True)  # fmt: skip
@@ -71,7 +71,7 @@ def add(
     """Add a model behind an OpenAI-compatible endpoint, or bring a removed one back."""
     from agent.errors import InvalidInput
     from agent.types import ModelCard
-    from store.pool import PoolModel, Provider
+    from store.pool.file import PoolModel, Provider
 
     if not base_url:
         raise InvalidInput(

@@ -25,7 +25,7 @@ def refresh(
 ) -> None:
     """Discover the tasks anew, retrain, and promote the result if the gate finds it better. A server that runs follows."""
     from agent.errors import InvalidInput
-    from jobs.work import STALE_AFTER_S, run_job
+    from jobs.schedule.worker import STALE_AFTER_S, run_job
     from store.runs import JobRuns
     from store.snapshots import SnapshotStore
 
@@ -51,7 +51,7 @@ def refresh(
 
 def _follow(queue: JobRuns, run_id: int, tell: Any) -> None:
     """Wait for a run that another worker has, or will have once the one before it has ended."""
-    from jobs.work import STALE_AFTER_S
+    from jobs.schedule.worker import STALE_AFTER_S
 
     say(f"another worker has the refreshes; waiting for run {run_id}")
     while (run := queue.get(run_id)).state in ("queued", "running"):

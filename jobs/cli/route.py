@@ -35,8 +35,8 @@ def route(
     from agent.errors import InvalidInput
     from agent.router import Router
     from agent.types import RouteRequest, Turn
-    from jobs.seed import ensure_champion
-    from jobs.texts import known_texts
+    from jobs.data.texts import known_texts
+    from jobs.refresh.seed import ensure_champion
 
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():

@@ -9,7 +9,7 @@ import typer
 from jobs.cli.console import Json, context, say, show, table, when
 
 if TYPE_CHECKING:
-    from agent.ope import Value
+    from agent.evaluation.off_policy import Value
 
 app = typer.Typer(help="Versions of the router, the gate's verdicts, and the way back.", no_args_is_help=True)
 
@@ -64,7 +64,7 @@ def value(
     as_json: Json = False,
 ) -> None:
     """What snapshots would have earned on the logged decisions, the scores of each hidden from them."""
-    from jobs.value import value as judge
+    from jobs.monitor.value import value as judge
 
     with context() as world:
         found = judge(world.database, world.feedback, versions or (), always=always or (), since=since)

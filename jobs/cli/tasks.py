@@ -45,7 +45,7 @@ def show_task(
 ) -> None:
     """One task: where it came from and what became of it; while it lives, every model's quality and central prompts."""
     from agent.errors import InvalidInput
-    from jobs.texts import known_texts
+    from jobs.data.texts import known_texts
     from store.lineage import TaskLineage
 
     with context() as world:

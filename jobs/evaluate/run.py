@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.errors import InvalidInput
-from jobs.cache import CachedEncoder
-from jobs.datafile import read
+from jobs.data.files import read
 from jobs.evaluate.harness import Progress, Result, run
 from jobs.evaluate.table import align, build
+from store.encoders.cache import CachedEncoder
 
 SUFFIXES = (".jsonl.gz", ".jsonl")
 

@@ -16,7 +16,7 @@ from agent.types import Examples
 from jobs.evaluate.baselines import column_means
 from jobs.evaluate.metrics import Array
 from jobs.evaluate.table import Table
-from jobs.measure import Meter
+from jobs.meter import Meter
 
 TIMED_PROMPTS = 200
 
@@ -32,7 +32,7 @@ class Trained:
     estimates
         Of the test prompts; columns follow ``snapshot.models``.
     lean
-        What a choice makes of the estimates, see `agent.caution`.
+        What a choice makes of the estimates, see `agent.choice.shrinkage`.
     wall_s, peak_rss_mb
         Of training, encoding apart.
     routing_ms

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from agent.cost import TYPICAL_OUTPUT_TOKENS
+from agent.choice.utility import TYPICAL_OUTPUT_TOKENS
 from agent.errors import InvalidInput
 from agent.types import Examples, ModelCard
-from jobs.cache import CachedEncoder
-from jobs.datafile import read
+from jobs.data.files import read
 from jobs.evaluate.table import Table, build, merge_duplicates
+from jobs.refresh.seed import seed_examples
 from jobs.replay.policy import Prompt
 from jobs.replay.scenario import Scenario, check
-from jobs.seed import seed_examples
+from store.encoders.cache import CachedEncoder
 from store.evaluations import EvaluationRow
 from store.prompts import text_id
 

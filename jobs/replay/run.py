@@ -10,12 +10,12 @@ from functools import partial
 from importlib.util import find_spec
 
 from agent.errors import InvalidInput
-from jobs.cache import CachedEncoder
 from jobs.replay.harness import Trace, run, run_fixed
 from jobs.replay.material import Material, load
-from jobs.replay.roster import BEST_FIXED, PARETO, POLICIES, SPEND, maker
+from jobs.replay.policies import BEST_FIXED, PARETO, POLICIES, SPEND, maker
 from jobs.replay.scenario import Scenario
 from jobs.replay.world import World
+from store.encoders.cache import CachedEncoder
 
 Progress = Callable[[str, float], None]
 
@@ -85,7 +85,7 @@ def replay(
     steps
         Prompts routed at most.
     policies
-        Of `jobs.replay.roster.POLICIES`; all that can run where empty.
+        Of `jobs.replay.policies.POLICIES`; all that can run where empty.
     spend
         Whether policies that weigh costs also run at every setting of what a dollar is worth.
     workers

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.budget import ExplorationPurse
-from agent.drift import since_changed
-from agent.ledger import Ledger
+from agent.choice.limiter import ExplorationPurse
+from agent.evaluation.challenger import challenge
+from agent.evaluation.refresh_rule import RECENT, Standing, why_due
+from agent.feedback.ledger import Ledger
+from agent.feedback.state import evaluated, fresh, hear, latest
+from agent.online.drift import since_changed
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Drift, Examples, Observation, RouteRequest
-from jobs.challenge import challenge
-from jobs.due import RECENT, Standing, why_due
-from jobs.gather import Gathered, join
-from jobs.hearing import evaluated, fresh, hear, latest
+from jobs.refresh.gather import Gathered, join
 from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
 
 KEY = "replay"
@@ -44,7 +44,7 @@ class ThalwegConfig:
 
 
 class Thalweg:
-    """Drives `agent.router.Router` as a replica does and `jobs.challenge` as a refresh does, without their database.
+    """Drives `agent.router.Router` as a replica does and `agent.evaluation.challenger` as a refresh does, without their database.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class Thalweg:
             self._router.learn_one(row)
 
     def _known(self, champion: Snapshot | None) -> Gathered:
-        """What `jobs.gather.gather` would read from a store."""
+        """What `jobs.refresh.gather.gather` would read from a store."""
         since = self._log[champion.position if champion else 0 :]
         hearing = hear(champion, since, evaluated(self._evaluations))
         evaluations = aged(self._evaluations, self._drifts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
-from store.pool import PoolModel
+from store.pool.file import PoolModel
 
 
 class Provider(Protocol):

@@ -11,12 +11,12 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from agent.errors import ThalwegError, UpstreamError, UpstreamTimeout
-from serve.local.weights import missing
-from store.pool import PoolModel
+from serve.providers.local.weights import missing
+from store.pool.file import PoolModel
 
 
 class EmbeddedProvider:
-    """Calls the `serve.local.model.LocalModel` deployment.
+    """Calls the `serve.providers.local.model.LocalModel` deployment.
 
     Parameters
     ----------

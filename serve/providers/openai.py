@@ -10,7 +10,7 @@ import httpx
 import orjson
 
 from agent.errors import UpstreamError, UpstreamTimeout
-from store.pool import PoolModel
+from store.pool.file import PoolModel
 
 _ERROR_LIMIT = 64 * 1024
 

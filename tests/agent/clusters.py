@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from agent import text
+from agent.encoding import features as text
 from agent.fit import fit
 from agent.snapshot import Snapshot
 from agent.types import Encoded, Examples, ModelCard, Observation, Turn

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.bank import Openness
-from agent.neighbours import Memory
-from agent.online import Lesson, OnlineEstimator
+from agent.index.prompts import Memory
+from agent.online.effects import Openness
+from agent.online.estimator import Lesson, OnlineEstimator
 from agent.router import Router
 from agent.types import Observation, RouteRequest
 from tests.agent import clusters

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.choose import ChoiceConfig
+from agent.choice.exploration import ChoiceConfig
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agent import text
+from agent.encoding import features as text
 from agent.types import Examples, Turn
 
 KINDS = {

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from agent.encode import WindowedEncoder
+from agent.encoding.encoder import WindowedEncoder
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import ModelCard, RouteRequest, Turn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from jobs.work import Heart
+from jobs.schedule.worker import Heart
 from store.database import Database
 from store.runs import JobRuns
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from agent import text
-from agent.choose import inverse_gap_weights
+from agent.choice.exploration import inverse_gap_weights
+from agent.encoding import features as text
 from agent.estimate import Estimator
 from agent.snapshot import Snapshot
 from agent.types import Candidate, Decision, Encoded, Examples, TaskGuess, Turn
@@ -35,7 +35,7 @@ COSTS = {"chef": 0.01, "maths": 0.02, "scholar": 0.03, "cheap": 0.001}
 
 
 class WordEncoder:
-    """An `agent.encode.Encoder` of a few microseconds: a sum of one random direction a word."""
+    """An `agent.encoding.encoder.Encoder` of a few microseconds: a sum of one random direction a word."""
 
     fingerprint = "words/v1"
     dimension = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from multiprocessing.connection import Connection
 
-from serve.api import build_api
+from serve.http.api import build_api
 from serve.service import Service
 from serve.settings import ServeSettings
 from tests.serve.served import Served

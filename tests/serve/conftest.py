@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.encode import BUNDLED, WindowedEncoder, load_encoder
+from agent.encoding.encoder import BUNDLED, WindowedEncoder, load_encoder
 from agent.fit import fit
 from agent.snapshot import Snapshot
 from agent.types import Examples, Turn

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent.ledger import Ledger
+from agent.feedback.ledger import Ledger
 from store.database import Database
 from store.decisions import DecisionLog
 from store.feedback import FeedbackLog

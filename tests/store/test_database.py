@@ -18,8 +18,8 @@ from store.database import Database
 from store.decisions import DecisionLog
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.migrate import config
-from store.models import ModelPool
-from store.pool import PoolFile
+from store.pool.file import PoolFile
+from store.pool.models import ModelPool
 from store.runs import JobRuns
 from store.snapshots import SnapshotStore
 from store.tables import Base

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from agent.errors import InvalidInput
-from agent.ledger import Ledger
+from agent.feedback.ledger import Ledger
 from agent.types import Encoded, Observation
 from store import evaluations
 from store.database import Database

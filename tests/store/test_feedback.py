@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from agent.errors import InvalidInput
-from agent.ledger import Ledger
+from agent.feedback.ledger import Ledger
 from agent.types import Observation
 from store.database import Database
 from store.decisions import DecisionLog

@@ -1,0 +1,75 @@
+"""What feedback is worth at a position of the log: the champion's ledger and watches, and all that was said since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.feedback.ledger import Ledger, Truth
+from agent.online.drift import Watches, surprise
+from agent.snapshot import Snapshot
+from agent.types import Drift, Examples, Observation
+from store.feedback import FeedbackLog
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What was made of the log up to a position: the ``ledger``, and the ``watches`` over every model."""
+
+    ledger: Ledger
+    watches: Watches
+
+    def state(self) -> dict[str, Any]:
+        """What a snapshot carries on."""
+        return {"ledger": self.ledger.state(), "watches": self.watches.state()}
+
+
+def hear(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | None = None) -> Hearing:
+    """The champion's ledger and watches (new ones where there is none) after ``rows``, which follow its position."""
+    state, grounds = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.evaluated)
+    ledger = Ledger.from_state(state, truth=truth, grounds=grounds)
+    watches = Watches({}) if champion is None else Watches(champion.scores_by_model, state=champion.meta.get("watches"))
+    for row in rows:
+        heard = ledger.hear(row)
+        if row.other is None and row.revises is None:
+            watches.learn_one(row.model, row.seq, surprise(heard.score, row.expected, heard.weight))
+    return Hearing(ledger, watches)
+
+
+def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observation]:
+    """The rows since the last change of a model: earlier ones tell of a pool that is no more, whoever answered."""
+    start = max((drift.since for drift in drifts), default=0)
+    return [row for row in rows if row.seq >= start]
+
+
+def latest(rows: Iterable[Observation]) -> list[Observation]:
+    """The last word of each (decision, source, rater), in the log's order."""
+    return sorted({(o.decision_id, o.source, o.rater): o for o in rows}.values(), key=lambda o: o.seq)
+
+
+def rows_since(log: FeedbackLog, since: int, upto: int, encoder: str | None = None) -> list[Observation]:
+    """The rows that follow position ``since``, up to position ``upto``, in order; of one encoder's prompts if named."""
+    found: list[Observation] = []
+    while page := log.tail(found[-1].seq if found else since, _PAGE, encoder):
+        found += [o for o in page if o.seq <= upto]
+        if page[-1].seq >= upto:
+            break
+    return found
+
+
+def evaluated(evaluations: Examples) -> Truth:
+    """Looks up what a model scored on an evaluated prompt."""
+    row = {name: i for i, name in enumerate(evaluations.ids)}
+    column = {name: j for j, name in enumerate(evaluations.models)}
+
+    def truth(prompt_id: str, model: str) -> float | None:
+        i, j = row.get(prompt_id), column.get(model)
+        score = np.nan if i is None or j is None else float(evaluations.scores[i, j])
+        return None if np.isnan(score) else score
+
+    return truth

@@ -1,0 +1,85 @@
+"""The prompt graph: who is like whom, by meaning and by which models do well.
+
+A k-nearest-neighbour graph whose edge weights join the composite similarity of
+`agent.index.neighbours` with *preference* similarity: the rank-biased overlap of the two prompts' model rankings
+(Webber, Moffat & Zobel 2010, eq. 23 truncated and renormalised, so that equal rankings give 1).
+Scores are sparse, so a prompt's ranking is smoothed over its neighbours (`agent.index.smoothing`) before it is compared
+(arXiv 2603.19415, sec. 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from agent.index.neighbours import Neighbourhood
+
+RBO_PERSISTENCE = 0.7
+"""How top-weighted the comparison of rankings is: the first three ranks hold about 80 % of the weight."""
+
+RBO_DEPTH = 5
+"""Ranks compared."""
+
+
+def rank_biased_overlap(
+    left: NDArray[np.int64], right: NDArray[np.int64], persistence: float = RBO_PERSISTENCE
+) -> NDArray[np.float64]:
+    """RBO of pairs of rankings, to `RBO_DEPTH`.
+
+    Parameters
+    ----------
+    left, right
+        (pairs, m): the rank (0 = best) of each of m models.
+    persistence
+        Top-weightedness p in (0, 1).
+
+    Returns
+    -------
+    NDArray
+        (pairs,) in [0, 1]; 1 where the rankings are equal.
+    """
+    total = np.zeros(len(left))
+    norm = 0.0
+    for depth in range(1, min(left.shape[1], RBO_DEPTH) + 1):
+        weight = persistence ** (depth - 1)
+        agreement = ((left < depth) & (right < depth)).sum(axis=1) / depth
+        total += weight * agreement
+        norm += weight
+    overlap: NDArray[np.float64] = total / norm
+    return overlap
+
+
+def ranks(quality: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rank of each model by row, 0 = best; ties by column, so that equal rows rank equally."""
+    return np.argsort(np.argsort(-quality, axis=1, kind="stable"), axis=1, kind="stable")
+
+
+def prompt_graph(hood: Neighbourhood, smoothed: NDArray[np.float64] | None, preference: float) -> sparse.csr_matrix:
+    """The symmetric weighted graph that tasks are communities of.
+
+    Parameters
+    ----------
+    hood
+        Nearest neighbours of each prompt.
+    smoothed
+        (n, m) finite smoothed scores; None clusters by meaning alone.
+    preference
+        Weight of the preference similarity in [0, 1]; the rest is meaning.
+
+    Returns
+    -------
+    csr_matrix
+        (n, n), no self loops, weights above 0; two prompts that name each other are joined twice as firmly.
+    """
+    n, k = hood.rows.shape
+    source = np.repeat(np.arange(n), k)
+    target = hood.rows.ravel()
+    weight = np.clip(hood.similarity.ravel().astype(np.float64), 1e-3, 1.0) ** 2
+    if smoothed is not None and preference > 0.0 and smoothed.shape[1] > 1:
+        rank = ranks(np.round(smoothed, 3))
+        weight *= 1.0 - preference + preference * rank_biased_overlap(rank[source], rank[target])
+    graph = sparse.csr_matrix((weight, (source, target)), shape=(n, n))
+    symmetric = (graph + graph.T).tocsr()
+    symmetric.sort_indices()
+    return symmetric

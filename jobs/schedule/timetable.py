@@ -1,0 +1,141 @@
+"""The timetable: when a refresh is due, that what is queued gets done, one run at a time, and that no bad champion stays."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from agent.errors import ThalwegError
+from jobs.monitor.rollback import Watch
+from jobs.refresh.signals import why_due_now
+from jobs.schedule.worker import STALE_AFTER_S, reason
+from jobs.settings import JobSettings
+from store.database import Database
+from store.feedback import FeedbackLog
+from store.runs import JobRuns, Run
+from store.snapshots import SnapshotStore
+from store.writer import GroupCommitter
+
+JOBS = ("refresh",)
+CLAIM_S = 1.0
+EARLY_S = 5.0
+REAP_S = 15.0
+
+_log = logging.getLogger("thalweg.jobs")
+
+
+class Timetable:
+    """Requests refreshes when they are due and executes what is queued, whoever asked for it.
+
+    Everything goes through `JobRuns`, so several timetables, a server and a command line may share one database: a
+    job is never run twice at once.
+
+    Parameters
+    ----------
+    database
+        Where runs, feedback and snapshots are.
+    settings
+        How often.
+    execute
+        Does a claimed run and closes it, as `jobs.schedule.worker.run_job`; the composition root may send it elsewhere. Where it
+        raises or returns without having closed the run, the timetable closes it as failed.
+    """
+
+    def __init__(self, database: Database, settings: JobSettings, execute: Callable[[Run], None]) -> None:
+        self._database = database
+        self._settings = settings
+        self._execute = execute
+        self._runs = JobRuns(database)
+        self._snapshots = SnapshotStore(database)
+        self._writer = GroupCommitter(database)
+        self._feedback = FeedbackLog(database, self._writer)
+        self._watch = Watch(self._snapshots, self._feedback)
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._hands = ThreadPoolExecutor(1, thread_name_prefix="job")
+        self._busy: Future[None] | None = None
+        self._made = datetime.now(UTC)
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+
+    def start(self) -> None:
+        """Begin; the first interval runs from the last refresh, not from the start of this process."""
+        self._every(CLAIM_S, self.claim)
+        self._every(REAP_S, self.reap)
+        self._every(EARLY_S, self._watch.look)
+        if self._settings.refresh_interval_s > 0:
+            self._every(min(EARLY_S, self._settings.refresh_interval_s), self.request_due)
+        if self._settings.refresh_min_feedback > 0:
+            self._every(EARLY_S, self.request_early)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """End; a run that is being executed elsewhere is left to its own heartbeat."""
+        self._scheduler.shutdown(wait=False)
+        self._hands.shutdown(wait=False, cancel_futures=True)
+        self._writer.close()
+
+    def request_due(self) -> None:
+        """Ask for a refresh where the last one was asked for an interval ago."""
+        last = self._runs.last("refresh")
+        since = last.requested_at if last else self._made
+        if datetime.now(UTC) - since >= timedelta(seconds=self._settings.refresh_interval_s):
+            self._runs.request("refresh", {"why": "interval"}, "timetable")
+
+    def request_early(self) -> None:
+        """Ask for a refresh where there is a reason, see `agent.evaluation.refresh_rule`; one that failed is left to the interval."""
+        last = self._runs.last("refresh")
+        if last is not None:
+            if last.state != "done":
+                return
+            assert last.finished_at is not None and last.result is not None, "a run that is done has both"
+            if datetime.now(UTC) - last.finished_at < timedelta(seconds=self._settings.refresh_cooldown_s):
+                return
+        read = int(last.result.get("position", 0)) if last is not None and last.result else 0
+        most = self._settings.refresh_min_feedback
+        if why := why_due_now(self._database, self._snapshots, self._feedback, read, most=most):
+            self._runs.request("refresh", {"why": why}, "timetable")
+
+    def claim(self) -> None:
+        """Take a queued run, if there is one and the hands are free."""
+        if self._busy is not None and not self._busy.done():
+            return
+        run = self._runs.claim(JOBS, self._worker)
+        if run is not None:
+            self._busy = self._hands.submit(self._work, run)
+
+    def reap(self) -> None:
+        """Close the runs of workers that died."""
+        for run_id in self._runs.reap(STALE_AFTER_S):
+            _log.error("run %d failed: its worker died", run_id)
+
+    def _work(self, run: Run) -> None:
+        try:
+            self._execute(run)
+            failure = "the worker ended without closing the run"
+        except BaseException as error:  # also what a remote worker died of
+            failure = reason(error)
+            _log.error("run %d (%s) failed: %s", run.id, run.job, failure)
+        self._runs.fail(run.id, failure)  # changes nothing where the run is closed
+
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        self._scheduler.add_job(_steady(work), "interval", seconds=seconds, next_run_time=datetime.now(UTC))
+
+
+def _steady(work: Callable[[], object]) -> Callable[[], Any]:
+    """``work``, surviving an unavailable store: the next tick tries again."""
+
+    def tick() -> None:
+        try:
+            work()
+        except ThalwegError as error:
+            _log.warning("the timetable waits: %s", error.message)
+
+    return tick

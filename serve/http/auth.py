@@ -1,0 +1,86 @@
+"""The gate in front of every route: the key, the length of the body, and the request's count.
+
+Written as bare ASGI, so that it costs microseconds and never buffers a stream.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.http.errors import BodyTooLarge, Unauthorised, answer
+from serve.metrics import Metrics
+from store.keys import matches
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""The only paths that answer without a key: HAProxy listens on every interface."""
+
+
+class Gate:
+    """ASGI middleware.
+
+    Parameters
+    ----------
+    app
+        What lies behind.
+    key
+        The bearer token that opens it.
+    max_body
+        Longest request body, in bytes; a longer one is refused before it is read where its length is declared, else
+        as soon as it grows past this.
+    metrics
+        Where requests are counted.
+    """
+
+    def __init__(self, app: ASGIApp, *, key: str, max_body: int, metrics: Metrics) -> None:
+        self._app = app
+        self._key = key.encode()
+        self._max_body = max_body
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let ``scope`` through, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, counted)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if scope["path"] not in OPEN and not matches(headers.get(b"authorization"), self._key):
+            refusal = Unauthorised("send the API key as `Authorization: Bearer <key>`; a key that was made at first "
+                                   "start lies in api_key in THALWEG_HOME")  # fmt: skip
+            await answer(refusal)(scope, receive, send)
+            return
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body:
+            await answer(self._too_large(int(length)))(scope, receive, send)
+            return
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_body:
+                raise self._too_large(seen)
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _too_large(self, size: int) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the body has {size:,} bytes or more, the limit is {self._max_body:,}; "
+            "send less, or raise THALWEG_MAX_BODY"
+        )

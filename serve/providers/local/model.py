@@ -1,0 +1,111 @@
+"""The local model's deployment: loaded at the first request; while one request generates, the others wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from agent.errors import ThalwegError, UpstreamError
+from serve.http.schemas import read
+from serve.providers.local.engine import Engine, Finish, Finished, LocalBody
+from serve.providers.local.weights import NAME, unpack
+from serve.providers.sse import DONE, event
+
+
+class LocalModel:
+    """The deployment: answers OpenAI chat bodies in OpenAI's shape.
+
+    Parameters
+    ----------
+    cache
+        Where the weights are unpacked.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        self._cache = cache
+        self._engine: Engine | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="local-model")
+
+    async def complete(self, body: Mapping[str, Any]) -> bytes:
+        """The whole answer as a ``chat.completion``."""
+        said = ""
+        async for piece in self._pieces(read(LocalBody, body)):
+            if isinstance(piece, str):
+                said += piece
+            else:
+                finished = piece
+        message = {"role": "assistant", "content": said}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
+        return orjson.dumps(_envelope("chat.completion") | {"choices": [choice], "usage": finished.usage})
+
+    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+        """The answer as server-sent events of ``chat.completion.chunk``."""
+        ask = read(LocalBody, body)
+        frame = _envelope("chat.completion.chunk")
+
+        def chunk(delta: Mapping[str, str], finish: Finish | None = None) -> bytes:
+            return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+        pieces = self._pieces(ask)
+        try:
+            role = {"role": "assistant"}
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    yield chunk(role | {"content": piece})
+                    role = {}
+                else:
+                    yield chunk(role, piece.reason)
+                    if (ask.stream_options or {}).get("include_usage"):
+                        yield event(frame | {"choices": [], "usage": piece.usage})
+            yield DONE
+        finally:
+            await pieces.aclose()
+
+    async def _pieces(self, body: LocalBody) -> AsyncGenerator[str | Finished, None]:
+        """Pieces of text as they are made, then how it ended; closing it ends the generation."""
+        loop = asyncio.get_running_loop()
+        made: asyncio.Queue[str | Finished | BaseException] = asyncio.Queue()
+        cancelled = threading.Event()
+
+        def put(piece: str | Finished | BaseException) -> None:
+            loop.call_soon_threadsafe(made.put_nowait, piece)
+
+        def run() -> None:
+            try:
+                if not cancelled.is_set():
+                    put(self._loaded().generate(body, put, cancelled))
+            except BaseException as error:  # handed over to the waiting request, whatever it is
+                put(error)
+
+        self._worker.submit(run)
+        try:
+            while True:
+                piece = await made.get()
+                if isinstance(piece, ThalwegError):
+                    raise piece
+                if isinstance(piece, BaseException):
+                    raise UpstreamError(f"the local model failed ({type(piece).__name__}: {piece})") from piece
+                yield piece
+                if isinstance(piece, Finished):
+                    return
+        finally:
+            cancelled.set()
+
+    def _loaded(self) -> Engine:
+        if self._engine is None:
+            self._engine = Engine(unpack(self._cache))
+        return self._engine
+
+
+def _envelope(kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": NAME}

@@ -1,0 +1,251 @@
+"""Keeping a replica at the head of the log: tail the feedback, poll the pool, swap in champions, tell of drifts.
+
+All of it happens in one thread, the only one that teaches the serving router. A new champion is loaded and caught up
+in another thread while this one goes on; then one reference is assigned, and no request waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from agent.encoding.encoder import Encoder
+from agent.errors import InvalidInput, SnapshotCorrupt, ThalwegError
+from agent.router import Router
+from serve.metrics import Metrics
+from serve.routing.pool_view import Roster
+from store.drifts import DriftStore
+from store.feedback import FeedbackLog
+from store.pool.file import PoolModel
+from store.pool.models import ModelPool
+from store.snapshots import SnapshotStore
+
+TAIL_S = 0.25
+"""How far behind the log a replica may be; feedback that it took itself wakes it at once."""
+
+POLL_S = 0.5
+"""How often it looks for a new champion or a changed pool."""
+
+RETRY_S = 10.0
+"""How long it waits before it loads a champion again that would not load."""
+
+_BATCH = 1000
+
+_log = logging.getLogger("thalweg.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What requests are routed with; swapped as one."""
+
+    encoder: Encoder
+    router: Router
+
+
+class Follower:
+    """Follows the store.
+
+    Parameters
+    ----------
+    snapshots, feedback, pool
+        What is followed.
+    drifts
+        Where silent changes that the router finds are recorded.
+    load_encoder
+        Called once, when there is a champion to serve.
+    roster_of
+        Makes the pool's callable view of its models.
+    metrics
+        Where swaps, version, position and drifts are told.
+
+    Attributes
+    ----------
+    serving
+        The router that serves; None until the first champion is loaded.
+    roster
+        The pool at the revision seen last.
+    """
+
+    serving: Serving | None = None
+
+    def __init__(
+        self,
+        *,
+        snapshots: SnapshotStore,
+        feedback: FeedbackLog,
+        pool: ModelPool,
+        drifts: DriftStore,
+        load_encoder: Callable[[], Encoder],
+        roster_of: Callable[[Sequence[PoolModel]], Roster],
+        metrics: Metrics,
+    ) -> None:
+        self._snapshots = snapshots
+        self._feedback = feedback
+        self._pool = pool
+        self._drifts = drifts
+        self._load_encoder = load_encoder
+        self._roster_of = roster_of
+        self._metrics = metrics
+        self._encoder: Encoder | None = None
+        self._revision = pool.revision()
+        self.roster = roster_of(pool.list())
+        self._outage: str | None = None
+        self._setback: str | None = None
+        self._building: Future[Serving] | None = None
+        self._wanted: int | None = None
+        self._recorded = 0  # of the serving router's drifts
+        self._next_poll = self._next_try = 0.0
+        self._wake = threading.Event()
+        self._stopping = False
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="builder")
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """Look at the log now: this replica has just added to it."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the threads; what is being built is dropped."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._builder.shutdown(cancel_futures=True)
+
+    @property
+    def outage(self) -> str | None:
+        """Why nothing can be read from or written to the store; None where all is well."""
+        return self._outage
+
+    @property
+    def setback(self) -> str | None:
+        """Why the champion is not what serves; None where it is."""
+        if self.serving is None and self._setback is None:
+            if self._wanted is not None:
+                return f"snapshot {self._wanted} is being loaded"
+            return "there is no snapshot yet; the scheduler builds the first one, and its log tells where it fails"
+        return self._setback
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._follow()
+                self._outage = None
+            except ThalwegError as error:
+                self._outage = error.message
+            except Exception as error:
+                _log.exception("the follower stumbled and goes on")
+                self._outage = f"{type(error).__name__} while following the log; see the replica's log"
+            self._wake.wait(TAIL_S)
+            self._wake.clear()
+
+    def _follow(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_poll:
+            self._next_poll = now + POLL_S
+            self._poll_pool()
+            self._poll_champion(now)
+        self._swap(now)
+        if self.serving is not None:
+            self._catch_up(self.serving.router)
+            self._metrics.position.set(self.serving.router.position)
+            self._record_drifts(self.serving.router)
+
+    def _catch_up(self, router: Router) -> None:
+        while rows := self._feedback.tail(router.position, _BATCH):
+            for row in rows:
+                router.learn_one(row)
+
+    def _record_drifts(self, router: Router) -> None:
+        """Keep what the router has found since it was last asked; every replica does, and the first one counts."""
+        found = router.drifts()
+        if len(found) == self._recorded:
+            return
+        for drift in self._drifts.record(router.snapshot.version, found[self._recorded :]):
+            self._metrics.drifts.labels(drift.model).inc()
+            _log.warning(
+                "%s has changed silently: %+.2f from feedback row %d on", drift.model, drift.shift, drift.since
+            )
+        self._recorded = len(found)
+
+    def _poll_pool(self) -> None:
+        revision = self._pool.revision()
+        if revision != self._revision:
+            self.roster = self._roster_of(self._pool.list())
+            self._revision = revision
+            if self.serving is not None:
+                self.serving.router.set_models(self.roster.cards)
+
+    def _poll_champion(self, now: float) -> None:
+        self._wanted = self._snapshots.champion_version()
+        served = self.serving.router.snapshot.version if self.serving else None
+        if self._wanted == served:
+            self._setback = None
+        elif self._wanted is not None and self._building is None and now >= self._next_try:
+            self._building = self._builder.submit(self._build, self._wanted)
+            self._building.add_done_callback(lambda _: self.nudge())
+
+    def _build(self, version: int) -> Serving:
+        """A router of snapshot ``version``, at the head of the log; in the builder's thread."""
+        if self._encoder is None:
+            self._encoder = self._load_encoder()
+        try:
+            return self._build_exactly(version)
+        except SnapshotCorrupt as error:
+            if self.serving is not None:
+                raise
+            self._setback = error.message
+            return self._build_fallback(error)
+
+    def _build_exactly(self, version: int) -> Serving:
+        assert self._encoder is not None, "the encoder is loaded before any router"
+        snapshot = self._snapshots.load(version)
+        if snapshot.encoder != self._encoder.fingerprint:
+            raise InvalidInput(
+                f"snapshot {version} reads the embeddings of {snapshot.encoder!r}, this replica makes those of "
+                f"{self._encoder.fingerprint!r}; run `thalweg refresh`, or set THALWEG_ENCODER back",
+                param="THALWEG_ENCODER",
+            )
+        router = Router(snapshot, self.roster.cards)
+        self._catch_up(router)
+        return Serving(self._encoder, router)
+
+    def _build_fallback(self, corrupt: SnapshotCorrupt) -> Serving:
+        """The newest former champion that is intact: better than not to serve at all."""
+        former = [row for row in self._snapshots.list() if row.status == "retired"]
+        for row in sorted(former, key=lambda row: row.version, reverse=True):
+            try:
+                return self._build_exactly(row.version)
+            except SnapshotCorrupt:
+                continue
+        raise corrupt
+
+    def _swap(self, now: float) -> None:
+        """Let what was built serve."""
+        if self._building is None or not self._building.done():
+            return
+        built, self._building = self._building, None
+        try:
+            serving = built.result()
+        except ThalwegError as error:
+            self._setback, self._next_try = error.message, now + RETRY_S
+            _log.error("the champion cannot be served: %s", error.message)
+            return
+        except BaseException:
+            self._next_try = now + RETRY_S
+            raise
+        serving.router.set_models(self.roster.cards)
+        if serving.router.snapshot.version != self._wanted:
+            self._next_try = now + RETRY_S
+        self.serving, self._recorded = serving, 0
+        self._metrics.snapshot.set(serving.router.snapshot.version)
+        self._metrics.swaps.inc()
+        _log.info("snapshot %d serves from position %d", serving.router.snapshot.version, serving.router.position)

@@ -1,0 +1,137 @@
+"""Routing, live: encode, route, remember; the decision is durable before anybody acts on it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from agent.choice.limiter import ExplorationPurse
+from agent.errors import NoCandidate
+from agent.types import Decision, RouteRequest
+from serve.http.errors import ModelUnavailable, NotReady
+from serve.http.presenters import Routed
+from serve.http.requests import route_request
+from serve.http.schemas import ChatBody
+from serve.metrics import Metrics
+from serve.routing.follower import Follower, Serving
+from store.columns import utc_now
+from store.decisions import DecisionLog, DecisionRecord
+from store.prompts import canonical
+
+Kind = Literal["chat", "route"]
+
+
+class LiveRouter:
+    """Routes requests with whatever router serves at the moment.
+
+    Encoding and routing share one thread: the encoder lets go of the GIL, the event loop stays free, and the random
+    generator has one owner.
+
+    Parameters
+    ----------
+    follower
+        Keeps the router up to date.
+    decisions
+        Where decisions are written.
+    metrics
+        Where they are counted.
+    rng
+        What exploration draws from.
+    purse
+        How much each key may explore.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        decisions: DecisionLog,
+        metrics: Metrics,
+        rng: np.random.Generator,
+        purse: ExplorationPurse,
+    ) -> None:
+        self._follower = follower
+        self._decisions = decisions
+        self._metrics = metrics
+        self._rng = rng
+        self._purse = purse
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="route")
+
+    async def route(self, body: ChatBody, kind: Kind, key: str) -> Routed:
+        """Choose a model for ``body``; returns once the decision is committed.
+
+        Raises
+        ------
+        InvalidInput
+            The request cannot be read, or names a model that the pool does not hold.
+        NoCandidate
+            No model can take it.
+        StoreUnavailable
+            No router is loaded, or the decision could not be written.
+        """
+        serving = self.serving
+        request = route_request(body)
+        self._check_names(request, direct=not body.is_auto)
+        start = time.perf_counter()
+
+        def decide() -> tuple[Routed, Future[None]]:
+            allowed = request.explore and self._purse.may_explore(key)
+            decision = self._decide(serving, replace(request, explore=allowed))
+            self._purse.count(key, explored=decision.explored)
+            record = DecisionRecord(
+                id=decision_id(),
+                created_at=utc_now(),
+                decision=decision,
+                encoder=serving.encoder.fingerprint,
+                prompt=canonical(request.turns),
+                key=key,
+                session=body.thalweg.session if body.thalweg else None,
+                tradeoff=request.cost_quality_tradeoff,
+                kind=kind,
+                requested_model=body.model,
+            )
+            return Routed(record.id, decision), self._decisions.append(record)
+
+        routed, written = await asyncio.get_running_loop().run_in_executor(self._thread, decide)
+        self._metrics.routing.observe(time.perf_counter() - start)
+        self._metrics.decisions.labels(routed.decision.model, kind, str(routed.decision.explored).lower()).inc()
+        self._metrics.exploration_price.labels(key).inc(routed.decision.exploration_price)
+        await asyncio.wrap_future(written)
+        return routed
+
+    @property
+    def serving(self) -> Serving:
+        """What routes now; raises `NotReady`."""
+        serving = self._follower.serving
+        if serving is None:
+            raise NotReady(f"no router is loaded: {self._follower.setback or self._follower.outage}")
+        return serving
+
+    def _check_names(self, request: RouteRequest, *, direct: bool) -> None:
+        for name in request.candidates or ():
+            self._follower.roster.get(name, param="model" if direct else "thalweg.candidates")
+
+    def _decide(self, serving: Serving, request: RouteRequest) -> Decision:
+        encoded = serving.encoder.encode([request.turns])[0]
+        try:
+            return serving.router.route(encoded, request, self._rng)
+        except NoCandidate as error:
+            if any(card.available for card in self._follower.roster.cards):
+                raise
+            raise ModelUnavailable(
+                f"{error.message} (no model of the pool can be called now: GET /v1/models says what each lacks)"
+            ) from error
+
+    def close(self) -> None:
+        """End the routing thread."""
+        self._thread.shutdown()
+
+
+def decision_id() -> str:
+    """A new id; ids sort by the millisecond in which they were made."""
+    return f"d-{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"

@@ -1,0 +1,191 @@
+"""The pool file: the models that may be called, what they cost, and what has been published about them.
+
+A wrong file is refused whole, with every problem named: its line, its key, and what was probably meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agent.errors import BadDataFile
+from agent.types import ModelCard
+from store.pool.schema import BenchmarkEntry, Kind, ModelEntry, PoolEntries, PriceEntry, PriorEntry, ProviderEntry
+from store.pool.yaml import Location, YamlFile, read_yaml
+
+M = TypeVar("M", bound=BaseModel)
+
+PRIOR_RANGE = (0.02, 0.98)
+"""Axis priors stay inside: no published figure is a certainty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who answers for a model.
+
+    Parameters
+    ----------
+    kind
+        ``openai``: any OpenAI-compatible endpoint; ``embedded``: the local model.
+    base_url
+        Of the endpoint, up to ``/v1``.
+    api_key_env
+        Name of the environment variable that holds its key; None where none is needed.
+    model
+        The provider's own id for the model; None where it is the model's name.
+    """
+
+    kind: Kind
+    base_url: str | None = None
+    api_key_env: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolModel:
+    """A model of the pool: what the router knows of it, and who answers for it."""
+
+    card: ModelCard
+    provider: Provider
+    removed: bool = False
+
+
+class PoolFile:
+    """Reads a pool file; `load` is the whole of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: YamlFile = read_yaml(path)
+        self._problems: list[tuple[int, str, str]] = []
+
+    @classmethod
+    def load(cls, path: Path) -> list[PoolModel]:
+        """The models of a pool file, in its order.
+
+        Raises
+        ------
+        BadDataFile
+            Where anything is wrong with it; lists every problem by line.
+        """
+        file = cls(path)
+        models = file._read()
+        file._check()
+        return models
+
+    def _read(self) -> list[PoolModel]:
+        for location, line in self._file.repeated:
+            self._problems.append((line, _dotted(location), "stands twice; keep one"))
+        top = self._validate(PoolEntries, self._file.data, ())
+        if top is None:
+            return []
+        benchmarks = {
+            name: self._validate(BenchmarkEntry, entry, ("benchmarks", name)) for name, entry in top.benchmarks.items()
+        }
+        models: dict[str, PoolModel] = {}
+        for i, entry in enumerate(top.models):
+            at: Location = ("models", i)
+            model = self._validate(ModelEntry, entry, at)
+            name = entry.get("name") if isinstance(entry, dict) else None
+            if isinstance(name, str) and name in models:
+                self._note((*at, "name"), f"another model is called {name!r} already")
+            if model is not None:
+                models[model.name] = _pool_model(model, self._priors(model, benchmarks, at))
+        return list(models.values())
+
+    def _priors(
+        self, model: ModelEntry, benchmarks: dict[str, BenchmarkEntry | None], at: Location
+    ) -> dict[str, float]:
+        """axis -> the mean of the model's rescaled figures on it."""
+        figures: dict[str, list[float]] = {}
+        for i, prior in enumerate(model.priors):
+            here = (*at, "priors", i)
+            if prior.benchmark not in benchmarks:
+                self._note(
+                    (*here, "benchmark"), f"no benchmark {prior.benchmark!r}{_meant(prior.benchmark, benchmarks)}"
+                )
+            elif (benchmark := benchmarks[prior.benchmark]) is not None:
+                if prior.axis != benchmark.axis:
+                    self._note(
+                        (*here, "axis"), f"is {prior.axis!r}, but {prior.benchmark!r} measures {benchmark.axis!r}"
+                    )
+                figures.setdefault(benchmark.axis, []).append(benchmark.rescale(prior.score))
+        low, high = PRIOR_RANGE
+        return {axis: min(max(fmean(values), low), high) for axis, values in figures.items()}
+
+    def _validate(self, kind: type[M], data: Any, at: Location) -> M | None:
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            for problem in error.errors():
+                location = (*at, *problem["loc"])
+                if problem["type"] == "extra_forbidden":
+                    key = str(location[-1])
+                    self._note(location, f"unknown key{_meant(key, _keys(location[:-1]))}")
+                elif problem["type"] == "missing":
+                    self._note(location, "is missing")
+                elif problem["type"] == "value_error":
+                    self._note(location, str(problem["ctx"]["error"]))
+                else:
+                    what = problem["msg"].removeprefix("Input ")
+                    self._note(location, f"{what}, not {problem['input']!r:.60}")
+            return None
+
+    def _note(self, at: Location, what: str) -> None:
+        self._problems.append((self._file.line(at), _dotted(at), what))
+
+    def _check(self) -> None:
+        if not self._problems:
+            return
+        count = len(self._problems)
+        lines = "".join(f"\n  line {line}: {where} {what}" for line, where, what in sorted(self._problems))
+        raise BadDataFile(
+            f"{self._path}: {count} {'problem' if count == 1 else 'problems'}; the pool was left as it was{lines}",
+            param=str(self._path),
+        )
+
+
+def _pool_model(entry: ModelEntry, priors: dict[str, float]) -> PoolModel:
+    card = ModelCard(
+        name=entry.name,
+        family=entry.family,
+        price_input=entry.price.input,
+        price_output=entry.price.output,
+        context=entry.context,
+        capabilities=frozenset(entry.capabilities),
+        priors=priors,
+    )
+    return PoolModel(card, Provider(**entry.provider.model_dump()))
+
+
+def _keys(at: Location) -> Sequence[str]:
+    """The keys that belong at a location."""
+    match [part for part in at if isinstance(part, str)]:
+        case []:
+            return list(PoolEntries.model_fields)
+        case ["benchmarks", _]:
+            return list(BenchmarkEntry.model_fields)
+        case ["models"]:
+            return list(ModelEntry.model_fields)
+        case ["models", key]:
+            return list(_NESTED[key].model_fields)
+    return []
+
+
+_NESTED: dict[str, type[BaseModel]] = {"provider": ProviderEntry, "price": PriceEntry, "priors": PriorEntry}
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; the keys here are {', '.join(known)}"
+
+
+def _dotted(at: Location) -> str:
+    """``models[3].price`` for ("models", 3, "price")."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at)
+    return text.removeprefix(".") or "the file"

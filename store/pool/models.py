@@ -1,0 +1,183 @@
+"""The pool as it stands: the pool file is the base, and what API and CLI changed lies over it and survives restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from agent.errors import InvalidInput, UnknownModel
+from agent.types import ModelCard
+from store.columns import clean, utc_now
+from store.database import Database
+from store.pool.file import PoolModel, Provider
+from store.pool.schema import Capability, Context, Price, ProviderEntry, Strict
+from store.tables import ModelTable
+
+
+class ModelPool:
+    """Lists and edits the pool. Every change raises `revision`, by which replicas notice it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sync(self, models: Sequence[PoolModel]) -> None:
+        """Make a pool file's models the base. A model that the file no longer has goes, unless it was added by hand."""
+        wanted = {clean(model.card.name): _definition(model) for model in models}
+        with self._edit() as session:
+            rows = {row.name: row for row in session.scalars(select(ModelTable))}
+            for name in sorted(rows.keys() | wanted.keys()):
+                row, base = rows.get(name), wanted.get(name)
+                if row is None:
+                    session.add(ModelTable(name=name, base=base, patch=None, added=False, removed=False))
+                elif row.base != base:
+                    row.base = base
+
+    def list(self, include_removed: bool = False) -> list[PoolModel]:
+        """The models, by name; with ``include_removed`` those that somebody removed too, marked so."""
+        with self._database.session() as session:
+            rows = session.scalars(select(ModelTable).order_by(ModelTable.name)).all()
+        return [_pool_model(row) for row in rows if _alive(row) or (include_removed and row.removed and _whole(row))]
+
+    def get(self, name: str) -> PoolModel:
+        """One model. Raises `UnknownModel` where the pool does not hold it; the message says what is close."""
+        with self._database.session() as session:
+            return _pool_model(_find(session, name))
+
+    def add(self, model: PoolModel) -> None:
+        """Add a model by hand, or bring a removed one back.
+
+        Raises
+        ------
+        InvalidInput
+            Where the pool holds it already, or a value cannot be used.
+        """
+        name = clean(model.card.name)
+        patch = _validated(_definition(model))
+        with self._edit() as session:
+            row = session.get(ModelTable, name)
+            if row is None:
+                session.add(ModelTable(name=name, base=None, patch=patch, added=True, removed=False))
+            elif _alive(row):
+                raise InvalidInput(f"the pool holds {name!r} already; update it instead", param="name")
+            else:
+                row.patch, row.added, row.removed = patch, True, False
+
+    def update(self, name: str, **patch: Any) -> PoolModel:
+        """Change some of a model's fields: those of `ModelCard` but ``name`` and ``available``, and ``provider``.
+
+        Raises
+        ------
+        UnknownModel
+            Where the pool does not hold it.
+        InvalidInput
+            Where a field is unknown or its value cannot be used; ``param`` names it.
+        """
+        if isinstance(patch.get("provider"), Provider):
+            patch["provider"] = _provider(patch["provider"])
+        with self._edit() as session:
+            row = _find(session, name)
+            merged = _validated({**_merged(row), **patch})
+            row.patch = {**(row.patch or {}), **{key: merged[key] for key in patch}}
+        return self.get(name)
+
+    def remove(self, name: str) -> None:
+        """Take a model out of the pool, for good: the pool file does not bring it back, `add` does."""
+        with self._edit() as session:
+            _find(session, name).removed = True
+
+    def revision(self) -> int:
+        """A number that grows with every change; cheap enough to ask each second."""
+        with self._database.session() as session:
+            return session.scalar(select(func.max(ModelTable.revision))) or 0
+
+    @contextmanager
+    def _edit(self) -> Iterator[Session]:
+        """A write that stamps what it changed with the next revision, and does nothing where nothing changed."""
+        with self._database.session(write=True) as session:
+            self._database.lock(session, "models")
+            yield session
+            changed = [row for row in (*session.new, *session.dirty) if session.is_modified(row)]
+            revision = 1
+            with session.no_autoflush:
+                revision += session.scalar(select(func.max(ModelTable.revision))) or 0
+            for row in changed:
+                row.revision, row.updated_at = revision, utc_now()
+            session.commit()
+
+
+class _Definition(Strict):
+    """A model as the table keeps it: flat, so that a patch is a dict over a dict."""
+
+    family: str = ""
+    price_input: Price = 0.0
+    price_output: Price = 0.0
+    context: Context = 8192
+    capabilities: list[Capability] = []
+    priors: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    provider: ProviderEntry
+
+
+def _validated(definition: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return _Definition.model_validate(dict(definition)).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            close = get_close_matches(str(first["loc"][-1]), _Definition.model_fields, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InvalidInput(f"a model has no field {param!r}{hint}", param=param) from error
+        raise InvalidInput(f"{param}: {first['msg']}, not {first['input']!r:.60}", param=param) from error
+
+
+def _definition(model: PoolModel) -> dict[str, Any]:
+    card = model.card
+    return {
+        "family": card.family,
+        "price_input": card.price_input,
+        "price_output": card.price_output,
+        "context": card.context,
+        "capabilities": sorted(card.capabilities),
+        "priors": dict(card.priors),
+        "provider": _provider(model.provider),
+    }
+
+
+def _provider(provider: Provider) -> dict[str, Any]:
+    return {name: getattr(provider, name) for name in Provider.__dataclass_fields__}
+
+
+def _whole(row: ModelTable) -> bool:
+    """Whether anything still defines the model: a patch alone, of a model that the file dropped, does not."""
+    return row.base is not None or row.added
+
+
+def _alive(row: ModelTable) -> bool:
+    return _whole(row) and not row.removed
+
+
+def _merged(row: ModelTable) -> dict[str, Any]:
+    return {**(row.base or {}), **(row.patch or {})}
+
+
+def _pool_model(row: ModelTable) -> PoolModel:
+    fields = _merged(row)
+    provider = Provider(**fields.pop("provider"))
+    fields["capabilities"] = frozenset(fields["capabilities"])
+    return PoolModel(ModelCard(name=row.name, **fields), provider, removed=row.removed)
+
+
+def _find(session: Session, name: str) -> ModelTable:
+    row = session.get(ModelTable, clean(name))
+    if row is not None and _alive(row):
+        return row
+    known = [r.name for r in session.scalars(select(ModelTable)) if _alive(r)]
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; it holds {', '.join(sorted(known)[:20]) or 'no model'}"
+    raise UnknownModel(f"the pool holds no model {name!r}{hint}", param="model")

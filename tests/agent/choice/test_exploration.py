@@ -1,0 +1,129 @@
+"""Inverse-gap weighting: exact propensities, and no more exploration than was allowed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.choice.exploration import ChoiceConfig, Outlook, inverse_gap_weights, value_of_trying, with_value_of_trying
+
+utilities = st.lists(st.floats(-1e6, 1.0), min_size=1, max_size=30).map(np.array)
+gammas = st.floats(0.0, 1e5)
+caps = st.floats(0.0, 1.0)
+
+
+@given(utilities, gammas, caps)
+def test_weights_are_probabilities_and_the_rest_never_exceed_the_cap(
+    utility: np.ndarray, gamma: float, cap: float
+) -> None:
+    weight = inverse_gap_weights(utility, gamma, cap)
+    best = int(utility.argmax())
+    assert weight.shape == utility.shape and weight.sum() == pytest.approx(1.0, abs=1e-12) and (weight >= 0.0).all()
+    assert weight.sum() - weight[best] <= cap + 1e-12
+    assert cap < 1e-9 or (weight > 0.0).all()
+
+
+@given(utilities, gammas, caps)
+def test_a_better_model_is_never_less_likely(utility: np.ndarray, gamma: float, cap: float) -> None:
+    weight = inverse_gap_weights(utility, gamma, cap)
+    others = np.delete(np.arange(len(utility)), utility.argmax())
+    falling = others[np.argsort(-utility[others], kind="stable")]
+    assert (np.diff(weight[falling]) <= 1e-12).all()
+    if cap <= 0.5:
+        assert weight.argmax() == utility.argmax()
+
+
+@given(utilities, gammas, st.floats(0.1, 100.0))
+def test_more_greed_explores_less(utility: np.ndarray, gamma: float, more: float) -> None:
+    best = int(utility.argmax())
+    left, right = (inverse_gap_weights(utility, g, 1.0)[best] for g in (gamma, gamma + more))
+    assert right >= left - 1e-12
+
+
+@given(utilities, gammas, caps, st.randoms())
+def test_the_order_of_the_candidates_does_not_matter(
+    utility: np.ndarray, gamma: float, cap: float, rnd: object
+) -> None:
+    utility = np.unique(utility)  # ties go to the first
+    order = np.array(rnd.sample(range(len(utility)), len(utility)))  # type: ignore[attr-defined]
+    assert np.allclose(inverse_gap_weights(utility, gamma, cap)[order], inverse_gap_weights(utility[order], gamma, cap))
+
+
+def test_the_formula_of_the_paper() -> None:
+    weight = inverse_gap_weights(np.array([0.2, 0.9, 0.7]), gamma=20.0, cap=1.0)
+    assert weight == pytest.approx([1 / (3 + 20 * 0.7), 1 - 1 / 17 - 1 / 7, 1 / (3 + 20 * 0.2)])
+
+
+def test_above_the_cap_all_others_shrink_alike() -> None:
+    utility = np.array([0.2, 0.9, 0.7])
+    free, capped = (inverse_gap_weights(utility, 20.0, cap) for cap in (1.0, 0.05))
+    assert capped[[0, 2]].sum() == pytest.approx(0.05)
+    assert capped[0] / capped[2] == pytest.approx(free[0] / free[2])
+
+
+def test_without_greed_all_are_equally_likely() -> None:
+    assert inverse_gap_weights(np.array([0.1, 0.9, 0.5, 0.2]), 0.0, 1.0) == pytest.approx([0.25] * 4)
+
+
+def test_a_single_candidate_is_certain_and_a_cap_of_zero_is_greedy() -> None:
+    assert inverse_gap_weights(np.array([-3.0]), 5.0, 0.1).tolist() == [1.0]
+    assert inverse_gap_weights(np.array([0.1, 0.9]), 5.0, 0.0).tolist() == [0.0, 1.0]
+
+
+def test_drawing_with_the_weights_gives_their_shares() -> None:
+    weight = inverse_gap_weights(np.array([0.8, 0.75, 0.3, 0.79]), 20.0, 0.4)
+    n = 20_000
+    share = np.bincount(np.random.default_rng(0).choice(4, n, p=weight), minlength=4) / n
+    assert (np.abs(share - weight) < 4 * np.sqrt(weight * (1 - weight) / n)).all()
+
+
+# --- the value of trying
+
+
+def outlook(*utility: float, sd: float = 0.1) -> Outlook:
+    return Outlook(np.array(utility), sd**2 * np.eye(len(utility)), np.full(len(utility), 0.3))
+
+
+def test_what_is_known_is_not_tried() -> None:
+    value = value_of_trying(outlook(0.7, 0.6, 0.3, sd=1e-6), 2000, (1, 8, 64))
+    assert value[0] == 0.0 and (value[1:] < 0.0).all()
+
+
+def test_the_nearer_the_lead_the_more_a_trial_is_worth_and_a_longer_horizon_pays_for_more() -> None:
+    near, far = value_of_trying(outlook(0.7, 0.68, 0.3), 2000, (1, 8, 64))[1:]
+    assert near > 0.0 > far
+    brief = value_of_trying(outlook(0.7, 0.68, 0.3), 20, (1, 8, 64))[1]
+    assert brief < near
+
+
+def test_models_that_rise_and_fall_together_are_not_worth_trying_apart() -> None:
+    apart = outlook(0.7, 0.65)
+    together = Outlook(apart.utility, np.full((2, 2), 0.01), apart.noise)
+    assert value_of_trying(together, 2000, (1, 8, 64))[1] < value_of_trying(apart, 2000, (1, 8, 64))[1]
+
+
+def test_a_trial_that_costs_more_here_than_elsewhere_waits_for_a_better_place() -> None:
+    open_question, none = outlook(0.7, 0.68), np.zeros(2)
+    assert with_value_of_trying(np.array([0.7, 0.68]), open_question, none).argmax() == 1
+    assert with_value_of_trying(np.array([0.99, 0.1]), outlook(0.7, 0.55, sd=0.05), none).argmax() == 0
+
+
+def test_the_stranger_with_the_fewest_scores_is_welcomed_first() -> None:
+    look = outlook(0.7, 0.2, 0.2, sd=0.01)
+    assert with_value_of_trying(look.utility, look, np.array([0.0, 3.0, 9.0])).argmax() == 2
+    assert with_value_of_trying(look.utility, look, np.zeros(3)).argmax() == 0
+
+
+def test_a_young_model_is_tried_on_a_task_where_it_may_be_better() -> None:
+    utility = np.array([0.7, 0.65])
+    settled = Outlook(utility, np.zeros((2, 2)), np.array([0.3, 0.3]))  # over all tasks nothing is open
+    open_here = Outlook(utility, np.diag([0.0, 0.05]), np.array([0.3, 0.3]))
+
+    def leader(young: bool, near: Outlook = open_here) -> int:
+        index = with_value_of_trying(utility, settled, np.zeros(2), ChoiceConfig(), near, np.array([False, young]))
+        return int(index.argmax())
+
+    assert (leader(young=False), leader(young=True)) == (0, 1)
+    assert leader(young=True, near=settled) == 0

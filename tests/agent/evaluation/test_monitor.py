@@ -1,0 +1,115 @@
+"""The rule, on simulated feedback: many looks raise no more false alarms than it says, and a bad champion is found."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from agent.choice.exploration import inverse_gap_weights
+from agent.evaluation.monitor import ProbationConfig, compare, reach
+from agent.evaluation.off_policy import Logged
+
+Array = np.ndarray
+MODELS, TASKS, WORLDS = 5, 20, 60
+LOOKS = [*range(50, 1000, 25), *range(1000, 2001, 100)]
+
+
+def first_alarm(seed: int, *, bad: float = 0.0, shift: float = 0.0, spread: float = 0.06) -> tuple[float, int | None]:
+    """The true difference of two snapshots, and after how many decisions the champion is called worse (None: never).
+
+    Parameters
+    ----------
+    bad
+        Share of the tasks on which the champion takes the best model for the worst.
+    shift
+        How much higher all models score than both snapshots expect.
+    spread
+        Error of the champion's estimates; the predecessor's are off by 0.1.
+    """
+    rng = np.random.default_rng(seed)
+    n = LOOKS[-1]
+    mean = np.clip(rng.normal(0.65, 0.12, MODELS) + rng.normal(0.0, 0.1, (TASKS, MODELS)), 0.05, 0.95)
+    task = rng.integers(TASKS, size=n)
+    quality = np.clip(mean[task] + rng.normal(0.0, 0.1, (n, MODELS)), 0.0, 1.0)
+    believed = mean + rng.normal(0.0, spread, mean.shape)
+    wrong = rng.random(TASKS) < bad
+    believed[wrong] = 1.3 - mean[wrong]
+    champion = believed[task] + rng.normal(0.0, 0.05, quality.shape)
+    predecessor = (mean + rng.normal(0.0, 0.1, mean.shape))[task] + rng.normal(0.0, 0.05, quality.shape)
+    logging = np.stack([inverse_gap_weights(row, 5000.0, 0.05) for row in champion])
+    chosen = (logging.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    rows = np.arange(n)
+    score = (rng.random(n) < np.clip(quality + shift, 0.0, 1.0)[rows, chosen]).astype(float)
+    new, old = (np.eye(MODELS)[estimate.argmax(axis=1)] for estimate in (champion, predecessor))
+    log = Logged(chosen, score, logging[rows, chosen])
+    middle, free = (champion + predecessor) / 2, np.zeros(quality.shape)
+    truth = float(((new - old) * quality).sum(axis=1).mean())
+    for k in LOOKS:
+        seen = Logged(log.chosen[:k], log.score[:k], log.propensity[:k])
+        if compare(new[:k], old[:k], middle[:k], free[:k], seen).worse:
+            return truth, k
+    return truth, None
+
+
+@cache
+def alarms(bad: float = 0.0, shift: float = 0.0, spread: float = 0.06) -> list[tuple[float, int | None]]:
+    return [first_alarm(seed, bad=bad, shift=shift, spread=spread) for seed in range(WORLDS)]
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread"), [(0.0, 0.06), (0.0, 0.1), (-0.2, 0.06), (0.2, 0.06)], ids=["better", "even", "harsh", "kind"]
+)
+def test_of_champions_that_are_no_worse_few_are_ever_called_worse(shift: float, spread: float) -> None:
+    found = [at for truth, at in alarms(shift=shift, spread=spread) if truth >= 0.0]
+    assert len(found) >= 25
+    assert np.mean([at is not None for at in found]) <= 0.05
+
+
+def test_a_champion_worse_by_a_clear_margin_is_called_worse_soon() -> None:
+    found = alarms(bad=1.0)
+    assert np.mean([truth for truth, _ in found]) < -0.2
+    called = [at for _, at in found if at is not None]
+    assert len(called) > 0.6 * WORLDS
+    assert np.median(called) <= 200
+
+
+def test_many_looks_cross_the_limit_no_more_often_than_alpha() -> None:
+    paths = np.random.default_rng(0).standard_normal((4000, 2000)).cumsum(axis=1)
+    n = np.arange(1, 2001)
+    means, after = paths / n, n >= 50
+    limit = np.array([reach(float(k)) for k in n])
+    assert 0.01 < (means + limit < 0.0)[:, after].any(axis=1).mean() <= 0.05
+    assert (means + 1.645 / n**0.5 < 0.0)[:, after].any(axis=1).mean() > 0.2, "a limit for one look is no such limit"
+
+
+def two(n: int, score: float, trust: Array | None = None) -> tuple[Array, Array, Array, Array, Logged]:
+    """Two models, two policies that never agree, and the champion's choice always taken and scored alike."""
+    champion, predecessor = np.tile([1.0, 0.0], (n, 1)), np.tile([0.0, 1.0], (n, 1))
+    noise = 0.05 * np.resize([-1.0, 1.0], n)
+    log = Logged(np.zeros(n, np.int64), score + noise, np.full(n, 0.95), trust=trust)
+    return champion, predecessor, np.full((n, 2), 0.5), np.zeros((n, 2)), log
+
+
+def test_what_cost_takes_off_counts() -> None:
+    champion, predecessor, quality, charge, log = two(100, 0.4)
+    assert compare(champion, predecessor, quality, charge, log).worse
+    dear = charge + [0.0, 0.3]
+    assert not compare(champion, predecessor, quality, dear, log).worse
+    assert compare(champion, predecessor, quality, dear, log).mean == pytest.approx(0.3 - 0.1 / 0.95)
+
+
+def test_few_trusted_decisions_prove_nothing() -> None:
+    assert not compare(*two(49, 0.1)).worse
+    assert compare(*two(50, 0.1)).worse
+    trust = np.where(np.arange(1000) < 40, 1.0, 1e-6)
+    found = compare(*two(1000, 0.1, trust))
+    assert not found.worse and found.effective == pytest.approx(40, abs=0.1)
+
+
+def test_policies_that_agree_differ_by_nothing() -> None:
+    champion, _, quality, charge, log = two(200, 0.1)
+    found = compare(champion, champion, quality, charge, log, ProbationConfig(doubt=0.0))
+    assert (found.mean, found.upper, found.worse, found.apart) == (0.0, 0.0, False, 0.0)
+    assert found.shift == pytest.approx(-0.4)

@@ -1,0 +1,171 @@
+"""A live server refreshes early by the rule of a replay: growth, silent changes, strange prompts that gather."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from agent.types import UNKNOWN_TASK, Candidate, Decision, Drift, Encoded, TaskGuess
+from jobs.schedule.timetable import Timetable
+from jobs.settings import JobSettings
+from store.database import Database
+from store.decisions import DecisionLog, DecisionRecord
+from store.drifts import DriftStore
+from store.feedback import FeedbackEvent, FeedbackLog
+from store.runs import JobRuns
+from store.snapshots import SnapshotStore
+from store.writer import GroupCommitter
+from tests.store.build import a_snapshot
+
+
+class Server:
+    """What a live server leaves in the store: a champion trained on ``scores``, decisions, feedback, drifts."""
+
+    def __init__(self, database: Database, settings: JobSettings, scores: int) -> None:
+        self._snapshots = SnapshotStore(database)
+        self._writer = GroupCommitter(database)
+        self._decisions = DecisionLog(database, self._writer)
+        self._feedback = FeedbackLog(database, self._writer)
+        self._drifts = DriftStore(database)
+        self._count = 0
+        self.runs = JobRuns(database)
+        self.timetable = Timetable(database, replace(settings, refresh_cooldown_s=0), lambda run: None)
+        self.crown(scores)
+
+    def crown(self, scores: int) -> None:
+        """A new champion, trained on the whole log."""
+        made = a_snapshot()
+        made = replace(made, meta={**made.meta, "scores": scores}, position=self._feedback.head())
+        self.champion = self._snapshots.publish(made, status="champion", report={}, created_by="tests").version
+
+    def serve(
+        self,
+        count: int,
+        *,
+        model: str = "a",
+        task: int = 0,
+        axis: int = 0,
+        scored: bool = True,
+        other: str | None = None,
+        prompt: str | None = None,
+    ) -> None:
+        """Route ``count`` prompts about one ``axis``, different ones unless ``prompt`` is said, and hear of each."""
+        rng = np.random.default_rng(self._count)
+        done = []
+        for i in range(self._count, self._count + count):
+            vector = np.eye(32)[axis] + 0.1 * rng.standard_normal(32)
+            encoded = Encoded((vector / np.linalg.norm(vector)).astype(np.float32), np.zeros(3, np.float32), 3)
+            ranked = tuple(Candidate(name, 0.5, 0.1, 0.0, 0.5, 0.5) for name in ("a", "b"))
+            decision = Decision(model, ranked, TaskGuess(task, "t", 1.0), (), self.champion, 0, encoded, False, "why")
+            record = DecisionRecord(
+                id=f"d{i}", created_at=datetime.now(UTC), decision=decision, encoder="e", prompt=prompt
+            )
+            done.append(self._decisions.append(record))
+        for future in done:
+            future.result()
+        if scored:
+            words = [FeedbackEvent(f"d{i}", 1.0, "user", other=other) for i in range(self._count, self._count + count)]
+            self._feedback.append(words).result()
+        self._count += count
+
+    def find(self, drift: Drift) -> None:
+        """As a replica does."""
+        self._drifts.record(self.champion, [drift])
+
+    def why(self) -> str | None:
+        """Why the timetable asks for a refresh now; None where it does not."""
+        before = len(self.runs.list())
+        self.timetable.request_early()
+        runs = self.runs.list()
+        return None if len(runs) == before else str(runs[0].params["why"])
+
+    def refreshed(self, *, promoted: bool) -> None:
+        """What was asked for is done, on all feedback so far."""
+        run = self.runs.claim(["refresh"], "tests")
+        assert run is not None
+        self.runs.finish(run.id, {"position": self._feedback.head(), "promoted": promoted})
+        if promoted:
+            self.crown(1000)
+
+    def close(self) -> None:
+        """End its threads."""
+        self.timetable.stop()
+        self._writer.close()
+
+
+@pytest.fixture
+def server(database: Database, settings: JobSettings) -> Iterator[Server]:
+    """A champion that was trained on 9,000 scores."""
+    made = Server(database, settings, scores=9000)
+    made.timetable._scheduler.start(paused=True)  # so that it can be stopped
+    yield made
+    made.close()
+
+
+def test_feedback_that_doubles_what_the_champion_knew_calls_a_refresh(server: Server) -> None:
+    server.crown(scores=40)
+    server.serve(39)
+    assert server.why() is None
+    server.serve(1)
+    assert server.why() == "40 new feedback rows"
+
+
+def test_the_setting_is_the_most_that_is_waited_for(database: Database, server: Server, settings: JobSettings) -> None:
+    server.serve(60)
+    assert server.why() is None
+    Timetable(database, replace(settings, refresh_min_feedback=60), lambda run: None).request_early()
+    assert [run.params for run in server.runs.list()] == [{"why": "60 new feedback rows"}]
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_drift_calls_one_refresh_once_there_are_scores_from_after_it(server: Server, promoted: bool) -> None:
+    server.serve(20)
+    server.serve(15, model="b")
+    server.serve(10)
+    server.serve(10, other="b")  # comparisons are no scores
+    server.find(Drift("a", position=40, since=11, shift=-0.4, detector="scan"))
+    server.serve(19)
+    assert server.why() is None, "39 scores of a from row 11 on"
+    server.serve(1)
+    assert server.why() == "a has changed, and 40 scores tell how"
+    server.refreshed(promoted=promoted)
+    server.serve(50)
+    assert server.why() is None, "that drift has been read"
+    server.find(Drift("a", position=90, since=80, shift=0.4, detector="scan"))
+    assert server.why() == "a has changed, and 46 scores tell how"
+
+
+def test_strange_prompts_that_gather_call_one_refresh(server: Server) -> None:
+    server.serve(50)
+    server.serve(29, task=UNKNOWN_TASK, axis=3)
+    assert server.why() is None
+    server.serve(1, task=UNKNOWN_TASK, axis=3)
+    assert server.why() == "30 of the latest 80 prompts lie close together, far from every task"
+    server.refreshed(promoted=False)
+    assert server.why() is None, "the refresh has read them"
+    server.serve(30, task=UNKNOWN_TASK, axis=3)
+    assert server.why() == "30 of the latest 30 prompts lie close together, far from every task"
+
+
+def test_strange_prompts_of_which_a_refresh_would_learn_nothing_call_none(server: Server) -> None:
+    server.serve(60, task=UNKNOWN_TASK, axis=3, scored=False)
+    server.serve(30, task=UNKNOWN_TASK, axis=3, other="b")
+    assert server.why() is None
+    server.serve(40, task=UNKNOWN_TASK, axis=3, prompt="a probe that is sent each minute")
+    server.serve(28, task=UNKNOWN_TASK, axis=3)
+    assert server.why() is None, "29 different prompts"
+
+
+def test_prompts_that_were_strange_to_the_champion_before_call_none(server: Server) -> None:
+    former = server.champion
+    server.crown(9000)
+    now, server.champion = server.champion, former
+    server.serve(40, task=UNKNOWN_TASK, axis=3)
+    assert server.why() is None, "a request that was decided before the swap and scored after it"
+    server.champion = now
+    server.serve(40, task=UNKNOWN_TASK, axis=3)
+    assert server.why() == "40 of the latest 40 prompts lie close together, far from every task"

@@ -1,0 +1,610 @@
+"""The whole interface over HTTP, on a real store and upstream; Ray and the local model join in `test_live`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from agent.snapshot import LineageEvent, Snapshot
+from agent.types import Drift
+from serve.http.api import build_api
+from serve.providers.openai import OpenAIProvider
+from serve.service import Service
+from serve.settings import ServeSettings
+from tests.serve.conftest import new_home, prompt, wait
+from tests.serve.served import Served
+from tests.serve.upstream import Upstream
+
+KEY = "test-key-1234"
+HEADERS = ("x-thalweg-model", "x-thalweg-decision-id", "x-thalweg-task", "x-thalweg-snapshot")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -> Service:
+    store = new_home(tmp_path_factory.mktemp("api") / "home", cache_dir, snapshot)
+    settings = ServeSettings(store, KEY, pool_file, max_body=100_000)
+    provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
+    return Service.open(settings, {"openai": provider}, ("refresh",))
+
+
+@pytest.fixture(scope="module")
+def url(service: Service) -> Iterator[str]:
+    with Served(build_api(service), "on") as served:  # closes the service at its end
+        wait(lambda: service.follower.serving is not None)
+        yield served.url
+
+
+@pytest.fixture(scope="module")
+def http(url: str) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
+
+
+def ask(text: str, **fields: Any) -> dict[str, Any]:
+    return {"model": "auto", "messages": [{"role": "user", "content": text}], **fields}
+
+
+def best(**thalweg: Any) -> dict[str, Any]:
+    """The greedy best, so that a test knows what comes."""
+    return {"thalweg": {"explore": False, "cost_quality_tradeoff": 1.0, **thalweg}}
+
+
+def route(http: httpx.Client, text: str, **thalweg: Any) -> dict[str, Any]:
+    response = http.post("/v1/route", json=ask(text, **best(**thalweg)))
+    assert response.status_code == 200, response.text
+    decision: dict[str, Any] = response.json()
+    return decision
+
+
+# --- routing and answering
+
+
+@pytest.mark.parametrize(("kind", "model"), [("river", "up/alpha"), ("sum", "up/beta"), ("code", "up/gamma")])
+def test_a_chat_is_routed_by_its_task_and_says_so_in_headers_and_body(
+    http: httpx.Client, kind: str, model: str
+) -> None:
+    response = http.post("/v1/chat/completions", json=ask(prompt(kind), **best()))
+    assert response.status_code == 200
+    body = response.json()
+    told = body["thalweg"]
+    assert told["model"] == model and body["choices"][0]["message"]["content"] == f"echo: {prompt(kind)}"
+    assert set(told) == {
+        "decision_id", "model", "task", "snapshot", "quality", "cost", "propensity", "explored", "why",
+    }  # fmt: skip
+    assert [response.headers[h] for h in HEADERS] == [
+        model, told["decision_id"], str(told["task"]["id"]), str(told["snapshot"]),
+    ]  # fmt: skip
+    assert 0.0 <= told["quality"] <= 1.0 and told["propensity"] == 1.0 and told["why"]
+
+
+def test_all_but_our_object_reaches_the_upstream_and_all_of_its_answer_comes_back(
+    http: httpx.Client, upstream: Upstream
+) -> None:
+    sent = ask("echo me", model="up/alpha", tools=[{"type": "function", "function": {"name": "f"}}], seed=3)
+    response = http.post("/v1/chat/completions", json=sent | {"thalweg": {"session": "s-1"}})
+    seen = upstream.seen[-1]
+    assert seen["body"] == sent | {"model": "alpha-1"}
+    assert KEY not in json.dumps(seen["headers"])
+    assert b'"odd": 1.50' in response.content and response.json()["model"] == "alpha-1"
+
+
+def test_the_openai_client_gets_answers_plain_and_streamed(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": prompt("poem")}]
+    greedy: Any = {"thalweg": {"explore": False}}
+    answer = client.chat.completions.create(model="auto", messages=messages, extra_body=greedy)
+    assert str(answer.choices[0].message.content).startswith("echo:")
+    assert answer.thalweg["decision_id"].startswith("d-")  # type: ignore[attr-defined]
+    with client.chat.completions.create(model="auto", messages=messages, stream=True, extra_body=greedy) as stream:
+        chunks = list(stream)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks).strip() == f"echo: {prompt('poem')}".replace(
+        "\n", " "
+    )
+    assert [hasattr(c, "thalweg") for c in chunks] == [True] + [False] * (len(chunks) - 1)
+
+
+def test_a_stream_has_the_headers_and_is_recorded_with_its_usage(http: httpx.Client) -> None:
+    body = ask("streamed words", model="up/beta", stream=True, stream_options={"include_usage": True})
+    with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line.startswith("data: ")]
+    decision_id = response.headers["x-thalweg-decision-id"]
+    assert json.loads(lines[0][6:])["thalweg"]["decision_id"] == decision_id and lines[-1] == "data: [DONE]"
+    wait(lambda: explanation(http, decision_id)["outcome"])
+    outcome = explanation(http, decision_id)["outcome"]
+    assert outcome["status"] == "ok" and (outcome["input_tokens"], outcome["output_tokens"]) == (11, 7)
+    assert outcome["cost_usd"] == pytest.approx((11 * 1 + 7 * 2) / 1e6)
+
+
+def explanation(http: httpx.Client, decision_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = http.get(f"/v1/decisions/{decision_id}").raise_for_status().json()
+    return found
+
+
+def test_a_model_by_name_is_called_with_propensity_one(http: httpx.Client) -> None:
+    told = http.post("/v1/chat/completions", json=ask(prompt("code"), model="up/beta")).json()["thalweg"]
+    assert told["model"] == "up/beta" and told["propensity"] == 1.0 and not told["explored"]
+
+
+def test_route_ranks_without_calling(http: httpx.Client, upstream: Upstream) -> None:
+    before = len(upstream.seen)
+    decision = route(http, prompt("sum"))
+    assert len(upstream.seen) == before
+    ranked = [c["model"] for c in decision["candidates"]]
+    assert ranked[0] == decision["model"] == "up/beta" and len(ranked) == 5
+    assert all(c["excluded"] for c in decision["candidates"] if c["model"] in ("up/locked", "local/smollm2"))
+    assert all((c["why_not"] is None) == (c["model"] == decision["model"]) for c in decision["candidates"])
+
+
+def test_route_includes_the_unavailable_on_demand(http: httpx.Client) -> None:
+    decision = route(http, prompt("sum"), include_unavailable=True)
+    locked = next(c for c in decision["candidates"] if c["model"] == "up/locked")
+    assert locked["excluded"] is None
+
+
+def test_needs_filter_the_candidates(http: httpx.Client) -> None:
+    body = ask(prompt("sum"), tools=[{"type": "function", "function": {"name": "f"}}], **best())
+    assert http.post("/v1/route", json=body).json()["model"] == "up/alpha"
+
+
+def test_candidates_limit_the_choice(http: httpx.Client) -> None:
+    assert route(http, prompt("sum"), candidates=["up/alpha", "up/gamma"])["model"] != "up/beta"
+
+
+def test_a_decision_explains_itself_later(http: httpx.Client) -> None:
+    sent = ask(prompt("river", "Sofia"), **best(session="conversation-7"))
+    decision_id = http.post("/v1/route", json=sent).json()["decision_id"]
+    found = explanation(http, decision_id)
+    assert found["prompt"] == prompt("river", "Sofia") and found["session"] == "conversation-7"
+    assert found["kind"] == "route" and found["outcome"] is None and found["requested_model"] == "auto"
+    assert {c["model"]: c["why_not"] for c in found["candidates"]}[found["model"]] is None
+
+
+# --- what fails upstream
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("text", "status", "code", "outcome"),
+    [
+        ("status 429", 429, "wished", "error"),
+        ("status 500", 500, "wished", "error"),
+        ("hang", 504, "upstream_timeout", "timeout"),
+    ],
+)
+def test_an_upstream_failure_keeps_status_headers_and_shape(
+    http: httpx.Client, text: str, status: int, code: str, outcome: str, stream: bool
+) -> None:
+    response = http.post("/v1/chat/completions", json=ask(text, model="up/alpha", stream=stream))
+    assert response.status_code == status and response.json()["error"]["code"] == code
+    decision_id = response.headers["x-thalweg-decision-id"]
+    wait(lambda: explanation(http, decision_id)["outcome"])
+    assert explanation(http, decision_id)["outcome"]["status"] == outcome
+
+
+def test_an_answer_that_is_no_json_is_an_upstream_error(http: httpx.Client) -> None:
+    response = http.post("/v1/chat/completions", json=ask("html", model="up/alpha"))
+    assert response.status_code == 502 and "It works!" in response.json()["error"]["message"]
+
+
+def test_a_stream_that_breaks_ends_with_the_error(http: httpx.Client) -> None:
+    response = http.post("/v1/chat/completions", json=ask("break", model="up/alpha", stream=True))
+    events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    assert "thalweg" in events[0] and events[-1]["error"]["code"] == "upstream_error"
+
+
+# --- feedback
+
+
+def test_feedback_moves_the_estimates_within_two_seconds(http: httpx.Client) -> None:
+    text = prompt("code", "median")
+    before = route(http, text)
+    quality = {c["model"]: c["quality"] for c in before["candidates"]}[before["model"]]
+    for n in range(20):
+        sent = {"decision_id": route(http, prompt("code", f"f{n}"), candidates=[before["model"]])["decision_id"]}
+        receipt = http.post("/feedback", json=sent | {"thumb": "down", "rater": f"r{n}"})
+        assert receipt.status_code == 202
+    seq = receipt.json()["results"][0]["seq"]
+    acked = time.monotonic()
+    wait(lambda: http.get("/readyz").json()["position"] >= seq, 2.0)
+    after = {c["model"]: c["quality"] for c in route(http, text)["candidates"]}[before["model"]]
+    assert time.monotonic() - acked < 2.0
+    assert after < quality - 0.05
+
+
+def test_the_good_half_is_taken_and_the_rest_named_one_by_one(http: httpx.Client) -> None:
+    decision_id = route(http, prompt("poem", "fog"))["decision_id"]
+    good = {"decision_id": decision_id, "score": 0.5, "source": "judge"}
+    events = [
+        good,
+        good | {"score": 7},
+        good | {"score": 0.75},
+        good | {"decision_id": "d-never"},
+        good | {"source": "implicit", "idempotency_key": "k-1"},
+        good | {"source": "implicit", "idempotency_key": "k-1"},
+        "not an event",
+        {"decision_id": decision_id, "scor": 1},
+    ]
+    response = http.post("/v1/feedback", json=events)
+    assert response.status_code == 202
+    results = response.json()["results"]
+    assert [r["status"] for r in results] == [
+        "recorded", "refused", "revised", "refused", "recorded", "duplicate", "refused", "refused",
+    ]  # fmt: skip
+    assert [r["index"] for r in results] == list(range(8))
+    assert results[1]["param"] == "[1].score" and "d-never" in results[3]["reason"]
+    assert results[5]["seq"] == results[4]["seq"] and "did you mean 'score'" in results[7]["reason"]
+    said = explanation(http, decision_id)["feedback"]
+    assert [(row["source"], row["score"], row["revises"]) for row in said] == [
+        ("implicit", 0.5, None), ("judge", 0.75, 0.5), ("judge", 0.5, None),
+    ]  # fmt: skip
+
+
+def test_a_comparison_is_recorded_revised_and_shown(http: httpx.Client) -> None:
+    decided = route(http, prompt("river", "Ulm"))
+    mine, other = decided["model"], decided["candidates"][1]["model"]
+    event = {"decision_id": decided["decision_id"], "other": other, "rater": "ann", "source": "judge"}
+    alone = http.post("/v1/feedback/compare", json=event | {"preferred": "tie"})
+    assert alone.status_code == 202 and alone.json()["results"][0]["status"] == "recorded"
+    words = [("other", 0.0), (other, 0.0), (mine, 1.0), ("decision", 1.0)]
+    many = http.post("/v1/feedback/compare", json=[event | {"preferred": word} for word, _ in words])
+    assert [r["status"] for r in many.json()["results"]] == ["revised"] * 4
+    assert (
+        http.post("/feedback", json={k: event[k] for k in ("decision_id", "rater", "source")} | {"score": 0.9}).json()[
+            "results"
+        ][0]["status"]
+        == "recorded"
+    )
+    said = explanation(http, decided["decision_id"])["feedback"]
+    assert [(row["other"], row["score"]) for row in said] == [
+        (None, 0.9), *((other, score) for _, score in reversed(words)), (other, 0.5),
+    ]  # fmt: skip
+
+
+def test_sources_and_raters_are_told(http: httpx.Client) -> None:
+    decided = route(http, prompt("river", "Gera"))
+    about = {"decision_id": decided["decision_id"], "rater": "carla"}
+    scored = http.post("/feedback", json=about | {"score": 0.9})
+    compared = http.post(
+        "/v1/feedback/compare", json=about | {"other": decided["candidates"][1]["model"], "preferred": "decision"}
+    )
+    seq = max(r.json()["results"][0]["seq"] for r in (scored, compared))
+    wait(lambda: http.get("/v1/feedback/sources").json()["position"] >= seq, 5.0)
+    sources = http.get("/v1/feedback/sources").json()["data"]
+    user = {row["kind"]: row for row in sources if row["source"] == "user"}
+    assert set(user) == {"score", "comparison"} and user["score"]["words"] >= 1
+    assert all(set(row) == {"source", "kind", "words", "bias", "slope", "noise", "weight"} for row in sources)
+    raters = http.get("/v1/feedback/raters", params={"limit": 1000}).json()["data"]
+    carla = next(row for row in raters if row["rater"] == "carla")
+    assert carla["words"] == 2 and 0.8 < carla["weight"] <= 1.0
+    assert [row["weight"] for row in raters] == sorted(row["weight"] for row in raters)
+    assert len(http.get("/v1/feedback/raters", params={"limit": 1}).json()["data"]) == 1
+
+
+def test_comparisons_that_cannot_be_used_are_named(http: httpx.Client) -> None:
+    decided = route(http, prompt("river", "Linz"))
+    mine, other = decided["model"], decided["candidates"][1]["model"]
+    good = {"decision_id": decided["decision_id"], "other": other, "preferred": "tie"}
+    cases: list[tuple[dict[str, Any], int, str, str]] = [
+        ({"decision_id": "d-never"}, 404, "decision_id", "d-never"),
+        ({"decision_id": "d-never", "preferred": mine}, 404, "decision_id", "d-never"),
+        ({"other": mine}, 422, "other", "beside its own model"),
+        ({"other": "up/nobody"}, 422, "other", other),
+        ({"preferred": "up/nobody"}, 422, "preferred", "decision, other, tie"),
+        ({"score": 1.0}, 422, "score", "no such field"),
+    ]
+    for wrong, status, param, said in cases:
+        response = http.post("/v1/feedback/compare", json=good | wrong)
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (status, param) and said in error["message"]
+    response = http.post("/v1/feedback/compare", json=[good, *(good | wrong for wrong, *_ in cases)])
+    results = response.json()["results"]
+    assert response.status_code == 202 and [r["status"] for r in results] == ["recorded"] + ["refused"] * len(cases)
+    assert [r["param"] for r in results[1:]] == [
+        "decision_id",
+        "decision_id",
+        "other",
+        "other",
+        "preferred",
+        "[6].score",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code", "param"),
+    [
+        ({"decision_id": "d-never", "score": 1}, 404, "decision_not_found", "decision_id"),
+        ({"decision_id": "d-never", "score": 1.5}, 422, "invalid_input", "score"),
+        ({"decision_id": "d-never"}, 422, "invalid_input", None),
+        ([], 422, "invalid_input", None),
+        ([{"decision_id": "d-never", "score": 1}], 422, "invalid_input", None),
+        ([{}] * 1001, 422, "invalid_input", None),
+        ("text", 422, "invalid_input", None),
+        (None, 422, "invalid_input", None),
+    ],
+)
+def test_feedback_that_cannot_be_used(http: httpx.Client, sent: Any, status: int, code: str, param: str | None) -> None:
+    response = http.post("/feedback", content=json.dumps(sent))
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == (code, param)
+
+
+# --- bad requests
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/route"])
+@pytest.mark.parametrize(
+    ("content", "status", "code", "param"),
+    [
+        (b"", 400, "malformed_json", None),
+        (b'{"messages": [', 400, "malformed_json", None),
+        (b"[]", 422, "invalid_input", None),
+        (b'{"messages": []}', 422, "invalid_input", "messages"),
+        (b'{"messages": [{"role": "user", "content": ""}]}', 422, "invalid_input", "messages"),
+        (b'{"messages": [{"role": "user", "content": 5}]}', 422, "invalid_input", "messages[0].content"),
+        (b'{"messages": [{"role": "user", "content": "' + b"x" * 100_000 + b'"}]}', 413, "body_too_large", None),
+        (json.dumps(ask("hi", model="up/alhpa")).encode(), 404, "model_not_found", "model"),
+        (json.dumps(ask("hi", thalweg={"candidates": ["nobody"]})).encode(), 404, "model_not_found",
+         "thalweg.candidates"),
+        (json.dumps(ask("hi", thalweg={"max_cosst": 1})).encode(), 422, "invalid_input", "thalweg.max_cosst"),
+    ],
+)  # fmt: skip
+def test_a_bad_body_is_refused_in_openais_shape(
+    http: httpx.Client, path: str, content: bytes, status: int, code: str, param: str | None
+) -> None:
+    response = http.post(path, content=content)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (status, code, param)
+    assert error["message"] and "Traceback" not in response.text
+
+
+def test_a_body_that_does_not_say_its_length_is_cut_off_too(http: httpx.Client) -> None:
+    response = http.post("/v1/route", content=(b" " * 50_000 for _ in range(3)))
+    assert response.status_code == 413
+
+
+def test_an_unknown_model_gets_a_hint(http: httpx.Client) -> None:
+    message = http.post("/v1/route", json=ask("hi", model="up/alhpa")).json()["error"]["message"]
+    assert "did you mean 'up/alpha'" in message
+
+
+def test_a_model_without_its_key_names_the_variable_and_is_not_tried_again(http: httpx.Client) -> None:
+    response = http.post("/v1/chat/completions", json=ask("hi", model="up/locked"))
+    assert response.status_code == 503 and response.headers["x-should-retry"] == "false"
+    assert "THALWEG_TEST_NO_SUCH_KEY" in response.json()["error"]["message"]
+
+
+def test_what_no_model_can_do_says_why(http: httpx.Client) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    response = http.post("/v1/route", json={"messages": [{"role": "user", "content": [image]}]})
+    assert response.status_code == 422 and response.json()["error"]["code"] == "no_candidate"
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong-key", f"Basic {KEY}", KEY, "Bearer"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/route"),
+        ("POST", "/feedback"),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/tasks"),
+        ("GET", "/metrics"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/nowhere"),
+    ],
+)
+def test_nothing_answers_without_the_key(url: str, authorization: str | None, method: str, path: str) -> None:
+    headers = {"authorization": authorization} if authorization else {}
+    response = httpx.request(method, url + path, headers=headers, content=b"{}")
+    assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_needs_no_key(url: str, path: str) -> None:
+    assert httpx.get(url + path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "param"),
+    [
+        ("GET", "/v1/decisions/d-never", 404, "decision_id"),
+        ("GET", "/v1/tasks/9999", 404, "task_id"),
+        ("GET", "/v1/tasks/first", 422, "task_id"),
+        ("GET", "/v1/models/nobody", 404, "name"),
+        ("DELETE", "/v1/models/nobody", 404, "model"),
+        ("POST", "/v1/snapshots/99/promote", 404, "version"),
+        ("POST", "/v1/jobs/refersh", 404, "job"),
+        ("GET", "/v1/jobs/runs/99", 404, "run_id"),
+        ("GET", "/nowhere", 404, None),
+        ("GET", "/v1/route", 405, None),
+    ],
+)
+def test_what_is_not_there(http: httpx.Client, method: str, path: str, status: int, param: str | None) -> None:
+    response = http.request(method, path)
+    assert (response.status_code, response.json()["error"]["param"]) == (status, param)
+
+
+# --- administration
+
+
+def test_models_are_listed_as_openais_client_reads_them(client: openai.OpenAI) -> None:
+    models = {m.id: m for m in client.models.list()}
+    assert models["up/alpha"].available and not models["up/locked"].available  # type: ignore[attr-defined]
+    assert "THALWEG_TEST_NO_SUCH_KEY" in models["up/locked"].unavailable_reason  # type: ignore[attr-defined]
+
+
+def test_a_model_joins_changes_and_leaves(http: httpx.Client, upstream: Upstream) -> None:
+    provider = {"kind": "openai", "base_url": upstream.base_url}
+    added = http.post("/v1/models", json={"name": "up/delta", "price_input": 3, "provider": provider})
+    assert added.status_code == 201 and added.json()["available"]
+    assert http.post("/v1/models", json={"name": "up/delta", "provider": provider}).status_code == 422
+    wait(lambda: any(c["model"] == "up/delta" for c in route(http, prompt("sum"))["candidates"]), 2.0)
+    assert http.patch("/v1/models/up/delta", json={"price_input": 4}).json()["price_input"] == 4
+    assert http.get("/v1/models/up/delta").json()["price_input"] == 4
+    assert http.delete("/v1/models/up/delta").json() == {"id": "up/delta", "object": "model", "deleted": True}
+    wait(lambda: all(c["model"] != "up/delta" for c in route(http, prompt("sum"))["candidates"]), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "param"),
+    [
+        ({"provider": {"kind": "openai", "base_url": "http://x"}}, "name"),
+        ({"name": "x", "provider": {"kind": "openai"}}, "provider"),
+        ({"name": "x", "provider": {"kind": "magic"}}, "provider.kind"),
+        ({"name": "auto", "provider": {"kind": "embedded"}}, "name"),
+        ({"name": "x", "pricee": 1, "provider": {"kind": "embedded"}}, "pricee"),
+        ({"name": "x", "price_input": -1, "provider": {"kind": "embedded"}}, "price_input"),
+    ],
+)
+def test_a_bad_model_is_named(http: httpx.Client, sent: dict[str, Any], param: str) -> None:
+    response = http.post("/v1/models", json=sent)
+    assert (response.status_code, response.json()["error"]["param"]) == (422, param)
+
+
+@pytest.mark.parametrize("patch", [{"price": 1}, {"context": 0}, {"name": "new"}])
+def test_a_bad_change_is_named(http: httpx.Client, patch: dict[str, Any]) -> None:
+    response = http.patch("/v1/models/up/beta", json=patch)
+    assert response.status_code == 422 and response.json()["error"]["param"] == next(iter(patch))
+
+
+def test_tasks_tell_their_candidates_and_experts(http: httpx.Client) -> None:
+    tasks = http.get("/v1/tasks").json()["data"]
+    assert len(tasks) == 4
+    river = next(t for t in tasks if "river" in t["name"])
+    assert river["candidates"][0] == river["quality"][0]["model"] == "up/alpha"
+    one = http.get(f"/v1/tasks/{river['id']}").json()
+    assert one["medoids"] and one["lineage"][0]["kind"] == "spawn"
+
+
+def test_a_task_that_has_gone_is_still_told_of_with_its_heir_and_why(
+    http: httpx.Client, service: Service, snapshot: Snapshot
+) -> None:
+    heir, gone = (task.id for task in snapshot.tasks[:2])
+    new = int(snapshot.meta["next_task"])
+    events = (
+        LineageEvent("keep", heir, (heir,), {"prompts": 20.0, "overlap": 0.9}),
+        LineageEvent("merge", gone, (heir,), {"share": 0.625}),
+        LineageEvent("spawn", new, (gone,), {"prompts": 20.0, "share_from_parent": 0.25}),
+    )
+    entries = [task | ({"id": new, "parents": [gone]} if task["id"] == gone else {}) for task in snapshot.meta["tasks"]]
+    heads = tuple(replace(head, task=new) if head.task == gone else head for head in snapshot.heads)
+    second = replace(snapshot, meta={**snapshot.meta, "tasks": entries}, heads=heads, lineage=events)
+    version = service.snapshots.publish(second, status="champion", report={}, created_by="tests").version
+    wait(lambda: http.get("/v1/snapshots").json()["serving"] == version)
+    try:
+        alive = {task["id"]: task for task in http.get("/v1/tasks").json()["data"]}
+        every = {task["id"]: task for task in http.get("/v1/tasks?include_retired=true").json()["data"]}
+        assert gone not in alive and every.keys() == alive.keys() | {gone}
+        child = alive[new]
+        assert (child["born_in"], child["born_from"], child["retired_in"]) == (version, [gone], None)
+        life = {"id": gone, "name": snapshot.tasks[1].name, "born_in": 1, "merged_into": heir, "retired_in": version}
+        one = http.get(f"/v1/tasks/{gone}").json()
+        assert life.items() <= every[gone].items() <= one.items()
+        assert child["retired_at"] is None and one["retired_at"] > one["born_at"]
+        last = one["lineage"][-1]
+        assert (last["snapshot"], last["kind"], last["parents"], last["promoted"]) == (version, "merge", [heir], True)
+        assert last["why"] == f"62% of its prompts went to task {heir}" and last["evidence"] == {"share": 0.625}
+        assert last["at"] <= one["retired_at"]
+        born = http.get(f"/v1/tasks/{new}").json()
+        assert born["medoids"] and born["lineage"][0]["why"].endswith(f"25% of them from task {gone}")
+    finally:
+        service.snapshots.promote(1, "back")
+        wait(lambda: http.get("/v1/snapshots").json()["serving"] == 1)
+    assert http.get(f"/v1/tasks/{gone}").json()["retired_in"] is None
+    assert http.get(f"/v1/tasks/{new}").json()["retired_in"] == 1
+
+
+def test_drifts_are_listed_and_the_model_says_that_it_has_changed(http: httpx.Client, service: Service) -> None:
+    fall, rise = Drift("up/alpha", 50, 30, -0.4, "scan"), Drift("up/alpha", 90, 70, 0.25, "adwin")
+    service.drifts.record(1, [fall, rise, Drift("up/beta", 60, 40, 0.1, "scan")])
+    listed = http.get("/v1/drifts").json()["data"]
+    assert [(row["model"], row["position"]) for row in listed] == [("up/alpha", 90), ("up/beta", 60), ("up/alpha", 50)]
+    assert listed[2] | {"detected_at": ""} == {
+        "model": "up/alpha", "position": 50, "since": 30, "shift": -0.4, "detector": "scan", "snapshot": 1,
+        "detected_at": "", "why": "up/alpha fell by 0.40 against what snapshot 1 expected, from feedback row 30 on",
+    }  # fmt: skip
+    assert http.get("/v1/drifts", params={"limit": 1}).json()["data"] == listed[:1]
+    models = {m["id"]: m["drift"] for m in http.get("/v1/models").json()["data"]}
+    assert (models["up/alpha"], models["up/beta"], models["up/gamma"]) == (listed[0], listed[1], None)
+    assert http.get("/v1/models/up/alpha").json()["drift"] == listed[0]
+
+
+def test_snapshots_and_a_rollback_without_a_failed_request(
+    http: httpx.Client, service: Service, snapshot: Snapshot
+) -> None:
+    version = service.snapshots.publish(snapshot, status="champion", report={"gate": 1}, created_by="tests").version
+    seen = {route(http, prompt("sum"))["snapshot"]}
+    wait(lambda: seen.add(route(http, prompt("sum"))["snapshot"]) or version in seen)
+    listed = http.get("/v1/snapshots").json()
+    assert listed["serving"] == version and listed["data"][0]["report"] == {"gate": 1}
+    http.post("/v1/snapshots/1/promote", json={"reason": "worse"}).raise_for_status()
+    wait(lambda: route(http, prompt("sum"))["snapshot"] == 1)
+    assert http.get("/v1/snapshots").json()["data"][-1]["reason"] == "worse"
+
+
+def test_a_rollback_in_one_call(http: httpx.Client, service: Service, snapshot: Snapshot) -> None:
+    before = service.snapshots.publish(snapshot, status="champion", report={}, created_by="tests").version
+    bad = service.snapshots.publish(snapshot, status="champion", report={}, created_by="refresh").version
+    answer = http.post("/v1/snapshots/rollback")
+    assert answer.json() == {"version": before, "status": "champion", "reason": "rolled back by hand"}
+    wait(lambda: route(http, prompt("sum"))["snapshot"] == before)
+    assert http.post("/v1/snapshots/rollback", json={"why": "?"}).status_code == 422
+    http.post(f"/v1/snapshots/{bad}/promote").raise_for_status()
+    assert service.snapshots.depose(bad, before, "worse", {"live": {"mean": -0.1}})
+    listed = {row["version"]: row for row in http.get("/v1/snapshots").json()["data"]}
+    assert listed[bad]["report"]["deposed"] == {"live": {"mean": -0.1}} and listed[before]["reason"] == "worse"
+    assert http.post("/v1/snapshots/rollback", json={"reason": "further"}).json()["version"] not in (bad, before)
+    service.snapshots.promote(1, "as it was")
+    wait(lambda: route(http, prompt("sum"))["snapshot"] == 1)
+
+
+def test_a_job_is_queued_once(http: httpx.Client) -> None:
+    first = http.post("/v1/jobs/refresh")
+    assert first.status_code == 202 and first.json()["state"] == "queued"
+    run_id = first.json()["id"]
+    assert http.post("/v1/jobs/refresh", json={}).json()["id"] == run_id
+    assert http.get("/v1/jobs/runs").json()["data"][0]["id"] == run_id
+    assert http.get(f"/v1/jobs/runs/{run_id}").json()["job"] == "refresh"
+
+
+def test_metrics_count(http: httpx.Client) -> None:
+    route(http, prompt("river"))
+    text = http.get("/metrics").text
+    for line in (
+        'thalweg_decisions_total{explored="false",kind="route",model="up/alpha"}',
+        'thalweg_requests_total{method="POST",route="/v1/route",status="200"}',
+        'thalweg_calls_total{model="up/alpha",status="timeout"}',
+        'thalweg_tokens_total{direction="output",model="up/alpha"}',
+        "thalweg_snapshot_version",
+        "thalweg_log_position",
+        "thalweg_routing_seconds_bucket",
+    ):
+        assert line in text
+
+
+def test_the_documentation_holds_every_route(http: httpx.Client) -> None:
+    assert http.get("/docs").status_code == 200
+    paths = http.get("/openapi.json").json()["paths"]
+    chat = paths["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert "cost_quality_tradeoff" in json.dumps(chat) and "$ref" not in json.dumps(chat)
+    assert "include_retired" in json.dumps(paths["/v1/tasks"]) and "/v1/drifts" in paths
+    assert {"/feedback", "/v1/feedback/compare", "/v1/models", "/v1/decisions/{decision_id}", "/v1/jobs/{job}"} <= set(
+        paths
+    )

@@ -1,0 +1,82 @@
+"""The bootstrap key."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from agent.errors import InvalidInput, StoreUnavailable
+from serve.settings import ServeSettings
+from store.keys import bootstrap_key, matches
+
+
+def test_a_given_key_is_used_and_not_kept(tmp_path: Path) -> None:
+    assert bootstrap_key("given-key", tmp_path) == ("given-key", False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_is_made_once_readable_by_its_owner_only(tmp_path: Path) -> None:
+    key, made = bootstrap_key(None, tmp_path / "home")
+    assert made and len(key) > 32
+    assert (tmp_path / "home" / "api_key").stat().st_mode & 0o777 == 0o600
+    assert bootstrap_key(None, tmp_path / "home") == (key, False)
+
+
+def test_replicas_that_start_at_once_agree(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: bootstrap_key(None, tmp_path), range(32)))
+    assert len({key for key, _ in found}) == 1
+    assert sum(made for _, made in found) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["api_key"]
+
+
+def test_a_home_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(StoreUnavailable, match="THALWEG_API_KEY"):
+        bootstrap_key(None, tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("header", "open_"),
+    [
+        (b"Bearer secret-key", True),
+        (b"bearer secret-key", True),
+        (b"Bearer  secret-key", True),
+        (b"Bearer secret-ke", False),
+        (b"Bearer secret-keyy", False),
+        (b"Bearer", False),
+        (b"Basic secret-key", False),
+        (b"secret-key", False),
+        ("Bearer sécret-key".encode(), False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_only_the_bearer_of_the_key_passes(header: bytes | None, open_: bool) -> None:
+    assert matches(header, b"secret-key") is open_
+
+
+def test_the_key_is_never_shown(tmp_path: Path) -> None:
+    settings = ServeSettings.from_env({"THALWEG_HOME": str(tmp_path), "THALWEG_API_KEY": "secret-key"})
+    assert "secret-key" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("THALWEG_API_KEY", "short"),
+        ("THALWEG_API_KEY", "with some spaces"),
+        ("THALWEG_MAX_BODY", "lots"),
+        ("THALWEG_MAX_BODY", "0"),
+        ("THALWEG_EXPLORE_SHARE", "1.5"),
+        ("THALWEG_EXPLORE_SHARE", "much"),
+        ("THALWEG_EXPLORE_BURST", "-1"),
+        ("THALWEG_UPSTREAM_TIMEOUT_S", "-1"),
+        ("THALWEG_UPSTREAM_TIMEOUT_S", "inf"),
+    ],
+)
+def test_a_bad_setting_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        ServeSettings.from_env({name: value})

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.config import FitConfig
 from agent.encoding.similarity import Blocks
+from agent.examples import Examples
 from agent.experts.general_heads import General
 from agent.experts.task_heads import Experts
 from agent.experts.trunk import Trunk
-from agent.online.effects import Openness
+from agent.online.prior import Openness
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming
 from agent.tasks.discover import Discovery
 from agent.tasks.lineage import Lineage
-from agent.types import Examples
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 MEDOIDS = 5
 """Most central prompts that a task names."""
@@ -51,7 +49,7 @@ def assemble(
     examples: Examples,
     parts: Parts,
     lineage: Lineage,
-    config: FitConfig,
+    config: Mapping[str, Any],
     *,
     encoder: str,
     position: int,
@@ -65,7 +63,7 @@ def assemble(
     centroids = np.stack([examples.embeddings[labels == t].mean(axis=0) for t in range(tasks)])
     centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
     closeness = examples.embeddings @ centroids.T  # (n, T)
-    remembered = np.arange(len(examples))[-config.memory :]
+    remembered = np.arange(len(examples))[-config["memory"] :]
     x = parts.blocks.transform(examples.embeddings[remembered], examples.features[remembered])
     meta: dict[str, Any] = {
         "format": FORMAT,
@@ -79,7 +77,7 @@ def assemble(
         "prompts": len(examples),
         "scores": int((~np.isnan(examples.scores)).sum()),
         "evaluated": int(((examples.trust == 1.0).sum(axis=1) >= 2).sum()),
-        "config": asdict(config),
+        "config": config,
         "chosen": {
             "resolution": found.primary.resolution,
             "vote_power": found.power,

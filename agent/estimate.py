@@ -16,13 +16,10 @@ from agent.choice.shrinkage import lean as lean_to
 from agent.encoding.similarity import Blocks, block_squares, kernel
 from agent.errors import SnapshotCorrupt
 from agent.experts.stack import combine
-from agent.index.neighbours import Nearby
-from agent.index.smoothing import lean
+from agent.index.neighbours import Nearby, evidence_weight, lean
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.tasks import assign
-from agent.types import UNKNOWN_TASK, Encoded, TaskGuess
-
-Array = NDArray[np.float64]
+from agent.types import UNKNOWN_TASK, Array, Encoded, TaskGuess
 
 _CHUNK = 1024
 
@@ -164,12 +161,12 @@ class Estimator:
         x = self._blocks.transform(embeddings, features)  # (n, w)
         hood = self._nearby.find(x, self._config["neighbours"])
 
-        voters = hood.first(self._config["voters"])
+        voters = hood.first(self._config["discovery"]["voters"])
         votes = assign.vote(voters.similarity, self._power)  # (n, voters)
         probs = assign.memberships(votes, self._labels[voters.rows], len(self.tasks))  # (n, T)
         stage1 = _blend(votes, self._means[voters.rows])
 
-        weight = assign.evidence_weight(hood.similarity, self._config["evidence_power"])  # (n, k)
+        weight = evidence_weight(hood.similarity, self._config["evidence_power"])  # (n, k)
         total, count = _blend(weight, self._value[hood.rows]), _blend(weight, self._trust[hood.rows])
         near = lean(total, count, stage1, self._config["evidence_strength"])
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.types import Examples
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +48,88 @@ class Scores:
     def residual(self, estimate: Array) -> Array:
         """(n, m) score less ``estimate``, 0 where not observed."""
         return np.where(self.seen, self.value - estimate, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Prompts with what is known of each model on them: what training reads.
+
+    Parameters
+    ----------
+    ids
+        One a prompt, unique.
+    embeddings
+        (n, d) unit vectors.
+    features
+        (n, f) plain features.
+    scores
+        (n, m) in [0, 1], NaN where not observed; calibrated feedback may lie outside. Imputed values never stand here.
+    models
+        m names, the columns.
+    costs
+        (n, m) USD, NaN where unknown; None where no cost is known at all.
+    prior
+        (n, m) expected quality before any observation (from published figures), NaN where there is none; or None.
+    texts
+        n texts for naming tasks, "" where the prompt is not stored.
+    weights
+        (n, m) trust in each score beside that of an evaluation, in [0, 1]; None: all are evaluations.
+    """
+
+    ids: tuple[str, ...]
+    embeddings: NDArray[np.float32]
+    features: NDArray[np.float32]
+    scores: NDArray[np.float64]
+    models: tuple[str, ...]
+    costs: NDArray[np.float64] | None = None
+    prior: NDArray[np.float64] | None = None
+    texts: tuple[str, ...] = ()
+    weights: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def trust(self) -> NDArray[np.float64]:
+        """(n, m) how much each score counts: its weight where observed, else 0."""
+        seen = ~np.isnan(self.scores)
+        return seen.astype(np.float64) if self.weights is None else np.where(seen, self.weights, 0.0)
+
+
+def join(parts: Sequence[Examples]) -> Examples:
+    """All parts as one: models and prompts united; what several parts know of the same pair is averaged by trust."""
+    parts = [p for p in parts if len(p)]
+    models = tuple(dict.fromkeys(m for p in parts for m in p.models))
+    ids = tuple(dict.fromkeys(i for p in parts for i in p.ids))
+    row, column = {v: k for k, v in enumerate(ids)}, {v: k for k, v in enumerate(models)}
+    first: dict[str, tuple[Examples, int]] = {}
+    for part in parts:
+        for i, name in enumerate(part.ids):
+            first.setdefault(name, (part, i))
+
+    def united(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(ids, models) means, NaN where nothing is known, and the trust in them together."""
+        total, trust = np.zeros((len(ids), len(models))), np.zeros((len(ids), len(models)))
+        for part in parts:
+            values = getattr(part, name)
+            if values is not None:
+                at = np.ix_([row[i] for i in part.ids], [column[m] for m in part.models])
+                known = part.trust if name == "scores" else np.isfinite(values).astype(np.float64)
+                total[at] += known * np.where(known > 0, values, 0.0)
+                trust[at] += known
+        mean = np.full(total.shape, np.nan)
+        np.divide(total, trust, out=mean, where=trust > 0)
+        return mean, trust
+
+    (scores, trust), (costs, _), (prior, _) = united("scores"), united("costs"), united("prior")
+    return Examples(
+        ids=ids,
+        embeddings=np.stack([p.embeddings[i] for p, i in first.values()]),
+        features=np.stack([p.features[i] for p, i in first.values()]),
+        scores=scores,
+        models=models,
+        costs=None if np.isnan(costs).all() else costs,
+        prior=None if np.isnan(prior).all() else prior,
+        texts=tuple(p.texts[i] if p.texts else "" for p, i in first.values()),
+        weights=None if all(p.weights is None for p in parts) else np.minimum(trust, 1.0),
+    )

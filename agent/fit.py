@@ -7,7 +7,7 @@ Whatever must adapt to the data is chosen here from the training data alone, eac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,29 +15,51 @@ from numpy.typing import NDArray
 
 from agent.build import Parts, assemble
 from agent.choice.shrinkage import learn_caution
-from agent.config import FitConfig
 from agent.encoding.similarity import learn_blocks
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
-from agent.examples import Scores
+from agent.examples import Examples, Scores
 from agent.experts.candidates import candidate_set
 from agent.experts.cost_model import price_penalties, train_costs
 from agent.experts.general_heads import train_general
 from agent.experts.stack import combine, weigh
 from agent.experts.task_heads import train_experts
 from agent.experts.trunk import Trunk, learn_trunk
-from agent.index.neighbours import Nearby
-from agent.index.smoothing import around
-from agent.online.effects import learn_openness
+from agent.index.neighbours import Nearby, around
+from agent.online.prior import learn_openness
 from agent.snapshot import Snapshot
 from agent.tasks import lineage as evolve
-from agent.tasks.discover import Discovery, discover
-from agent.types import Examples
-
-Array = NDArray[np.float64]
+from agent.tasks.discover import Discovery, DiscoveryConfig, discover
+from agent.types import Array
 
 FEWEST_LANDMARKS = 300
 """Of the trunk, where there are as many prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """One configuration for all data.
+
+    Parameters
+    ----------
+    discovery
+        How tasks are found.
+    neighbours
+        Neighbours whose scores enter an estimate.
+    evidence_power, evidence_strength
+        A neighbour weighs similarity to this power; the task means weigh like this many scores beside them.
+    landmarks
+        Width of the trunk, at most.
+    memory
+        Most prompts that the snapshot remembers.
+    """
+
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    neighbours: int = 50
+    evidence_power: float = 4.0
+    evidence_strength: float = 10.0
+    landmarks: int = 1000
+    memory: int = 50_000
 
 
 def fit(
@@ -91,7 +113,7 @@ def fit(
     hood = Nearby(blocks, x).find(x, config.neighbours, own=True)
 
     report("tasks", 0.3)
-    found = discover(hood, examples, scores, config, seed)
+    found = discover(hood, examples, scores, config.discovery, seed)
     labels = found.primary.labels
     lineage = descend(labels, examples, champion)
 
@@ -119,7 +141,15 @@ def fit(
     parts = Parts(blocks, found, trunk, general, experts, chosen, weights, left_out, caution, costs, openness)
     unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
     return assemble(
-        examples, parts, lineage, config, encoder=encoder, position=position, unused=unused, seed=seed, carried=carried
+        examples,
+        parts,
+        lineage,
+        asdict(config),
+        encoder=encoder,
+        position=position,
+        unused=unused,
+        seed=seed,
+        carried=carried,
     )
 
 

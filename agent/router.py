@@ -20,10 +20,11 @@ from agent.estimate import Estimates, Estimator
 from agent.feedback.ledger import Heard, Ledger
 from agent.index.prompts import Memory
 from agent.online.drift import surprise
-from agent.online.effects import LEVEL_SD, Openness, noise_variance
 from agent.online.estimator import Lesson, OnlineConfig, OnlineEstimator
+from agent.online.prior import LEVEL_SD, Openness, noise_variance
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
+    Array,
     Candidate,
     Decision,
     Drift,
@@ -33,8 +34,6 @@ from agent.types import (
     Observation,
     RouteRequest,
 )
-
-Array = NDArray[np.float64]
 
 _LEAST_WEIGHT = 1e-6
 

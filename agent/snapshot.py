@@ -21,7 +21,7 @@ FORMAT = 3
 GENERAL = -1
 """`Head.task` of a general head, which serves every task."""
 
-Array = NDArray[Any]
+Tensor = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Head:
 
     task: int
     model: str
-    tensors: Mapping[str, Array]
+    tensors: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Snapshot:
     version: int
     position: int
     meta: Mapping[str, Any]
-    tensors: Mapping[str, Array]
+    tensors: Mapping[str, Tensor]
     heads: tuple[Head, ...]
     lineage: tuple[LineageEvent, ...] = ()
 
@@ -154,7 +154,7 @@ class Snapshot:
         return replace(self, version=version)
 
 
-def check_finite(tensors: Mapping[str, Array], what: str) -> None:
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Raise `SnapshotCorrupt` where an array of ``tensors`` holds NaN or infinity; remembered scores may be unseen (NaN)."""
     for name, array in tensors.items():
         if name != "memory_scores" and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():

@@ -14,6 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
+"""Of any shape; the docstrings give it."""
+
 Vector = NDArray[np.float32]
 Source = Literal["user", "judge", "implicit"]
 
@@ -311,49 +314,3 @@ class Drift:
     since: int
     shift: float
     detector: str
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Prompts with what is known of each model on them: what training reads.
-
-    Parameters
-    ----------
-    ids
-        One a prompt, unique.
-    embeddings
-        (n, d) unit vectors.
-    features
-        (n, f) plain features.
-    scores
-        (n, m) in [0, 1], NaN where not observed; calibrated feedback may lie outside. Imputed values never stand here.
-    models
-        m names, the columns.
-    costs
-        (n, m) USD, NaN where unknown; None where no cost is known at all.
-    prior
-        (n, m) expected quality before any observation (from published figures), NaN where there is none; or None.
-    texts
-        n texts for naming tasks, "" where the prompt is not stored.
-    weights
-        (n, m) trust in each score beside that of an evaluation, in [0, 1]; None: all are evaluations.
-    """
-
-    ids: tuple[str, ...]
-    embeddings: NDArray[np.float32]
-    features: NDArray[np.float32]
-    scores: NDArray[np.float64]
-    models: tuple[str, ...]
-    costs: NDArray[np.float64] | None = None
-    prior: NDArray[np.float64] | None = None
-    texts: tuple[str, ...] = ()
-    weights: NDArray[np.float64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def trust(self) -> NDArray[np.float64]:
-        """(n, m) how much each score counts: its weight where observed, else 0."""
-        seen = ~np.isnan(self.scores)
-        return seen.astype(np.float64) if self.weights is None else np.where(seen, self.weights, 0.0)

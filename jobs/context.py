@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Self
 
 import store
-from agent.encoding.encoder import Encoder, load_encoder
+from agent.encoding.encoder import Encoder
 from agent.types import ModelCard
 from jobs.settings import JobSettings
 from store.database import Database
 from store.encoders.cache import CachedEncoder
+from store.encoders.load import load_encoder
 from store.feedback import FeedbackLog
 from store.pool.file import PoolFile, PoolModel
 from store.pool.models import ModelPool

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.encoding.encoder import BUNDLED
 from agent.errors import InvalidInput
 from agent.evaluation.refresh_rule import DueConfig
+from store.encoders.onnx import BUNDLED
 from store.settings import StoreSettings
 
 

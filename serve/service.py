@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.choice.limiter import ExplorationPurse
-from agent.encoding.encoder import load_encoder
 from serve.metrics import Metrics
 from serve.providers.base import Provider
 from serve.routing.follower import Follower
@@ -18,6 +17,7 @@ from serve.settings import ServeSettings
 from store.database import Database
 from store.decisions import DecisionLog
 from store.drifts import DriftStore
+from store.encoders.load import load_encoder
 from store.feedback import FeedbackLog
 from store.keys import bootstrap_key
 from store.lineage import TaskLineage

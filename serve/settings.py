@@ -8,8 +8,8 @@ from pathlib import Path
 
 import store
 from agent.choice.limiter import ExplorationBudget
-from agent.encoding.encoder import BUNDLED
 from agent.errors import InvalidInput
+from store.encoders.onnx import BUNDLED
 from store.settings import StoreSettings
 
 PACKAGED_POOL = Path(str(store.__file__)).parent / "data" / "pool.yaml"

@@ -14,8 +14,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from agent.errors import InvalidInput
+from agent.examples import Examples
 from agent.online.drift import since_changed
-from agent.types import Encoded, Examples
+from agent.types import Encoded
 from store.columns import utc_now
 from store.database import Database
 from store.drifts import FoundDrift

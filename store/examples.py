@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from agent.examples import Examples
 from agent.feedback.ledger import Ledger
-from agent.types import Drift, Examples
+from agent.types import Drift
 from store.database import Database
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 

@@ -154,6 +154,15 @@ class FeedbackLog:
             rows: Sequence[Row[*tuple[Any, ...]]] = session.execute(query).all()
         return [_observation(row) for row in rows]
 
+    def between(self, after: int, upto: int) -> list[Observation]:
+        """The observations that follow position ``after``, up to and with position ``upto``, in order."""
+        found: list[Observation] = []
+        while page := self.tail(found[-1].seq if found else after):
+            found += [o for o in page if o.seq <= upto]
+            if page[-1].seq >= upto:
+                break
+        return found
+
     def head(self) -> int:
         """The last position; 0 where the log is empty."""
         with self._database.session() as session:

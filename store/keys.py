@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
 from pathlib import Path
@@ -51,9 +50,3 @@ def _create(path: Path) -> bool:
         return False
     finally:
         draft.unlink()
-
-
-def matches(header: bytes | None, key: bytes) -> bool:
-    """Whether an ``Authorization`` header carries ``key`` as its bearer token; takes the same time whatever differs."""
-    scheme, _, token = (header or b"").partition(b" ")
-    return hmac.compare_digest(token.strip(), key) and scheme.lower() == b"bearer"

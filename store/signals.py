@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, func, select
 
+from agent.evaluation.refresh_rule import RECENT, DueConfig, Standing, why_due
 from agent.types import UNKNOWN_TASK, Vector
 from store.database import Database
+from store.drifts import DriftStore
+from store.feedback import FeedbackLog
+from store.snapshots import SnapshotStore
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 
 
@@ -44,3 +48,30 @@ def scored_models(database: Database, *, after: int) -> dict[str, int]:
     query = select(d.model, func.count(f.seq)).join(d, d.id == f.decision_id).group_by(d.model)
     with database.session() as session:
         return {model: count for model, count in session.execute(query.where(f.seq > after, f.other.is_(None)))}
+
+
+def why_due_now(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int, *, most: int) -> str | None:
+    """`why_due` of what came after position ``read`` of the log; ``most`` as `DueConfig` has it."""
+    return why_due(read_standing(database, snapshots, log, read), DueConfig(most=most))
+
+
+def read_standing(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int) -> Standing:
+    """What came after position ``read`` of the log, or after what the champion was trained on where that is later.
+
+    Only prompts that were scored count as strays, each once: a refresh learns from no others, so those would call
+    one refresh after another.
+    """
+    champion = snapshots.champion()
+    if champion is None:
+        return Standing(scores=0, feedback=log.count_since(read))
+    read = max(read, champion.position)
+    prompts = scored_prompts(database, snapshot=champion.version, after=read, limit=RECENT)
+    drifts = DriftStore(database).latest(after=read)
+    return Standing(
+        scores=champion.scores,
+        feedback=log.count_since(read),
+        decisions=prompts.count,
+        strays=prompts.strays,
+        drifted={m: scored_models(database, after=found.drift.since - 1).get(m, 0) for m, found in drifts.items()},
+        newcomers={m: n for m, n in scored_models(database, after=read).items() if m not in champion.models},
+    )

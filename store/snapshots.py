@@ -20,7 +20,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput, SnapshotCorrupt
-from agent.snapshot import Array, Head, Snapshot
+from agent.snapshot import Head, Snapshot, Tensor
 from store.columns import utc_now
 from store.database import Database
 from store.lineage import adopt, record_events, snapshot_events
@@ -284,11 +284,11 @@ def _load(session: Session, version: int) -> Snapshot:
 _NEXT = "roll back with `thalweg snapshots rollback`, or build a new one with `thalweg refresh`"
 
 
-def _pack(tensors: Mapping[str, Array]) -> bytes:
+def _pack(tensors: Mapping[str, Tensor]) -> bytes:
     return write_tensors({name: np.asarray(array, order="C") for name, array in tensors.items()})
 
 
-def _unpack(blob: bytes, digest: str, what: str) -> dict[str, Array]:
+def _unpack(blob: bytes, digest: str, what: str) -> dict[str, Tensor]:
     if sha256(blob).hexdigest() != digest:
         raise SnapshotCorrupt(f"{what}: the weights are not those that were published; {_NEXT}")
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-Array = NDArray[np.float64]
+from agent.types import Array
 
 _AHEAD = 1e-9
 _DENSITY = float(1.0 / np.sqrt(2.0 * np.pi))

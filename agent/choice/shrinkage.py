@@ -8,11 +8,9 @@ what choices earned on prompts whose scores were hidden. Where cost decides, it 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.examples import Scores
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 SHARES = np.linspace(0.0, 0.9, 10)
 """How far estimates may be drawn; the first is not at all."""

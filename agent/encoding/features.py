@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.encoding import words as lexical
 from agent.types import Turn
 
 LAST_TURN_WEIGHT = 0.75
@@ -41,8 +42,11 @@ PLAIN: tuple[str, ...] = (
 )  # fmt: skip
 """Names of the plain features, in order."""
 
-FEATURES: tuple[str, ...] = PLAIN + tuple(f"word_{i}" for i in range(lexical.BUCKETS))
-"""Names of all features: the plain ones, then the word buckets of `agent.encoding.words`."""
+BUCKETS = 1024
+"""Length of the vector. Runs of characters beside the words, in as many buckets, gave nothing (docs/log.md)."""
+
+FEATURES: tuple[str, ...] = PLAIN + tuple(f"word_{i}" for i in range(BUCKETS))
+"""Names of all features: the plain ones, then the word buckets of `hashed_words`."""
 
 
 def parts(turns: Sequence[Turn]) -> tuple[str, str]:
@@ -60,7 +64,7 @@ def parts(turns: Sequence[Turn]) -> tuple[str, str]:
 def features(turns: Sequence[Turn]) -> NDArray[np.float32]:
     """The features of a conversation, (len(FEATURES),); content is read from its last user turn."""
     text, _ = parts(turns)
-    return np.concatenate([_plain(text, turns), lexical.words(text)])
+    return np.concatenate([_plain(text, turns), hashed_words(text)])
 
 
 def _plain(text: str, turns: Sequence[Turn]) -> NDArray[np.float32]:
@@ -99,3 +103,36 @@ def _plain(text: str, turns: Sequence[Turn]) -> NDArray[np.float32]:
         log(text.count("\n\n")), log(len(turns)), float(any(t.role in ("system", "developer") for t in turns)),
     )  # fmt: skip
     return np.array(values, np.float32)
+
+
+HEAD, TAIL = 2500, 1500
+"""Characters read of a text longer than both together."""
+
+
+_TOKEN = re.compile(r"[a-z]+|[^\sa-z]")
+
+
+_DIGIT = re.compile(r"\d")
+
+
+def hashed_words(text: str) -> NDArray[np.float32]:
+    """(BUCKETS,) ``log(1 + count)`` of the words and marks of ``text`` that fall into each bucket.
+
+    Examples
+    --------
+    >>> bool(np.array_equal(hashed_words("Add 12 to 71."), hashed_words("add 83 to 90.")))
+    True
+    >>> float(hashed_words("").sum())
+    0.0
+    """
+    if len(text) > HEAD + TAIL:
+        text = f"{text[:HEAD]} {text[-TAIL:]}"
+    tokens = _TOKEN.findall(_DIGIT.sub("0", text.lower()))
+    buckets = np.fromiter(map(_bucket, tokens), np.int64, len(tokens))
+    return np.log1p(np.bincount(buckets, minlength=BUCKETS)).astype(np.float32)
+
+
+@lru_cache(maxsize=65_536)
+def _bucket(token: str) -> int:
+    """Where a token falls, in every process alike."""
+    return zlib.crc32(token.encode("utf-8", "surrogatepass")) % BUCKETS

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from agent.evaluation.gate import GateReport
-from agent.evaluation.trial import try_out
+import numpy as np
+
+from agent.estimate import Estimator
+from agent.evaluation.gate import GateReport, evaluation_difference, feedback_difference, judge
+from agent.evaluation.logged import Choices, choices, qualities
+from agent.evaluation.off_policy import Value
+from agent.examples import Examples
 from agent.feedback.ledger import Ledger
 from agent.fit import fit
 from agent.snapshot import Snapshot
-from jobs.refresh.gather import Gathered
+from agent.types import Observation
 
 Progress = Callable[[str, float], None]
 
@@ -28,7 +34,7 @@ class Challenge:
 
 
 def challenge(
-    known: Gathered, champion: Snapshot | None, *, encoder: str, seed: int, progress: Progress | None = None
+    known: RefreshData, champion: Snapshot | None, *, encoder: str, seed: int, progress: Progress | None = None
 ) -> Challenge:
     """Train on what is known and let the gate judge the result.
 
@@ -93,3 +99,80 @@ def _uncontested(champion: Snapshot | None) -> str:
     if champion is None:
         return "uncontested: there is no champion that can be read"
     return f"uncontested: the champion reads the embeddings of another encoder ({champion.encoder})"
+
+
+def try_out(
+    champion: Snapshot,
+    challenger: Snapshot,
+    evaluations: Examples,
+    observations: Sequence[Observation],
+    *,
+    ledger: Ledger | None = None,
+    seed: int = 0,
+) -> GateReport:
+    """Whether ``challenger`` is to replace ``champion``.
+
+    Parameters
+    ----------
+    evaluations
+        Prompts with the scores of several models.
+    observations
+        Feedback that the champion was not trained on.
+    ledger
+        Says what feedback is worth; one that has heard nothing where None.
+    seed
+        Of the lottery among models that a snapshot does not know.
+    """
+    old, new = Estimator(champion), Estimator(challenger)
+    by_evaluation = None
+    if len(evaluations):
+        models = tuple(dict.fromkeys((*evaluations.models, *challenger.models, *champion.models)))
+        scores = np.full((len(evaluations), len(models)), np.nan)
+        # One from before its model changed tells nothing of it now.
+        current = np.where(evaluations.trust == 1.0, evaluations.scores, np.nan)
+        scores[:, [models.index(m) for m in evaluations.models]] = current
+        before, after = (
+            qualities(e, evaluations.ids, evaluations.embeddings, evaluations.features, models, seed)
+            for e in (old, new)
+        )
+        by_evaluation = evaluation_difference(before, after, scores)
+    found = choices(observations, ledger or Ledger(), champion.encoder)
+    return judge(by_evaluation, difference(old, new, found, seed))
+
+
+def difference(champion: Estimator, challenger: Estimator, found: Choices, seed: int = 0) -> Value | None:
+    """How much better ``challenger`` would have routed decisions whose scores neither saw; None without any.
+
+    Both take the best model, by quality less what its cost is charged at, among those that the decision could choose,
+    and earn the answer's score less that charge.
+    """
+    if not len(found):
+        return None
+    before, after = (found.greedy(found.expected(e, seed)) for e in (champion, challenger))
+    # What the decisions expected was not fitted on these scores, and favours neither snapshot.
+    return feedback_difference(before, after, found.quality - found.charge, found.net)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshData:
+    """Everything known up to ``position`` of the feedback log.
+
+    Parameters
+    ----------
+    training
+        What a challenger is trained on: in a store, seed prompts (priors only), evaluations and feedback.
+    evaluations
+        Those of the training prompts that have any.
+    observations
+        Feedback since the champion's position.
+    position
+        Of the last feedback row that was read.
+    carried
+        States of the ledger and of the watches at ``position``, for the challenger to go on from.
+    """
+
+    training: Examples
+    evaluations: Examples
+    observations: Sequence[Observation]
+    position: int
+    carried: Mapping[str, Any] | None = None

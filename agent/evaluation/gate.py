@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.evaluation.off_policy import Logged, Value, mean_value
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 LEAST_PROPENSITY = 0.005
 """A model chosen less often than this was not tried: one score would weigh as much as 200."""

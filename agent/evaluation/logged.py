@@ -18,9 +18,7 @@ from agent.estimate import Estimator
 from agent.evaluation.off_policy import Logged
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import latest
-from agent.types import Observation
-
-Array = NDArray[np.float64]
+from agent.types import Array, Observation
 
 
 @dataclass(frozen=True, slots=True)

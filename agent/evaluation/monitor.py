@@ -20,14 +20,12 @@ from dataclasses import dataclass
 from math import inf, log, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.estimate import Estimator
 from agent.evaluation.logged import Choices
 from agent.evaluation.off_policy import Logged, effective_size, importance
 from agent.snapshot import Snapshot
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 
 @dataclass(frozen=True, slots=True)

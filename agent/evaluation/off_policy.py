@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from agent.types import Array
 
 MAX_WEIGHT = 50.0
 """Importance weights are clipped here; DR's model term keeps the clipped part from being lost."""

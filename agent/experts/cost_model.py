@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.experts.general_heads import ridge
 from agent.experts.trunk import Trunk
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 STRENGTHS = np.geomspace(0.01, 1000.0, 11)
 COMPETING = (0.0, 0.01, 0.05)

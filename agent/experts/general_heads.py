@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.examples import Scores
 from agent.experts.trunk import Trunk
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 STRENGTHS = np.geomspace(0.1, 1000.0, 10)
 """Ridge penalties tried, in the kernel's units (a prompt's similarity to itself is 1)."""

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from agent.examples import Scores
 from agent.experts.general_heads import compete
 from agent.tasks.means import Variances, prompt_share
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 OPEN = 0.1
 """Standard deviation of a weight around an equal share, before any score."""

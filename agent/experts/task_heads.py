@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from agent.examples import Scores
 from agent.experts.trunk import Trunk
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 RANK = 8
 """Leading features of the trunk that a task head reads."""

@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.encoding.similarity import Blocks, Matrix, eigh, kernel
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 _JITTER = 1e-6
 _LEAST_POWER = 1e-6

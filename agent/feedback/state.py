@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from agent.examples import Examples
 from agent.feedback.ledger import Ledger, Truth
 from agent.online.drift import Watches, surprise
 from agent.snapshot import Snapshot
-from agent.types import Drift, Examples, Observation
-from store.feedback import FeedbackLog
-
-_PAGE = 1000
+from agent.types import Drift, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +48,6 @@ def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observat
 def latest(rows: Iterable[Observation]) -> list[Observation]:
     """The last word of each (decision, source, rater), in the log's order."""
     return sorted({(o.decision_id, o.source, o.rater): o for o in rows}.values(), key=lambda o: o.seq)
-
-
-def rows_since(log: FeedbackLog, since: int, upto: int, encoder: str | None = None) -> list[Observation]:
-    """The rows that follow position ``since``, up to position ``upto``, in order; of one encoder's prompts if named."""
-    found: list[Observation] = []
-    while page := log.tail(found[-1].seq if found else since, _PAGE, encoder):
-        found += [o for o in page if o.seq <= upto]
-        if page[-1].seq >= upto:
-            break
-    return found
 
 
 def evaluated(evaluations: Examples) -> Truth:

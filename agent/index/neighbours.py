@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from agent.encoding.similarity import Blocks, Matrix, similarity
-from agent.index.prompts import build_index, nearest
+from agent.examples import Scores
+from agent.index.hnsw import build_index, nearest
+from agent.types import Array
 
 POOL = 2
 """Candidates ranked per neighbour wanted."""
@@ -65,3 +68,40 @@ class Nearby:
             rows[part] = found[each, order]
             close[part] = np.maximum(alike[each, order], 0.0)
         return Neighbourhood(rows, close)
+
+
+def lean(total: Array, count: Array, base: Array, strength: float) -> Array:
+    """(n, m) averages.
+
+    Parameters
+    ----------
+    total, count
+        (n, m) weighted sums of scores and of their weights.
+    base
+        (n, m) or (m,) what is expected; weighs like ``strength`` scores.
+    """
+    gap = total - count * base
+    ease = gap.sum(axis=1, keepdims=True) / (count.sum(axis=1, keepdims=True) + strength)
+    out: Array = base + ease + (gap - count * ease) / (count + strength)
+    return out
+
+
+def around(hood: Neighbourhood, scores: Scores, base: Array, power: float, strength: float) -> Array:
+    """(n, m) what the neighbours of each training prompt scored, a neighbour counting as similarity to a ``power``."""
+    reach = spread(hood.rows, evidence_weight(hood.similarity, power))
+    return lean(reach @ (scores.trust * scores.value), reach @ scores.trust, base, strength)
+
+
+def spread(rows: NDArray[np.int64], weight: NDArray[np.float64]) -> sparse.csr_matrix:
+    """(n, n) matrix that adds up each prompt's neighbours ``rows`` (n, k) by ``weight`` (n, k)."""
+    n, k = rows.shape
+    return sparse.csr_matrix((weight.ravel(), rows.ravel(), np.arange(n + 1) * k), shape=(n, n))
+
+
+def evidence_weight(similarity: NDArray[np.float32], power: float) -> Array:
+    """(n, k) ``(similarity / that of the nearest) ** power``: the nearest weighs 1."""
+    if similarity.shape[1] == 0:
+        return np.zeros(similarity.shape)
+    top = np.maximum(similarity[:, :1], 1e-9).astype(np.float64)
+    weight: Array = np.maximum(similarity / top, 1e-9) ** power
+    return weight

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.online.drift import DriftConfig, Surprise, Watches
-from agent.online.effects import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Bank, Belief, Openness
-from agent.types import UNKNOWN_TASK, Drift
-
-Array = NDArray[np.float64]
+from agent.online.effects import Bank, Belief
+from agent.online.prior import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Openness
+from agent.types import UNKNOWN_TASK, Array, Drift
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from agent.index.neighbours import evidence_weight
+from agent.types import Array
 
 POWERS = (2.0, 4.0, 8.0, 16.0)
 _FLOOR = 1e-3
@@ -21,15 +22,6 @@ def vote(similarity: NDArray[np.float32], power: float) -> Array:
     weight = evidence_weight(similarity, power)
     shares: Array = weight / weight.sum(axis=1, keepdims=True)
     return shares
-
-
-def evidence_weight(similarity: NDArray[np.float32], power: float) -> Array:
-    """(n, k) ``(similarity / that of the nearest) ** power``: the nearest weighs 1."""
-    if similarity.shape[1] == 0:
-        return np.zeros(similarity.shape)
-    top = np.maximum(similarity[:, :1], 1e-9).astype(np.float64)
-    weight: Array = np.maximum(similarity / top, 1e-9) ** power
-    return weight
 
 
 def memberships(weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:

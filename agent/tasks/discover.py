@@ -15,17 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.config import FitConfig
-from agent.examples import Scores
-from agent.index.neighbours import Neighbourhood
-from agent.index.smoothing import around, spread
+from agent.examples import Examples, Scores
+from agent.index.neighbours import Neighbourhood, around, spread
 from agent.tasks import assign
 from agent.tasks.graph import prompt_graph
 from agent.tasks.leiden import absorb_small, leiden
 from agent.tasks.means import Means, Variances, prompt_share, task_means
-from agent.types import Examples
+from agent.types import Array
 
-Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 SMOOTHING_POWER, SMOOTHING_STRENGTH = 2.0, 5.0
@@ -33,6 +30,37 @@ SMOOTHING_POWER, SMOOTHING_STRENGTH = 2.0, 5.0
 
 RELEARN = 2
 """Rounds that adapt variances to a fold."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryConfig:
+    """How tasks are found.
+
+    Parameters
+    ----------
+    edges
+        Neighbours that a prompt is joined to in the graph.
+    preference
+        Weight of preference similarity in an edge, in [0, 1].
+    smoothing
+        Neighbours whose scores rank the models on a prompt.
+    resolutions
+        Of Leiden.
+    folds
+        Parts of the training prompts whose scores are hidden in turn, for out-of-fold estimates.
+    smallest_task
+        Fewest prompts of a task.
+    voters
+        Neighbours that vote on a prompt's task.
+    """
+
+    edges: int = 15
+    preference: float = 0.5
+    smoothing: int = 30
+    resolutions: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    folds: int = 5
+    smallest_task: int = 5
+    voters: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +106,7 @@ class Discovery:
     folds: tuple[tuple[NDArray[np.bool_], Array], ...]
 
 
-def discover(hood: Neighbourhood, examples: Examples, scores: Scores, config: FitConfig, seed: int) -> Discovery:
+def discover(hood: Neighbourhood, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int) -> Discovery:
     """Find tasks among ``examples``, given each prompt's neighbours and what may be known of its ``scores``."""
     prior, voters = examples.prior, hood.first(config.voters)
     found = communities(hood, examples, scores, config, seed)
@@ -106,7 +134,9 @@ def discover(hood: Neighbourhood, examples: Examples, scores: Scores, config: Fi
     return Discovery(parts, primary, power, left_out.mean(axis=0), np.mean(bag, axis=0), tuple(blind))
 
 
-def communities(hood: Neighbourhood, examples: Examples, scores: Scores, config: FitConfig, seed: int) -> list[Labels]:
+def communities(
+    hood: Neighbourhood, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
+) -> list[Labels]:
     """(n,) labels at each resolution, of the graph that knows these scores."""
     level = task_means(np.zeros(len(examples), np.int64), scores, None, rounds=RELEARN).overall
     prior = level if examples.prior is None else np.where(np.isnan(examples.prior), level, examples.prior)

@@ -3,7 +3,7 @@
 A k-nearest-neighbour graph whose edge weights join the composite similarity of
 `agent.index.neighbours` with *preference* similarity: the rank-biased overlap of the two prompts' model rankings
 (Webber, Moffat & Zobel 2010, eq. 23 truncated and renormalised, so that equal rankings give 1).
-Scores are sparse, so a prompt's ranking is smoothed over its neighbours (`agent.index.smoothing`) before it is compared
+Scores are sparse, so a prompt's ranking is smoothed over its neighbours (`agent.index.neighbours`) before it is compared
 (arXiv 2603.19415, sec. 3).
 """
 

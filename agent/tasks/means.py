@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from agent.examples import Scores
-
-Array = NDArray[np.float64]
+from agent.types import Array
 
 ROUNDS = 8
 """Of expectation maximisation."""

@@ -117,7 +117,7 @@ def _keys(world: JobSettings) -> Finding:
 
 
 def _encoder(world: JobSettings) -> Finding:
-    from agent.encoding.encoder import BUNDLED, prepared_graph
+    from store.encoders.onnx import BUNDLED, prepared_graph
 
     if world.encoder != BUNDLED:
         return Finding("encoder", "ok", f"{world.encoder} (opened at first use)")

@@ -144,10 +144,10 @@ def _append(event: FeedbackEvent, as_json: bool) -> None:
 
 def _ledger() -> Ledger:
     """The ledger at the head of the log."""
-    from agent.feedback.state import hear, rows_since
+    from agent.feedback.state import hear
 
     with context() as world:
         version = world.snapshots.champion_version()
         champion = None if version is None else world.snapshots.load(version)
-        rows = rows_since(world.feedback, champion.position if champion else 0, world.feedback.head())
+        rows = world.feedback.between(champion.position if champion else 0, world.feedback.head())
         return hear(champion, rows).ledger

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import BadDataFile
-from jobs.data.files import Problems, numbered_lines, row_of
+from jobs.data.rows import Problems, numbered_lines, row_of
 from store.evaluations import EvaluationRow
 
 _COST = "|total_cost"

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.types import Array
 from jobs.evaluate.table import Table
 
-Array = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 
 FOLDS = 4

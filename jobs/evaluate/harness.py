@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
+from agent.types import Array
 from jobs.evaluate import baselines
-from jobs.evaluate.metrics import Array, Difference, Earned, bootstrap, earn, per_source, sweep
+from jobs.evaluate.metrics import Difference, Earned, bootstrap, earn, per_source, sweep
 from jobs.evaluate.table import Table
 from jobs.evaluate.twostage import Trained, train_and_estimate
 

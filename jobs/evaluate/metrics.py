@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.types import Array
 from jobs.evaluate.table import Table
-
-Array = NDArray[np.float64]
 
 COST_LEVELS = (100, 99, 98, 95)
 """Percentages of the best single model's quality at which costs are compared."""

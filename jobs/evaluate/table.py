@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import InvalidInput
-from agent.types import Encoded
+from agent.types import Array, Encoded
 from store.evaluations import EvaluationRow
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.estimate import Estimates, Estimator
+from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
-from agent.types import Examples
+from agent.types import Array
 from jobs.evaluate.baselines import column_means
-from jobs.evaluate.metrics import Array
 from jobs.evaluate.table import Table
 from jobs.meter import Meter
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.evaluation.logged import choices
 from agent.evaluation.monitor import ProbationConfig, Record, record
-from agent.feedback.state import hear, rows_since
+from agent.feedback.state import hear
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotRow, SnapshotStore
 
@@ -75,7 +75,7 @@ class Watch:
         calibrate them by what this champion's decisions expect, which is in question.
         """
         snapshot = self._snapshots.load(champion.version)
-        rows = rows_since(self._feedback, champion.position, head)
+        rows = self._feedback.between(champion.position, head)
         decided = choices(rows, hear(snapshot, ()).ledger, champion.encoder).explored()
         first = decided.first > champion.position  # what was revised only may have been trained on
         return record(snapshot, self._snapshots.load(before.version), decided.take(first), self._config)

@@ -88,7 +88,7 @@ def refresh(
                 champion=champion,
             )
             challenger = challenge(
-                known,
+                known.data,
                 champion,
                 encoder=encoder.fingerprint,
                 seed=seed,
@@ -129,7 +129,7 @@ def _report(challenger: Challenge, known: Gathered, champion: Snapshot | None) -
         "reason": verdict.reason,
         "gate": asdict(verdict),
         "champion": champion.version if champion else None,
-        "position": known.position,
+        "position": known.data.position,
         "counts": known.counts,
         "models": len(snapshot.models),
         "tasks": len(snapshot.tasks),
@@ -140,11 +140,13 @@ def _report(challenger: Challenge, known: Gathered, champion: Snapshot | None) -
 
 def agreement(known: Gathered, challenger: Snapshot) -> dict[str, float] | None:
     """How far the discovered tasks agree with the true labels of the training prompts that have any; None without."""
-    rows = [i for i, name in enumerate(known.training.ids) if name in known.labels]
-    truth = [known.labels[known.training.ids[i]] for i in rows]
+    rows = [i for i, name in enumerate(known.data.training.ids) if name in known.labels]
+    truth = [known.labels[known.data.training.ids[i]] for i in rows]
     if len(set(truth)) < 2:
         return None
-    estimates = Estimator(challenger).estimate_batch(known.training.embeddings[rows], known.training.features[rows])
+    estimates = Estimator(challenger).estimate_batch(
+        known.data.training.embeddings[rows], known.data.training.features[rows]
+    )
     found = estimates.task_probs.argmax(axis=1)
     names = [f"{label.source}\0{label.task or ''}" for label in truth]
     return {

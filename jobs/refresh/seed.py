@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 import store
 from agent.errors import BadDataFile
+from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
-from agent.types import Examples, ModelCard
+from agent.types import ModelCard
 from store.database import Database
 from store.encoders.cache import CachedEncoder
 from store.pool.yaml import read_yaml

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from river import bandit
 
-from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
+from agent.types import Array
+from jobs.replay.policy import Event, News, Pick, Prompt, Start
 
 CLUSTERS = 96
 """Tasks at most; a task has three prompts of the sample or more."""

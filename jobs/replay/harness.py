@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.replay.policy import Array, Event, News, Pick, Policy, Start
+from agent.types import Array
+from jobs.replay.policy import Event, News, Pick, Policy, Start
 from jobs.replay.scenario import Change
 from jobs.replay.world import World
 

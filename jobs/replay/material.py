@@ -13,7 +13,8 @@ from scipy.optimize import nnls
 
 from agent.choice.utility import TYPICAL_OUTPUT_TOKENS
 from agent.errors import InvalidInput
-from agent.types import Examples, ModelCard
+from agent.examples import Examples
+from agent.types import ModelCard
 from jobs.data.files import read
 from jobs.evaluate.table import Table, build, merge_duplicates
 from jobs.refresh.seed import seed_examples

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agent.types import Array
 from jobs.replay.harness import Trace
-from jobs.replay.policy import Array
 from jobs.replay.scenario import Change, Scenario
 
 AFTER = slice(300, 1300)

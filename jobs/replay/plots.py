@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from agent.types import Array
 from jobs.evaluate.plots import save
 from jobs.replay.harness import Trace
 from jobs.replay.measures import moving, regret
 from jobs.replay.policies import OURS
-from jobs.replay.policy import Array
 from jobs.replay.run import Replay
 
 WINDOW = 200

@@ -9,9 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.types import UNKNOWN_TASK, Candidate, Encoded, Examples, ModelCard, Source
-
-Array = NDArray[np.float64]
+from agent.examples import Examples
+from agent.types import UNKNOWN_TASK, Array, Candidate, Encoded, ModelCard, Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from agent.types import Array
 from jobs.evaluate.report import spread
 from jobs.replay.harness import Trace
 from jobs.replay.measures import drift_delay, follow_steps, last_third, loss, regret
 from jobs.replay.policies import OURS, PARETO
-from jobs.replay.policy import Array
 from jobs.replay.run import Replay
 from jobs.replay.spend import compare, curve
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from agent.types import Array
 from jobs.evaluate.report import frontier
 from jobs.replay.harness import Trace
-from jobs.replay.policy import Array
 
 
 def curve(runs: Mapping[float, Sequence[Trace]]) -> Array:

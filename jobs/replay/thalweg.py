@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.choice.limiter import ExplorationPurse
-from agent.evaluation.challenger import challenge
+from agent.evaluation.challenger import RefreshData, challenge
 from agent.evaluation.refresh_rule import RECENT, Standing, why_due
+from agent.examples import Examples, join
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import evaluated, fresh, hear, latest
 from agent.online.drift import since_changed
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import UNKNOWN_TASK, Drift, Examples, Observation, RouteRequest
-from jobs.refresh.gather import Gathered, join
-from jobs.replay.policy import Array, Event, News, Pick, Prompt, Start
+from agent.types import UNKNOWN_TASK, Array, Drift, Observation, RouteRequest
+from jobs.replay.policy import Event, News, Pick, Prompt, Start
 
 KEY = "replay"
 """All prompts come with one API key, whose exploration is capped as the server caps it."""
@@ -148,12 +148,12 @@ class Thalweg:
         for row in self._log[snapshot.position :]:
             self._router.learn_one(row)
 
-    def _known(self, champion: Snapshot | None) -> Gathered:
+    def _known(self, champion: Snapshot | None) -> RefreshData:
         """What `jobs.refresh.gather.gather` would read from a store."""
         since = self._log[champion.position if champion else 0 :]
         hearing = hear(champion, since, evaluated(self._evaluations))
         evaluations = aged(self._evaluations, self._drifts)
-        return Gathered(
+        return RefreshData(
             training=join(
                 [
                     columns(self._start.install, [card.name for card in self._cards]),

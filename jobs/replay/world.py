@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agent.types import Array
 from jobs.replay.material import Material
-from jobs.replay.policy import Array, Event, Pick, Prompt, Start
+from jobs.replay.policy import Event, Pick, Prompt, Start
 from jobs.replay.scenario import Scenario
 
 RATERS = 50

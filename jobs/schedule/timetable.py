@@ -14,12 +14,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
 from jobs.monitor.rollback import Watch
-from jobs.refresh.signals import why_due_now
 from jobs.schedule.worker import STALE_AFTER_S, reason
 from jobs.settings import JobSettings
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.runs import JobRuns, Run
+from store.signals import why_due_now
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 

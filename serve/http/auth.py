@@ -5,11 +5,12 @@ Written as bare ASGI, so that it costs microseconds and never buffers a stream.
 
 from __future__ import annotations
 
+import hmac
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http.errors import BodyTooLarge, Unauthorised, answer
 from serve.metrics import Metrics
-from store.keys import matches
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """The only paths that answer without a key: HAProxy listens on every interface."""
@@ -84,3 +85,9 @@ class Gate:
             f"the body has {size:,} bytes or more, the limit is {self._max_body:,}; "
             "send less, or raise THALWEG_MAX_BODY"
         )
+
+
+def matches(header: bytes | None, key: bytes) -> bool:
+    """Whether an ``Authorization`` header carries ``key`` as its bearer token; takes the same time whatever differs."""
+    scheme, _, token = (header or b"").partition(b" ")
+    return hmac.compare_digest(token.strip(), key) and scheme.lower() == b"bearer"

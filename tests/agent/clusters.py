@@ -8,9 +8,10 @@ from functools import cache
 import numpy as np
 
 from agent.encoding import features as text
+from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
-from agent.types import Encoded, Examples, ModelCard, Observation, Turn
+from agent.types import Encoded, ModelCard, Observation, Turn
 
 KINDS = ("rivers", "sums", "code", "poems")
 TALENT = {"rivers": "v/alpha", "sums": "v/beta", "code": "v/gamma", "poems": "v/alpha"}

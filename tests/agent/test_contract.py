@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.index.prompts import Memory
-from agent.online.effects import Openness
 from agent.online.estimator import Lesson, OnlineEstimator
+from agent.online.prior import Openness
 from agent.router import Router
 from agent.types import Observation, RouteRequest
 from tests.agent import clusters

@@ -9,9 +9,9 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.estimate import Estimates, Estimator
+from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import GENERAL, Snapshot
-from agent.types import Examples
 from tests.agent.world import KINDS, MODELS, best, world
 
 

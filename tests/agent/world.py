@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from agent.encoding import features as text
-from agent.types import Examples, Turn
+from agent.examples import Examples
+from agent.types import Turn
 
 KINDS = {
     "cooking": "simmer onion garlic butter oven recipe flour taste sauce pepper stir roast".split(),

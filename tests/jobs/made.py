@@ -16,8 +16,9 @@ import numpy as np
 from agent.choice.exploration import inverse_gap_weights
 from agent.encoding import features as text
 from agent.estimate import Estimator
+from agent.examples import Examples
 from agent.snapshot import Snapshot
-from agent.types import Candidate, Decision, Encoded, Examples, TaskGuess, Turn
+from agent.types import Candidate, Decision, Encoded, TaskGuess, Turn
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord
 from store.feedback import FeedbackEvent, FeedbackLog

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.encoding.encoder import BUNDLED, WindowedEncoder, load_encoder
+from agent.encoding.encoder import WindowedEncoder
+from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
-from agent.types import Examples, Turn
+from agent.types import Turn
 from store.database import Database
+from store.encoders.load import load_encoder
+from store.encoders.onnx import BUNDLED
 from store.settings import StoreSettings
 from store.snapshots import SnapshotStore
 from tests.serve.upstream import Upstream

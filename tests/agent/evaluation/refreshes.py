@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from agent.choice.exploration import ChoiceConfig, inverse_gap_weights
+from agent.evaluation.challenger import try_out
 from agent.evaluation.gate import GateReport
-from agent.evaluation.trial import try_out
-from agent.types import Choice, Encoded, Examples, Observation
-
-Array = NDArray[np.float64]
+from agent.examples import Examples
+from agent.types import Array, Choice, Encoded, Observation
 
 MODELS = tuple("abcdefgh")
 M = len(MODELS)
@@ -124,7 +123,7 @@ def refresh(setting: Setting, seed: int) -> GateReport:
         models=MODELS,
     )
     observations = feedback(prompts(setting.feedback, setting, rng), rng)
-    with patch("agent.evaluation.trial.Estimator", lambda snapshot: snapshot):
+    with patch("agent.evaluation.challenger.Estimator", lambda snapshot: snapshot):
         old, new = (_snapshot(which) for which in (0, 1))
         return try_out(old, new, evaluations, observations)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
-from agent.index.prompts import Memory, build_index, nearest
+from agent.index.hnsw import build_index, nearest
+from agent.index.prompts import Memory
 
 MODELS = ("a", "b")
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from agent.examples import Scores
-from agent.index.neighbours import Neighbourhood
-from agent.index.smoothing import around, lean
+from agent.index.neighbours import Neighbourhood, around, lean
 
 
 def test_without_scores_nothing_moves() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.online.effects import SINCE, Bank, Openness, learn_openness, noise_variance
+from agent.online.effects import Bank
+from agent.online.prior import SINCE, Openness, learn_openness, noise_variance
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from agent.online.drift import Surprise
-from agent.online.effects import Openness
 from agent.online.estimator import Lesson, OnlineConfig, OnlineEstimator
+from agent.online.prior import Openness
 
 MODELS = ("a", "b")
 

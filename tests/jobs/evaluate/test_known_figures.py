@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.encoding.encoder import BUNDLED, load_encoder
 from jobs.data.files import read
 from jobs.evaluate.baselines import KNN, Baseline, KMeans, label_control
 from jobs.evaluate.harness import single_models
 from jobs.evaluate.metrics import earn, macro
 from jobs.evaluate.table import Table, align, build
 from store.encoders.cache import CachedEncoder
+from store.encoders.load import load_encoder
+from store.encoders.onnx import BUNDLED
 
 DATA = Path(os.environ.get("THALWEG_DATA", "../shared/data"))
 CACHE = Path(os.environ.get("THALWEG_HOME", "var")) / "cache"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from agent.errors import InvalidInput
-from jobs.monitor.value import Valuation, value
+from agent.evaluation.value import Valuation
+from jobs.monitor.value import value
 from store.database import Database
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.snapshots import SnapshotStore

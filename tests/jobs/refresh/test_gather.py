@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from agent.examples import Examples, join
 from agent.feedback.state import evaluated, hear
 from agent.snapshot import FORMAT, Snapshot
-from agent.types import Examples, Observation
-from jobs.refresh.gather import join
+from agent.types import Observation
 from tests.jobs.made import WordEncoder
 
 

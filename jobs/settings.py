@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import InvalidInput
-from agent.evaluation.refresh_rule import DueConfig
+from agent.evaluation.refresh_rule import RefreshRuleConfig
 from store.encoders.onnx import BUNDLED
 from store.settings import StoreSettings
 
@@ -33,7 +33,7 @@ class JobSettings:
         `THALWEG_REFRESH_INTERVAL_S`: a refresh at least this often; 0 switches the timetable's refreshes off.
     refresh_min_feedback
         `THALWEG_REFRESH_MIN_FEEDBACK`: so many new feedback rows always call an early refresh; fewer do where the
-        champion knows little, a model has changed or strange prompts gather, see `agent.evaluation.refresh_rule`. 0: nothing calls one.
+        champion knows little, a model has changed or strange prompts gather, see `refresh_reason`. 0: none.
     refresh_cooldown_s
         `THALWEG_REFRESH_COOLDOWN_S`: no early refresh sooner than this after the last one ended.
     seed
@@ -46,7 +46,7 @@ class JobSettings:
     pool: Path | None = None
     data: Path = Path("../shared/data")
     refresh_interval_s: float = 6 * 3600.0
-    refresh_min_feedback: int = DueConfig().most
+    refresh_min_feedback: int = RefreshRuleConfig().most
     refresh_cooldown_s: float = 60.0
     seed: int = 0
 
@@ -68,7 +68,7 @@ class JobSettings:
             pool=Path(pool) if pool else None,
             data=Path(env.get("THALWEG_DATA") or "../shared/data"),
             refresh_interval_s=_number(env, "THALWEG_REFRESH_INTERVAL_S", 6 * 3600.0),
-            refresh_min_feedback=int(_number(env, "THALWEG_REFRESH_MIN_FEEDBACK", DueConfig().most)),
+            refresh_min_feedback=int(_number(env, "THALWEG_REFRESH_MIN_FEEDBACK", RefreshRuleConfig().most)),
             refresh_cooldown_s=_number(env, "THALWEG_REFRESH_COOLDOWN_S", 60.0),
             seed=int(_number(env, "THALWEG_SEED", 0)),
         )

@@ -19,8 +19,8 @@ class Metrics:
         self.decisions = Counter(
             "thalweg_decisions", "Routing decisions", ["model", "kind", "explored"], registry=registry
         )
-        self.exploration_price = Counter(
-            "thalweg_exploration_price",
+        self.exploration_regret = Counter(
+            "thalweg_exploration_regret",
             "Expected utility given up to explore, by API key: sum of the best utility less the expected one",
             ["key"],
             registry=registry,

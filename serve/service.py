@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.choice.limiter import ExplorationPurse
+from agent.choice.limiter import ExplorationLimiter
 from serve.metrics import Metrics
 from serve.providers.base import Provider
 from serve.routing.follower import Follower
 from serve.routing.live import LiveRouter
-from serve.routing.pool_view import Roster
+from serve.routing.pool_view import PoolView
 from serve.settings import ServeSettings
 from store.database import Database
 from store.decisions import DecisionLog
@@ -84,8 +84,8 @@ class Service:
         pool = ModelPool(database)
         pool.sync(models)
 
-        def roster_of(models: Sequence[PoolModel]) -> Roster:
-            return Roster(models, providers)
+        def pool_view_of(models: Sequence[PoolModel]) -> PoolView:
+            return PoolView(models, providers)
 
         follower = Follower(
             snapshots=snapshots,
@@ -93,7 +93,7 @@ class Service:
             pool=pool,
             drifts=drifts,
             load_encoder=lambda: load_encoder(settings.encoder, settings.cache),
-            roster_of=roster_of,
+            pool_view_of=pool_view_of,
             metrics=metrics,
         )
         follower.start()
@@ -113,7 +113,9 @@ class Service:
             providers=providers,
             metrics=metrics,
             follower=follower,
-            live=LiveRouter(follower, decisions, metrics, np.random.default_rng(), ExplorationPurse(settings.explore)),
+            live=LiveRouter(
+                follower, decisions, metrics, np.random.default_rng(), ExplorationLimiter(settings.explore)
+            ),
         )
 
     async def close(self) -> None:

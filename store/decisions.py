@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from agent.errors import UnknownDecision
-from agent.types import Candidate, Decision, Evidence, TaskGuess
+from agent.types import Candidate, Decision, Evidence, TaskAssignment
 from store.columns import utc_now
 from store.database import Database
 from store.prompts import ENCODED, encoded, insert_or_ignore, prompt_row, table
@@ -217,7 +217,7 @@ def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
     decision = Decision(
         model=row.model,
         candidates=candidates(row.candidates),
-        task=TaskGuess(row.task, row.task_name, row.task_probability),
+        task=TaskAssignment(row.task, row.task_name, row.task_probability),
         evidence=tuple(Evidence(**e) for e in row.evidence),
         snapshot=row.snapshot,
         position=row.position,

@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from agent.errors import InvalidInput
 from agent.examples import Examples
-from agent.online.drift import since_changed
+from agent.online.drift import drift_adjustment
 from agent.types import Encoded
 from store.columns import utc_now
 from store.database import Database
@@ -206,22 +206,22 @@ class EvaluationStore:
             .order_by(EvaluationTable.prompt_id, EvaluationTable.id)
         )
         scores: dict[tuple[str, str], list[Score]] = {}
-        trust: dict[tuple[str, str], float] = {}
+        score_weight: dict[tuple[str, str], float] = {}
         labels: dict[str, Label] = {}
         with self._database.session() as session:
             for prompt, source, task, scored, costs, created in session.execute(query):
                 labels.setdefault(prompt, Label(source, task))
                 later = [found.drift for found in drifts if found.detected_at > created]
                 for model, score in scored.items():
-                    shift, counts = since_changed(model, -1, later)
-                    if counts > trust.get((prompt, model), 0.0):
-                        trust[prompt, model], scores[prompt, model] = counts, []
-                    if counts == trust[prompt, model]:
+                    shift, counts = drift_adjustment(model, -1, later)
+                    if counts > score_weight.get((prompt, model), 0.0):
+                        score_weight[prompt, model], scores[prompt, model] = counts, []
+                    if counts == score_weight[prompt, model]:
                         moved = min(max(score + shift, 0.0), 1.0)
                         scores[prompt, model].append(Score(prompt, model, moved, costs.get(model)))
             examples = assemble(session, [s for said in scores.values() for s in said], models)
         if drifts:
-            weights = [[trust.get((prompt, model), 0.0) for model in examples.models] for prompt in examples.ids]
+            weights = [[score_weight.get((prompt, model), 0.0) for model in examples.models] for prompt in examples.ids]
             examples = replace(examples, weights=np.array(weights, np.float64).reshape(examples.scores.shape))
         return examples, [labels[i] for i in examples.ids]
 

@@ -51,8 +51,8 @@ def feedback_examples(
         .order_by(f.seq)
     )
     with database.session() as session:
-        heard = ledger.means(session.execute(query), drifts)
-        examples = assemble(session, [Score(*pair, word.score) for pair, word in heard.items()])
+        heard = ledger.mean_scores(session.execute(query), drifts)
+        examples = assemble(session, [Score(*pair, word.value) for pair, word in heard.items()])
     row, column = ({name: i for i, name in enumerate(names)} for names in (examples.ids, examples.models))
     weights = np.zeros(examples.scores.shape)
     for (prompt, model), word in heard.items():

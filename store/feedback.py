@@ -225,7 +225,7 @@ def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
         other=row.other,
         expected_other=expected.get(row.other, math.nan),
         key=row.key or "",
-        choices=tuple(c.choice for c in weighed if c.excluded is None),
+        actions=tuple(c.action for c in weighed if c.excluded is None),
         encoder=row.encoder,
     )
 

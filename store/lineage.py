@@ -128,7 +128,7 @@ def adopt(session: Session, champion: Snapshot) -> None:
     now = utc_now()
     lives = {row.id: row for row in session.scalars(select(TaskTable))}
     living = {task.id for task in champion.tasks}
-    heirs = {event.task: event.parents[0] for event in champion.lineage if event.kind == "merge" and event.parents}
+    successors = {event.task: event.parents[0] for event in champion.lineage if event.kind == "merge" and event.parents}
     for task in champion.tasks:
         row = lives.get(task.id)
         if row is None:
@@ -146,7 +146,7 @@ def adopt(session: Session, champion: Snapshot) -> None:
             row.name, row.retired_in, row.merged_into, row.updated_at = task.name, None, None, now
     for row in lives.values():
         if row.id not in living and row.retired_in is None:
-            row.retired_in, row.merged_into, row.updated_at = champion.version, heirs.get(row.id), now
+            row.retired_in, row.merged_into, row.updated_at = champion.version, successors.get(row.id), now
 
 
 def _life(row: TaskTable) -> TaskLife:

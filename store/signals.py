@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, func, select
 
-from agent.evaluation.refresh_rule import RECENT, DueConfig, Standing, why_due
+from agent.evaluation.refresh_rule import RECENT, RefreshRuleConfig, RefreshSignals, refresh_reason
 from agent.types import UNKNOWN_TASK, Vector
 from store.database import Database
 from store.drifts import DriftStore
@@ -20,7 +20,7 @@ class ScoredPrompts:
     """How many prompts were scored, each once, and the embeddings of those of them that lie far from every task."""
 
     count: int
-    strays: tuple[Vector, ...]
+    outliers: tuple[Vector, ...]
 
 
 def scored_prompts(database: Database, *, snapshot: int, after: int, limit: int) -> ScoredPrompts:
@@ -35,8 +35,8 @@ def scored_prompts(database: Database, *, snapshot: int, after: int, limit: int)
         .limit(limit)
         .subquery()
     )
-    stray = and_(PromptTable.id == latest.c.prompt_id, latest.c.task == UNKNOWN_TASK)
-    query = select(PromptTable.embedding).select_from(latest).outerjoin(PromptTable, stray)
+    outlier = and_(PromptTable.id == latest.c.prompt_id, latest.c.task == UNKNOWN_TASK)
+    query = select(PromptTable.embedding).select_from(latest).outerjoin(PromptTable, outlier)
     with database.session() as session:
         embeddings = session.scalars(query).all()
     return ScoredPrompts(len(embeddings), tuple(e for e in embeddings if e is not None))
@@ -50,12 +50,14 @@ def scored_models(database: Database, *, after: int) -> dict[str, int]:
         return {model: count for model, count in session.execute(query.where(f.seq > after, f.other.is_(None)))}
 
 
-def why_due_now(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int, *, most: int) -> str | None:
-    """`why_due` of what came after position ``read`` of the log; ``most`` as `DueConfig` has it."""
-    return why_due(read_standing(database, snapshots, log, read), DueConfig(most=most))
+def refresh_reason_now(
+    database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int, *, most: int
+) -> str | None:
+    """`refresh_reason` of what came after position ``read`` of the log; ``most`` as `DueConfig` has it."""
+    return refresh_reason(read_refresh_signals(database, snapshots, log, read), RefreshRuleConfig(most=most))
 
 
-def read_standing(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int) -> Standing:
+def read_refresh_signals(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int) -> RefreshSignals:
     """What came after position ``read`` of the log, or after what the champion was trained on where that is later.
 
     Only prompts that were scored count as strays, each once: a refresh learns from no others, so those would call
@@ -63,15 +65,15 @@ def read_standing(database: Database, snapshots: SnapshotStore, log: FeedbackLog
     """
     champion = snapshots.champion()
     if champion is None:
-        return Standing(scores=0, feedback=log.count_since(read))
+        return RefreshSignals(scores=0, feedback=log.count_since(read))
     read = max(read, champion.position)
     prompts = scored_prompts(database, snapshot=champion.version, after=read, limit=RECENT)
     drifts = DriftStore(database).latest(after=read)
-    return Standing(
+    return RefreshSignals(
         scores=champion.scores,
         feedback=log.count_since(read),
         decisions=prompts.count,
-        strays=prompts.strays,
+        outliers=prompts.outliers,
         drifted={m: scored_models(database, after=found.drift.since - 1).get(m, 0) for m, found in drifts.items()},
         newcomers={m: n for m, n in scored_models(database, after=read).items() if m not in champion.models},
     )

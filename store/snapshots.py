@@ -27,7 +27,7 @@ from store.lineage import adopt, record_events, snapshot_events
 from store.prompts import table
 from store.tables import HeadTable, SnapshotTable
 
-DEPOSED = "deposed"
+DEMOTED = "demoted"
 """Where a snapshot's report says why it was rolled back."""
 
 Status = Literal["champion", "challenger", "rejected", "retired"]
@@ -138,7 +138,7 @@ class SnapshotStore:
             record_events(session, row.version, snapshot.lineage)
             published = snapshot.published(row.version)
             if status == "champion":
-                _crown(session, published, _published_by(created_by))
+                _set_champion(session, published, _published_by(created_by))
             session.commit()
         return published
 
@@ -187,7 +187,7 @@ class SnapshotStore:
             self._database.lock(session, "snapshots")
             snapshot = _load(session, version)
             if session.scalar(_CHAMPION) != version:
-                _crown(session, snapshot, reason)
+                _set_champion(session, snapshot, reason)
                 session.commit()
 
     def rollback(self, reason: str) -> int:
@@ -205,15 +205,15 @@ class SnapshotStore:
         with self._database.session(write=True) as session:
             self._database.lock(session, "snapshots")
             rows = session.execute(_FORMER).all()
-            version: int | None = next((row.version for row in rows if DEPOSED not in row.report), None)
+            version: int | None = next((row.version for row in rows if DEMOTED not in row.report), None)
             if version is None:
                 raise InvalidInput("there is no former champion to go back to", param="version")
-            _crown(session, _load(session, version), reason)
+            _set_champion(session, _load(session, version), reason)
             session.commit()
         return version
 
-    def depose(self, version: int, heir: int, reason: str, report: Mapping[str, Any]) -> bool:
-        """Give a champion's place to ``heir`` and keep ``report`` in its own, as `DEPOSED`; it stays retired from then on.
+    def demote(self, version: int, successor: int, reason: str, report: Mapping[str, Any]) -> bool:
+        """Give a champion's place to ``successor`` and keep ``report`` in its own, as `DEPOSED`; it stays retired from then on.
 
         Returns
         -------
@@ -223,15 +223,15 @@ class SnapshotStore:
         Raises
         ------
         InvalidInput, SnapshotCorrupt
-            As `load` of ``heir``; the champion then stays.
+            As `load` of ``successor``; the champion then stays.
         """
         with self._database.session(write=True) as session:
             self._database.lock(session, "snapshots")
             if session.scalar(_CHAMPION) != version:
                 return False
-            _crown(session, _load(session, heir), reason)
+            _set_champion(session, _load(session, successor), reason)
             row = session.get_one(SnapshotTable, version)
-            row.report = {**row.report, DEPOSED: dict(report)}
+            row.report = {**row.report, DEMOTED: dict(report)}
             session.commit()
         return True
 
@@ -248,7 +248,7 @@ def _published_by(created_by: str) -> str:
     return f"published by {created_by}"
 
 
-def _crown(session: Session, snapshot: Snapshot, reason: str) -> None:
+def _set_champion(session: Session, snapshot: Snapshot, reason: str) -> None:
     """Retire the champion, then promote: in this order, or the index that allows only one would object."""
     session.execute(update(SnapshotTable).where(SnapshotTable.status == "champion").values(status="retired"))
     session.execute(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent.choice.utility import TYPICAL_OUTPUT_TOKENS
 from agent.errors import InvalidInput, UnknownModel
-from agent.types import UNKNOWN_TASK, Candidate, Encoded, ModelCard, RouteRequest, TaskGuess
+from agent.types import UNKNOWN_TASK, Candidate, Encoded, ModelCard, RouteRequest, TaskAssignment
 
 
 def exclusions(cards: Sequence[ModelCard], encoded: Encoded, request: RouteRequest) -> list[str | None]:
@@ -41,7 +41,7 @@ def exclusion(card: ModelCard, needed: int, request: RouteRequest) -> str | None
     return None
 
 
-def explain(ranked: Sequence[Candidate], model: str, task: TaskGuess, price: float) -> str:
+def explain(ranked: Sequence[Candidate], model: str, task: TaskAssignment, price: float) -> str:
     """One sentence: why this model."""
     chosen = next(c for c in ranked if c.model == model)
     best, others = ranked[0], [c for c in ranked[1:] if c.excluded is None]

@@ -36,11 +36,11 @@ class ChoiceConfig:
         Most of a request's probability that may go to other models than the leader.
     horizon, trials
         Requests that a lesson learned now is thought to serve, and the numbers of trials weighed.
-    welcome
+    initial_pulls
         Scores that every model gets first of which the snapshot knows nothing at all.
     task_horizon
         Requests of one task that a lesson on it is thought to serve.
-    young
+    under_sampled
         Scores a task, on average, below which a model is still tried task by task.
     """
 
@@ -49,13 +49,13 @@ class ChoiceConfig:
     cap: float = 0.05
     horizon: float = 500.0
     trials: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
-    welcome: float = 8.0
+    initial_pulls: float = 8.0
     task_horizon: float = 10.0
-    young: float = 4.0
+    under_sampled: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ArmPosterior:
     """What is known of K candidates over all tasks.
 
     Parameters
@@ -73,7 +73,7 @@ class Outlook:
     noise: Array
 
 
-def value_of_trying(outlook: Outlook, horizon: float, trials: Sequence[int]) -> Array:
+def knowledge_gradient(outlook: ArmPosterior, horizon: float, trials: Sequence[int]) -> Array:
     """What the best plan "try this model n times, then choose for the other requests" earns a trial; 0 for the leader.
 
     Parameters
@@ -92,8 +92,8 @@ def value_of_trying(outlook: Outlook, horizon: float, trials: Sequence[int]) -> 
 
     Examples
     --------
-    >>> look = Outlook(np.array([0.7, 0.6]), np.diag([0.0, 0.04]), np.array([0.25, 0.25]))
-    >>> value_of_trying(look, 100, (1, 4)).round(3).tolist(), value_of_trying(look, 2, (1, 4)).round(3).tolist()
+    >>> look = ArmPosterior(np.array([0.7, 0.6]), np.diag([0.0, 0.04]), np.array([0.25, 0.25]))
+    >>> knowledge_gradient(look, 100, (1, 4)).round(3).tolist(), knowledge_gradient(look, 2, (1, 4)).round(3).tolist()
     ([0.0, 0.26], [0.0, -0.097])
     """
     best = int(outlook.utility.argmax())
@@ -110,13 +110,13 @@ def value_of_trying(outlook: Outlook, horizon: float, trials: Sequence[int]) -> 
     return value
 
 
-def with_value_of_trying(
+def add_knowledge_gradient(
     utility: Array,
-    outlook: Outlook,
-    unheard: Array,
+    outlook: ArmPosterior,
+    pulls_left: Array,
     config: ChoiceConfig = ChoiceConfig(),
-    near: Outlook | None = None,
-    young: NDArray[np.bool_] | None = None,
+    near: ArmPosterior | None = None,
+    under_sampled: NDArray[np.bool_] | None = None,
 ) -> Array:
     """(K,) ``utility`` on this prompt, plus the value of trying where that is positive; the largest is to lead.
 
@@ -126,21 +126,23 @@ def with_value_of_trying(
         (K,) expected on this prompt: a trial costs what it costs here.
     outlook
         Over all tasks.
-    unheard
+    pulls_left
         (K,) scores that a model which nobody knows still lacks of its welcome; 0 for the others.
     near
         On the prompt's task.
-    young
+    under_sampled
         (K,) which models are still tried task by task.
     """
-    value = value_of_trying(outlook, config.horizon, config.trials)
+    value = knowledge_gradient(outlook, config.horizon, config.trials)
     dearer = (utility.max() - utility) - (outlook.utility.max() - outlook.utility)
     value = np.where(value > 0.0, np.maximum(value - np.maximum(dearer, 0.0), 0.0), 0.0)
-    if near is not None and young is not None and young.any():
-        value = np.maximum(value, np.where(young, value_of_trying(near, config.task_horizon, config.trials), 0.0))
+    if near is not None and under_sampled is not None and under_sampled.any():
+        value = np.maximum(
+            value, np.where(under_sampled, knowledge_gradient(near, config.task_horizon, config.trials), 0.0)
+        )
     index = utility + value
-    if unheard.any():
-        index[int(unheard.argmax())] = index.max() + 1.0
+    if pulls_left.any():
+        index[int(pulls_left.argmax())] = index.max() + 1.0
     elif value.any():
         index[int(value.argmax())] = index.max() + _AHEAD
     return index

@@ -13,7 +13,7 @@ class ExplorationBudget:
     burst: float = 200.0
 
 
-class ExplorationPurse:
+class ExplorationLimiter:
     """What each key has left to explore; a key seen for the first time has a full burst.
 
     Parameters
@@ -23,11 +23,11 @@ class ExplorationPurse:
 
     Examples
     --------
-    >>> purse = ExplorationPurse(ExplorationBudget(share=0.25, burst=1.0))
+    >>> limiter = ExplorationLimiter(ExplorationBudget(share=0.25, burst=1.0))
     >>> said = []
     >>> for _ in range(6):
-    ...     said.append(purse.may_explore("k"))
-    ...     purse.count("k", explored=said[-1])
+    ...     said.append(limiter.may_explore("k"))
+    ...     limiter.count("k", explored=said[-1])
     >>> said
     [True, False, False, False, True, False]
     """

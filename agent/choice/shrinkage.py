@@ -25,7 +25,7 @@ FEWEST = 30
 """Prompts with scores of several models below which nothing is learned, and the usual is taken."""
 
 
-def learn_caution(estimate: Array, overall: Array, scores: Scores) -> float:
+def fit_shrinkage(estimate: Array, overall: Array, scores: Scores) -> float:
     """The share, in [0, 0.9]: its posterior mean, given what each share's choices earned.
 
     Parameters
@@ -39,14 +39,14 @@ def learn_caution(estimate: Array, overall: Array, scores: Scores) -> float:
     """
     if not scores.seen.any():
         return 0.0  # published figures alone have not erred yet
-    rows = np.flatnonzero((scores.trust == 1.0).sum(axis=1) >= 2)
+    rows = np.flatnonzero((scores.score_weight == 1.0).sum(axis=1) >= 2)
     usual = np.exp(-SHARES / USUAL)
     if len(rows) < FEWEST:
         return float(usual @ SHARES / usual.sum())
-    seen, value, estimate = scores.trust[rows] == 1.0, scores.value[rows], estimate[rows]
+    seen, value, estimate = scores.score_weight[rows] == 1.0, scores.value[rows], estimate[rows]
 
     def earned(share: float) -> Array:
-        choice = np.where(seen, lean(estimate, overall, share), -np.inf).argmax(axis=1)
+        choice = np.where(seen, shrink_to_mean(estimate, overall, share), -np.inf).argmax(axis=1)
         return np.asarray(value[np.arange(len(value)), choice], np.float64)
 
     earnings = np.array([earned(share) for share in SHARES])  # (shares, n)
@@ -56,7 +56,7 @@ def learn_caution(estimate: Array, overall: Array, scores: Scores) -> float:
     return float(posterior @ SHARES / posterior.sum())
 
 
-def lean(quality: Array, overall: Array, share: float, pressure: float = 0.0) -> Array:
+def shrink_to_mean(quality: Array, overall: Array, share: float, pressure: float = 0.0) -> Array:
     """(n, m) ``quality`` drawn to ``overall`` (m,) by ``share``, less so the more cost decides.
 
     ``pressure`` is the price of quality times the cost of a typical request: what such a request costs in quality.

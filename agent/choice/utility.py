@@ -27,7 +27,7 @@ def expected_costs(cards: Sequence[ModelCard], tokens: int, request: RouteReques
     return cost
 
 
-def quality_per_dollar(tradeoff: float, dearest: float) -> float:
+def cost_weight(tradeoff: float, dearest: float) -> float:
     """Lambda of ``utility = quality - lambda * cost``.
 
     Parameters
@@ -39,9 +39,9 @@ def quality_per_dollar(tradeoff: float, dearest: float) -> float:
 
     Examples
     --------
-    >>> quality_per_dollar(1.0, 0.01)
+    >>> cost_weight(1.0, 0.01)
     0.0
-    >>> quality_per_dollar(0.5, 0.01)
+    >>> cost_weight(0.5, 0.01)
     25.0
     """
     if tradeoff >= 1.0 or dearest <= 0.0:

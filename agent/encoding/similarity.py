@@ -88,7 +88,7 @@ class Blocks:
         return cls(**{f.name: tensors[f"blocks_{f.name}"] for f in fields(cls)})
 
 
-def learn_blocks(embeddings: Matrix, features: Matrix, scored: int) -> Blocks:
+def fit_blocks(embeddings: Matrix, features: Matrix, scored: int) -> Blocks:
     """Fit the representation to training prompts: (n, d) embeddings and (n, f) features, plain ones first."""
     n = len(embeddings)
     plain = features[:, : len(text.PLAIN)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.estimate import Estimator
 from agent.evaluation.gate import GateReport, evaluation_difference, feedback_difference, judge
-from agent.evaluation.logged import Choices, choices, qualities
+from agent.evaluation.logged import LoggedDecisions, logged_decisions, snapshot_qualities
 from agent.evaluation.off_policy import Value
 from agent.examples import Examples
 from agent.feedback.ledger import Ledger
@@ -26,16 +26,16 @@ GROWTH = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenger:
     """A challenger that was trained, and what the gate says of it."""
 
     snapshot: Snapshot
     verdict: GateReport
 
 
-def challenge(
+def train_challenger(
     known: RefreshData, champion: Snapshot | None, *, encoder: str, seed: int, progress: Progress | None = None
-) -> Challenge:
+) -> Challenger:
     """Train on what is known and let the gate judge the result.
 
     Parameters
@@ -70,13 +70,13 @@ def challenge(
     )
     tell("gate", 0.9)
     if rival is None:
-        return Challenge(snapshot, GateReport(True, _uncontested(champion), None, None, None))
-    ledger = Ledger.from_state(known.carried["ledger"] if known.carried else None, grounds=snapshot.evaluated)
-    verdict = try_out(rival, snapshot, known.evaluations, known.observations, ledger=ledger, seed=seed)
-    return Challenge(snapshot, outgrow(verdict, rival, snapshot))
+        return Challenger(snapshot, GateReport(True, _uncontested(champion), None, None, None))
+    ledger = Ledger.from_state(known.carried["ledger"] if known.carried else None, n_evaluated=snapshot.evaluated)
+    verdict = evaluate_challenger(rival, snapshot, known.evaluations, known.observations, ledger=ledger, seed=seed)
+    return Challenger(snapshot, outgrown(verdict, rival, snapshot))
 
 
-def outgrow(verdict: GateReport, champion: Snapshot, challenger: Snapshot) -> GateReport:
+def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot) -> GateReport:
     """``verdict``, but promoting a challenger that knows far more than the champion unless it is proven worse.
 
     A greedy router hardly ever tries what would prove a challenger right, so a champion of few prompts, or one that does
@@ -101,7 +101,7 @@ def _uncontested(champion: Snapshot | None) -> str:
     return f"uncontested: the champion reads the embeddings of another encoder ({champion.encoder})"
 
 
-def try_out(
+def evaluate_challenger(
     champion: Snapshot,
     challenger: Snapshot,
     evaluations: Examples,
@@ -129,18 +129,18 @@ def try_out(
         models = tuple(dict.fromkeys((*evaluations.models, *challenger.models, *champion.models)))
         scores = np.full((len(evaluations), len(models)), np.nan)
         # One from before its model changed tells nothing of it now.
-        current = np.where(evaluations.trust == 1.0, evaluations.scores, np.nan)
+        current = np.where(evaluations.score_weight == 1.0, evaluations.scores, np.nan)
         scores[:, [models.index(m) for m in evaluations.models]] = current
         before, after = (
-            qualities(e, evaluations.ids, evaluations.embeddings, evaluations.features, models, seed)
+            snapshot_qualities(e, evaluations.ids, evaluations.embeddings, evaluations.features, models, seed)
             for e in (old, new)
         )
         by_evaluation = evaluation_difference(before, after, scores)
-    found = choices(observations, ledger or Ledger(), champion.encoder)
+    found = logged_decisions(observations, ledger or Ledger(), champion.encoder)
     return judge(by_evaluation, difference(old, new, found, seed))
 
 
-def difference(champion: Estimator, challenger: Estimator, found: Choices, seed: int = 0) -> Value | None:
+def difference(champion: Estimator, challenger: Estimator, found: LoggedDecisions, seed: int = 0) -> Value | None:
     """How much better ``challenger`` would have routed decisions whose scores neither saw; None without any.
 
     Both take the best model, by quality less what its cost is charged at, among those that the decision could choose,
@@ -150,7 +150,7 @@ def difference(champion: Estimator, challenger: Estimator, found: Choices, seed:
         return None
     before, after = (found.greedy(found.expected(e, seed)) for e in (champion, challenger))
     # What the decisions expected was not fitted on these scores, and favours neither snapshot.
-    return feedback_difference(before, after, found.quality - found.charge, found.net)
+    return feedback_difference(before, after, found.quality - found.cost_penalty, found.net)
 
 
 @dataclass(frozen=True, slots=True)

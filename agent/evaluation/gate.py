@@ -103,16 +103,16 @@ def feedback_difference(champion: Array, challenger: Array, quality: Array, log:
     shift = challenger - champion  # (n, m)
     could: NDArray[np.bool_] = np.all((shift == 0.0) | (log.options >= LEAST_PROPENSITY), axis=1)
     shift, quality, options, chosen = shift[could], quality[could], log.options[could], log.chosen[could]
-    trust = np.ones(len(log)) if log.trust is None else log.trust
+    score_weight = np.ones(len(log)) if log.score_weight is None else log.score_weight
     rows = np.arange(len(chosen))
     expected = (shift * quality).sum(axis=1)
     terms = expected + shift[rows, chosen] / log.propensity[could] * (log.score[could] - quality[rows, chosen])
-    plain = mean_value(terms, trust[could])
+    plain = mean_value(terms, score_weight[could])
     if plain.n == 0:
         return plain
     chance = np.divide(shift**2, options, out=np.zeros_like(shift), where=shift != 0.0)
     by_luck = (chance * _noise(quality, log, could)).sum(axis=1)
-    share = trust[could] / trust[could].sum()
+    share = score_weight[could] / score_weight[could].sum()
     mean = float(share @ expected)
     variance = share**2 * (by_luck + (expected - mean) ** 2)
     # one more term like the largest: what a single draw can do is never ruled out by its not having happened

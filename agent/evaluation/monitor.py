@@ -22,14 +22,14 @@ from math import inf, log, sqrt
 import numpy as np
 
 from agent.estimate import Estimator
-from agent.evaluation.logged import Choices
+from agent.evaluation.logged import LoggedDecisions
 from agent.evaluation.off_policy import Logged, effective_size, importance
 from agent.snapshot import Snapshot
 from agent.types import Array
 
 
 @dataclass(frozen=True, slots=True)
-class ProbationConfig:
+class MonitorConfig:
     """How sure, and how long.
 
     Parameters
@@ -54,7 +54,7 @@ class ProbationConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class LiveComparison:
     """How a champion does against the snapshot that it replaced.
 
     Parameters
@@ -83,29 +83,31 @@ class Record:
     shift: float
 
 
-def record(
-    champion: Snapshot, predecessor: Snapshot, found: Choices, config: ProbationConfig = ProbationConfig()
-) -> Record:
+def compare_live(
+    champion: Snapshot, predecessor: Snapshot, found: LoggedDecisions, config: MonitorConfig = MonitorConfig()
+) -> LiveComparison:
     """How ``champion`` does on decisions that neither snapshot was trained on."""
     if not len(found):
-        return Record(False, 0.0, inf, inf, 0, 0.0, 0.0, 0.0)
+        return LiveComparison(False, 0.0, inf, inf, 0, 0.0, 0.0, 0.0)
     now, before = (found.expected(Estimator(s)) for s in (champion, predecessor))
-    return compare(found.greedy(now), found.greedy(before), (now + before) / 2, found.charge, found.log, config)
+    return compare_policies(
+        found.greedy(now), found.greedy(before), (now + before) / 2, found.cost_penalty, found.log, config
+    )
 
 
-def compare(
+def compare_policies(
     champion: Array,
     predecessor: Array,
     quality: Array,
-    charge: Array,
+    cost_penalty: Array,
     logged: Logged,
-    config: ProbationConfig = ProbationConfig(),
-) -> Record:
+    config: MonitorConfig = MonitorConfig(),
+) -> LiveComparison:
     """The same for two policies (n, m) of choice probabilities, by estimates of ``quality`` (n, m) that favour neither.
 
     Parameters
     ----------
-    charge
+    cost_penalty
         (n, m) what cost takes off a model's utility.
 
     Notes
@@ -115,25 +117,25 @@ def compare(
     """
     n = len(logged)
     rows, chosen = np.arange(n), logged.chosen
-    trust = np.ones(n) if logged.trust is None else logged.trust
-    share = trust / trust.sum()
+    score_weight = np.ones(n) if logged.score_weight is None else logged.score_weight
+    share = score_weight / score_weight.sum()
     off = logged.score - quality[rows, chosen]
     weight = importance(champion, logged) - importance(predecessor, logged)
-    plain = ((champion - predecessor) * (quality - charge)).sum(axis=1)
+    plain = ((champion - predecessor) * (quality - cost_penalty)).sum(axis=1)
 
     alike = (champion * predecessor)[rows, chosen] == 1.0
-    evidence = float(trust @ alike) + config.doubt
-    shift = float((trust * alike) @ off) / evidence
+    evidence = float(score_weight @ alike) + config.doubt
+    shift = float((score_weight * alike) @ off) / evidence
     leverage = float(share @ weight)
     terms = plain + weight * (off - shift)
     mean = float(share @ terms)
     # each decision's influence on the mean, the shift's own uncertainty included
-    influence = terms - mean - leverage * float(trust.sum()) / evidence * alike * (off - shift)
+    influence = terms - mean - leverage * float(score_weight.sum()) / evidence * alike * (off - shift)
 
-    effective = effective_size(trust)
+    effective = effective_size(score_weight)
     spread = sqrt(float(share @ influence**2))
     upper = mean + spread * reach(effective, config)
-    return Record(
+    return LiveComparison(
         worse=bool(effective >= config.least and upper < 0.0),
         mean=mean,
         stderr=spread / sqrt(effective),
@@ -145,7 +147,7 @@ def compare(
     )
 
 
-def reach(n: float, config: ProbationConfig = ProbationConfig()) -> float:
+def reach(n: float, config: MonitorConfig = MonitorConfig()) -> float:
     """Standard deviations of one decision between a mean of n and its one-sided confidence sequence.
 
     Examples

@@ -33,7 +33,7 @@ class Logged:
         (n,) in (0, 1], with which it was chosen.
     options
         (n, m) propensity of every model, 0 where it could not be chosen; None where only that of the chosen is known.
-    trust
+    score_weight
         (n,) how much each score counts; None: all the same.
     """
 
@@ -42,7 +42,7 @@ class Logged:
     propensity: Array
     _: KW_ONLY
     options: Array | None = None
-    trust: Array | None = None
+    score_weight: Array | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -70,10 +70,10 @@ class Value:
         return self.mean + NormalDist().inv_cdf(confidence) * self.stderr
 
 
-def mean_value(terms: Array, trust: Array | None = None) -> Value:
-    """The mean of n independent terms, weighted by (n,) ``trust`` where that is given."""
+def mean_value(terms: Array, score_weight: Array | None = None) -> Value:
+    """The mean of n independent terms, weighted by (n,) ``score_weight`` where that is given."""
     n = len(terms)
-    weight = np.ones(n) if trust is None else trust
+    weight = np.ones(n) if score_weight is None else score_weight
     if not weight.sum() > 0.0:
         return Value(0.0, float("inf"), 0)
     share = weight / weight.sum()
@@ -102,12 +102,12 @@ def effective_size(weight: Array) -> float:
 
 def ips(policy: Array, log: Logged) -> Value:
     """Inverse propensity score value of a ``policy`` (n, m) of choice probabilities."""
-    return mean_value(importance(policy, log) * log.score, log.trust)
+    return mean_value(importance(policy, log) * log.score, log.score_weight)
 
 
 def snips(policy: Array, log: Logged) -> Value:
     """Self-normalised IPS; its standard error by the delta method."""
-    weight = importance(policy, log) * (1.0 if log.trust is None else log.trust)
+    weight = importance(policy, log) * (1.0 if log.score_weight is None else log.score_weight)
     total = weight.sum()
     if total <= 0:
         return Value(0.0, float("inf"), len(log))
@@ -125,4 +125,4 @@ def doubly_robust_terms(policy: Array, quality: Array, log: Logged) -> Array:
 
 def doubly_robust(policy: Array, quality: Array, log: Logged) -> Value:
     """Doubly robust value of a ``policy``."""
-    return mean_value(doubly_robust_terms(policy, quality, log), log.trust)
+    return mean_value(doubly_robust_terms(policy, quality, log), log.score_weight)

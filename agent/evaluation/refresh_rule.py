@@ -14,7 +14,7 @@ RECENT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class DueConfig:
+class RefreshRuleConfig:
     """How soon.
 
     Parameters
@@ -23,11 +23,11 @@ class DueConfig:
         Feedback calls a refresh when it has grown to this many times the scores that the champion was trained on...
     least, most
         ...but never at fewer rows than ``least``, and always at ``most``.
-    strays, stray_share
+    outliers, outlier_share
         So many prompts far from every task, and at least this share of the latest decisions, call a refresh where
         they gather.
-    closeness, company
-        A stray gathers where at least ``company`` others have this cosine with it.
+    closeness, min_neighbours
+        A stray gathers where at least ``min_neighbours`` others have this cosine with it.
     drift_feedback
         A model that drifted calls a refresh once it has this much feedback from after the change; so does one that the
         champion does not know at all.
@@ -36,15 +36,15 @@ class DueConfig:
     growth: float = 1.0
     least: int = 16
     most: int = 500
-    strays: int = 30
-    stray_share: float = 0.05
+    outliers: int = 30
+    outlier_share: float = 0.05
     closeness: float = 0.5
-    company: int = 5
+    min_neighbours: int = 5
     drift_feedback: int = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RefreshSignals:
     """What has come in since the last refresh, promoted or not.
 
     Parameters
@@ -55,7 +55,7 @@ class Standing:
         Rows.
     decisions
         Prompts routed (by a live server: routed and scored), at most `RECENT`, the latest.
-    strays
+    outliers
         Embeddings of those of them that lie far from every task.
     drifted
         Models found to have changed silently, each with its feedback from after the change.
@@ -66,40 +66,40 @@ class Standing:
     scores: int
     feedback: int
     decisions: int = 0
-    strays: tuple[Vector, ...] = ()
+    outliers: tuple[Vector, ...] = ()
     drifted: Mapping[str, int] = field(default_factory=dict)
     newcomers: Mapping[str, int] = field(default_factory=dict)
 
 
-def why_due(standing: Standing, config: DueConfig = DueConfig()) -> str | None:
+def refresh_reason(signals: RefreshSignals, config: RefreshRuleConfig = RefreshRuleConfig()) -> str | None:
     """Why a refresh is due now, as a person reads it; None where it is not.
 
     Examples
     --------
-    >>> why_due(Standing(scores=30, feedback=29))
-    >>> why_due(Standing(scores=30, feedback=30))
+    >>> refresh_reason(RefreshSignals(scores=30, feedback=29))
+    >>> refresh_reason(RefreshSignals(scores=30, feedback=30))
     '30 new feedback rows'
-    >>> why_due(Standing(scores=9000, feedback=60, drifted={"small": 41}))
+    >>> refresh_reason(RefreshSignals(scores=9000, feedback=60, drifted={"small": 41}))
     'small has changed, and 41 scores tell how'
     """
-    if standing.feedback >= min(max(config.growth * standing.scores, config.least), config.most):
-        return f"{standing.feedback} new feedback rows"
-    for model, scores in standing.drifted.items():
+    if signals.feedback >= min(max(config.growth * signals.scores, config.least), config.most):
+        return f"{signals.feedback} new feedback rows"
+    for model, scores in signals.drifted.items():
         if scores >= config.drift_feedback:
             return f"{model} has changed, and {scores} scores tell how"
-    for model, scores in standing.newcomers.items():
+    for model, scores in signals.newcomers.items():
         if scores >= config.drift_feedback:
             return f"{model} is new, and {scores} scores tell what it can do"
-    gathered = _gathered(standing.strays, config)
-    if gathered >= max(config.strays, config.stray_share * standing.decisions):
-        return f"{gathered} of the latest {standing.decisions} prompts lie close together, far from every task"
+    clustered = _clustered(signals.outliers, config)
+    if clustered >= max(config.outliers, config.outlier_share * signals.decisions):
+        return f"{clustered} of the latest {signals.decisions} prompts lie close together, far from every task"
     return None
 
 
-def _gathered(strays: tuple[Vector, ...], config: DueConfig) -> int:
+def _clustered(outliers: tuple[Vector, ...], config: RefreshRuleConfig) -> int:
     """How many strays have company."""
-    if len(strays) < config.strays:
+    if len(outliers) < config.outliers:
         return 0
-    embeddings = np.stack(strays)
+    embeddings = np.stack(outliers)
     near = (embeddings @ embeddings.T >= config.closeness).sum(axis=1) - 1  # each is near itself
-    return int((near >= config.company).sum())
+    return int((near >= config.min_neighbours).sum())

@@ -11,14 +11,14 @@ import numpy as np
 
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
-from agent.evaluation.logged import Choices
+from agent.evaluation.logged import LoggedDecisions
 from agent.evaluation.off_policy import MAX_WEIGHT, Value, doubly_robust, effective_size, importance, ips, snips
 from agent.snapshot import Snapshot
 from agent.types import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class PolicyValue:
     """What a policy would have earned.
 
     Parameters
@@ -45,7 +45,7 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
-class Valuation:
+class PolicyValues:
     """Policies side by side.
 
     Parameters
@@ -56,9 +56,9 @@ class Valuation:
         Decisions of which nothing was said before the latest position of a snapshot that is judged.
     trained_on
         Earlier ones: a snapshot that was trained on them says of each what it said with its scores hidden.
-    left_out
+    excluded
         reason -> decisions that are not among these.
-    worths
+    policies
         Of every policy, on the same decisions.
     """
 
@@ -66,8 +66,8 @@ class Valuation:
     upto: int
     fresh: int
     trained_on: int
-    left_out: Mapping[str, int]
-    worths: tuple[Worth, ...]
+    excluded: Mapping[str, int]
+    policies: tuple[PolicyValue, ...]
 
     @property
     def decisions(self) -> int:
@@ -82,20 +82,22 @@ class Valuation:
             "decisions": self.decisions,
             "fresh": self.fresh,
             "trained_on": self.trained_on,
-            "left_out": dict(self.left_out),
+            "excluded": dict(self.excluded),
             "policies": [
                 {"policy": w.policy}
                 | {name: _value(getattr(w, name)) for name in ("ips", "snips", "dr")}
                 | {"cost": w.cost, "effective": w.effective, "clipped": w.clipped}
-                for w in self.worths
+                for w in self.policies
             ],
         }
 
 
-def appraise(found: Choices, judged: Sequence[Snapshot], always: Sequence[str], *, since: int, upto: int) -> Valuation:
+def predict_one(
+    found: LoggedDecisions, judged: Sequence[Snapshot], always: Sequence[str], *, since: int, upto: int
+) -> PolicyValues:
     """The same on decisions that have been read."""
     fresh = found.first > max(s.position for s in judged)
-    worths: list[Worth] = []
+    policies: list[PolicyValue] = []
     offered = [m for m, could in zip(found.models, found.eligible.T, strict=True) if could.any()]
     for model in always:
         if len(found) and model not in offered:
@@ -103,13 +105,15 @@ def appraise(found: Choices, judged: Sequence[Snapshot], always: Sequence[str], 
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InvalidInput(f"--always: no decision could have chosen {model!r}{hint}", param="always")
     if len(found):
-        worths = [_worth(f"snapshot {s.version}", found.greedy(found.expected(Estimator(s))), found) for s in judged]
-        worths += [_worth("logged", found.propensity, found)]
-        worths += [_worth(f"always {model}", _always(model, found), found) for model in always]
-    return Valuation(since, upto, int(fresh.sum()), int((~fresh).sum()), found.left_out, tuple(worths))
+        policies = [
+            _policy_value(f"snapshot {s.version}", found.greedy(found.expected(Estimator(s))), found) for s in judged
+        ]
+        policies += [_policy_value("logged", found.propensity, found)]
+        policies += [_policy_value(f"always {model}", _always(model, found), found) for model in always]
+    return PolicyValues(since, upto, int(fresh.sum()), int((~fresh).sum()), found.excluded, tuple(policies))
 
 
-def _always(model: str, found: Choices) -> Array:
+def _always(model: str, found: LoggedDecisions) -> Array:
     """(n, m) choice probabilities: ``model`` wherever it was eligible, else what was done."""
     j = found.models.index(model)
     sole = np.zeros(len(found.models))
@@ -118,16 +122,16 @@ def _always(model: str, found: Choices) -> Array:
     return policy
 
 
-def _worth(name: str, policy: Array, found: Choices) -> Worth:
+def _policy_value(name: str, policy: Array, found: LoggedDecisions) -> PolicyValue:
     log = found.log
     taken = policy[np.arange(len(log)), log.chosen]
-    return Worth(
+    return PolicyValue(
         policy=name,
         ips=ips(policy, log),
         snips=snips(policy, log),
         dr=doubly_robust(policy, found.quality, log),
         cost=float((policy * found.cost).sum(axis=1).mean()),
-        effective=effective_size(importance(policy, log) * found.trust),
+        effective=effective_size(importance(policy, log) * found.score_weight),
         clipped=int((taken / log.propensity > MAX_WEIGHT).sum()),
     )
 

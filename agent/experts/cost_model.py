@@ -26,14 +26,14 @@ def mean_costs(costs: Array) -> Array:
     return np.where(count > 0, mean, others)
 
 
-def price_penalties(costs: Array | None, models: int) -> list[Array]:
+def cost_penalties(costs: Array | None, models: int) -> list[Array]:
     """Costs in units of quality, (m,) each, at which models may have to compete; nothing where no cost is known."""
     if costs is None or not (mean := mean_costs(costs)).any():
         return [np.zeros(models)]
     return [worth * mean / mean.mean() for worth in COMPETING]
 
 
-def train_costs(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
+def fit_cost_model(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
     """``cost_weight`` (r + 1, m) over the trunk's features, the level last, of log USD; ``cost_range`` (2, m) that it keeps to.
 
     Empty where no cost is known.
@@ -43,9 +43,9 @@ def train_costs(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
     mean = mean_costs(costs)
     logs = np.log(np.maximum(np.where(np.isnan(costs), mean, costs), _LEAST_USD))
     level = logs.mean(axis=0)
-    left_out, penalty = ridge(trunk, logs - level, np.ones(logs.shape), STRENGTHS)
+    oof, penalty = ridge(trunk, logs - level, np.ones(logs.shape), STRENGTHS)
     shrink = np.where(np.isfinite(penalty), 1.0 / (trunk.power[:, None] + penalty), 0.0)
     slope = (trunk.basis.T @ (logs - level)) * np.sqrt(trunk.power)[:, None] * shrink
-    smear = np.log(np.maximum(mean, _LEAST_USD) / np.exp(level + left_out).mean(axis=0))
+    smear = np.log(np.maximum(mean, _LEAST_USD) / np.exp(level + oof).mean(axis=0))
     bounds: Sequence[Array] = [np.quantile(logs, q, axis=0) + smear for q in (0.001, 0.999)]
     return {"cost_weight": np.concatenate([slope, (level + smear)[None]]), "cost_range": np.stack(bounds)}

@@ -28,25 +28,25 @@ _LEAST_FREEDOM = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class General:
+class GeneralHeads:
     """General heads.
 
     Parameters
     ----------
     weight
         (r + 1, m): a column a model over the trunk's features, its level last.
-    held_out
+    oof
         (n, m) leave-one-out estimates of the training prompts.
     penalty
         (p,) strength of each contrast's ridge; infinite where nothing was learned.
     """
 
     weight: Array
-    held_out: Array
+    oof: Array
     penalty: Array
 
 
-def train_general(trunk: Trunk, scores: Scores, expected: Array, penalties: list[Array]) -> General:
+def fit_general_heads(trunk: Trunk, scores: Scores, expected: Array, penalties: list[Array]) -> GeneralHeads:
     """Fit the general heads.
 
     Parameters
@@ -60,24 +60,24 @@ def train_general(trunk: Trunk, scores: Scores, expected: Array, penalties: list
     penalties
         Costs (m,) in units of quality at which competition is judged.
     """
-    complete, trust = scores.complete, scores.trust
-    importance = np.mean([compete(expected - p).mean(axis=0) for p in penalties], axis=0)
-    importance = (importance + _EVEN / trust.shape[1]) / (1.0 + _EVEN)
+    complete, score_weight = scores.complete, scores.score_weight
+    importance = np.mean([competition_weights(expected - p).mean(axis=0) for p in penalties], axis=0)
+    importance = (importance + _EVEN / score_weight.shape[1]) / (1.0 + _EVEN)
     estimate = expected
     for _ in range(1 if complete else _ROUNDS):
         # what was not seen: the estimate so far, moved by how easy the prompt was for the models that were seen
-        gap = scores.residual(estimate) * trust
-        ease = gap.sum(axis=1, keepdims=True) / (trust.sum(axis=1, keepdims=True) + 2.0)
-        target = estimate + gap + (1.0 - trust) * ease
+        gap = scores.residual(estimate) * score_weight
+        ease = gap.sum(axis=1, keepdims=True) / (score_weight.sum(axis=1, keepdims=True) + 2.0)
+        target = estimate + gap + (1.0 - score_weight) * ease
         level = target.mean(axis=0)
         project, directions = contrasts(target - level, importance, complete)
         apart = (target - level) @ project  # (n, p)
-        left_out, penalty = ridge(trunk, apart, np.ones(apart.shape) if complete else trust)
-        estimate = level + left_out @ directions
+        oof, penalty = ridge(trunk, apart, np.ones(apart.shape) if complete else score_weight)
+        estimate = level + oof @ directions
     shrink = np.where(np.isfinite(penalty), 1.0 / (trunk.power[:, None] + penalty), 0.0)  # (r, p)
     coefficients = (trunk.basis.T @ apart) * np.sqrt(trunk.power)[:, None] * shrink
     weight = np.concatenate([coefficients @ directions, level[None]])
-    return General(weight, estimate, penalty)
+    return GeneralHeads(weight, estimate, penalty)
 
 
 def contrasts(centred: Array, importance: Array, complete: bool) -> tuple[Array, Array]:
@@ -97,33 +97,33 @@ def contrasts(centred: Array, importance: Array, complete: bool) -> tuple[Array,
     return project, np.concatenate([axes / size, np.ones((1, m))])
 
 
-def ridge(trunk: Trunk, target: Array, trust: Array, strengths: Array = STRENGTHS) -> tuple[Array, Array]:
+def ridge(trunk: Trunk, target: Array, score_weight: Array, strengths: Array = STRENGTHS) -> tuple[Array, Array]:
     """Leave-one-out ridge of each column of ``target`` (n, p) under its best penalty, or none at all.
 
-    ``trust`` (n, p) is what an error counts.
+    ``score_weight`` (n, p) is what an error counts.
 
     Returns
     -------
     tuple
         (n, p) left-out estimates, (p,) penalties, infinite where the column is better left at 0.
     """
-    count = np.maximum(trust.sum(axis=0), 1e-9)
-    best = (trust * target**2).sum(axis=0) / count
+    count = np.maximum(score_weight.sum(axis=0), 1e-9)
+    best = (score_weight * target**2).sum(axis=0) / count
     penalty = np.full(target.shape[1], np.inf)
-    left_out = np.zeros_like(target)
+    oof = np.zeros_like(target)
     inner, leverage = trunk.basis.T @ target, trunk.basis**2
     for strength in strengths:
         share = trunk.power / (trunk.power + strength)
         freedom = np.maximum(1.0 - leverage @ share, _LEAST_FREEDOM)
         gap = (target - trunk.basis @ (inner * share[:, None])) / freedom[:, None]
-        error = (trust * gap**2).sum(axis=0) / count
+        error = (score_weight * gap**2).sum(axis=0) / count
         better = error < best
         best[better], penalty[better] = error[better], strength
-        left_out[:, better] = (target - gap)[:, better]
-    return left_out, penalty
+        oof[:, better] = (target - gap)[:, better]
+    return oof, penalty
 
 
-def compete(quality: Array, temperature: float = TEMPERATURE) -> Array:
+def competition_weights(quality: Array, temperature: float = TEMPERATURE) -> Array:
     """(n, m) how much each model is in play on each prompt; rows sum to 1."""
     weight = np.exp((quality - quality.max(axis=1, keepdims=True)) / temperature)
     out: Array = weight / weight.sum(axis=1, keepdims=True)

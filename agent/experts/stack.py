@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from agent.examples import Scores
-from agent.experts.general_heads import compete
+from agent.experts.general_heads import competition_weights
 from agent.tasks.means import Variances, prompt_share
 from agent.types import Array
 
@@ -22,7 +22,7 @@ OPEN = 0.1
 """Standard deviation of a weight around an equal share, before any score."""
 
 
-def weigh(parts: Sequence[Array], scores: Scores, variances: Variances, penalties: Sequence[Array]) -> Array:
+def fit_stack(parts: Sequence[Array], scores: Scores, variances: Variances, penalties: Sequence[Array]) -> Array:
     """(p,) weights of the parts, summing to 1.
 
     Parameters
@@ -37,8 +37,8 @@ def weigh(parts: Sequence[Array], scores: Scores, variances: Variances, penaltie
         Costs (m,) in units of quality at which competition is judged.
     """
     plain = np.mean(parts, axis=0)
-    play = np.mean([compete(plain - p) for p in penalties], axis=0)
-    weight = scores.trust * play / play.max(axis=1, keepdims=True)  # the leader counts in full
+    play = np.mean([competition_weights(plain - p) for p in penalties], axis=0)
+    weight = scores.score_weight * play / play.max(axis=1, keepdims=True)  # the leader counts in full
     share = prompt_share(weight, variances)
 
     def product(left: Array, right: Array) -> float:
@@ -47,10 +47,10 @@ def weigh(parts: Sequence[Array], scores: Scores, variances: Variances, penaltie
 
     apart, rest = [part - plain for part in parts], scores.residual(plain)
     gram = np.array([[product(a, b) for b in apart] for a in apart])
-    lean = variances.noise / OPEN**2
-    target = np.array([product(a, rest) for a in apart]) + lean / len(parts)
-    root = np.linalg.cholesky(gram + lean * np.eye(len(parts)))
-    firm = 1e3 * np.sqrt(np.trace(gram) + lean)  # holds the sum at 1
+    ridge = variances.noise / OPEN**2
+    target = np.array([product(a, rest) for a in apart]) + ridge / len(parts)
+    root = np.linalg.cholesky(gram + ridge * np.eye(len(parts)))
+    firm = 1e3 * np.sqrt(np.trace(gram) + ridge)  # holds the sum at 1
     weights: Array = nnls(
         np.vstack([root.T, np.full(len(parts), firm)]), np.append(np.linalg.solve(root, target), firm)
     )[0]

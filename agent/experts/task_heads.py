@@ -24,18 +24,18 @@ STRENGTHS = (3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Experts:
-    """Task heads: ``basis`` (r + 1, q) from the trunk's features, ``codes`` (T, q, m), (T,) ``alpha``, (n, m) ``held_out``."""
+class TaskHeads:
+    """Task heads: ``basis`` (r + 1, q) from the trunk's features, ``weights`` (T, q, m), (T,) ``alpha``, (n, m) ``oof``."""
 
     basis: Array
-    codes: Array
+    weights: Array
     alpha: Array
-    held_out: Array
+    oof: Array
 
 
-def train_experts(
+def fit_task_heads(
     trunk: Trunk, scores: Scores, general: Array, labels: NDArray[np.int64], candidates: list[tuple[int, ...]]
-) -> Experts:
+) -> TaskHeads:
     """Fit the task heads.
 
     Parameters
@@ -60,20 +60,20 @@ def train_experts(
     allowed = np.zeros((tasks, m), bool)
     for task, columns in enumerate(candidates):
         allowed[task, list(columns)] = True
-    trust = scores.trust * allowed[labels]
+    score_weight = scores.score_weight * allowed[labels]
     value = scores.residual(general) * allowed[labels]
-    fits = [_solve(read, value, trust, labels, tasks, strength) for strength in STRENGTHS]
-    codes, held_out = min(fits, key=lambda fit: float((trust * (value - fit[1]) ** 2).sum()))
-    alpha = believe(value, held_out, trust, labels, tasks)
-    return Experts(basis, codes, alpha, alpha[labels][:, None] * held_out)
+    fits = [_solve(read, value, score_weight, labels, tasks, strength) for strength in STRENGTHS]
+    weights, oof = min(fits, key=lambda fit: float((score_weight * (value - fit[1]) ** 2).sum()))
+    alpha = fit_alpha(value, oof, score_weight, labels, tasks)
+    return TaskHeads(basis, weights, alpha, alpha[labels][:, None] * oof)
 
 
-def believe(residual: Array, estimate: Array, trust: Array, labels: NDArray[np.int64], tasks: int) -> Array:
+def fit_alpha(residual: Array, estimate: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:
     """(T,) alpha in [0, 1]: the least-squares weight of ``estimate`` on ``residual`` by task, shrunk to that of all tasks.
 
     0 where a task's gain does not exceed its standard error, and everywhere if that of all tasks together does not.
     """
-    gain, power = (trust * residual * estimate).sum(axis=1), (trust * estimate**2).sum(axis=1)
+    gain, power = (score_weight * residual * estimate).sum(axis=1), (score_weight * estimate**2).sum(axis=1)
     if gain.sum() <= np.sqrt((gain**2).sum()):
         return np.zeros(tasks)
     overall = gain.sum() / max(power.sum(), 1e-12)
@@ -84,18 +84,18 @@ def believe(residual: Array, estimate: Array, trust: Array, labels: NDArray[np.i
 
 
 def _solve(
-    read: Array, value: Array, trust: Array, labels: NDArray[np.int64], tasks: int, strength: float
+    read: Array, value: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int, strength: float
 ) -> tuple[Array, Array]:
     """(T, q, m) codes and (n, m) leave-one-out estimates of ridge by (task, model)."""
-    codes = np.zeros((tasks, read.shape[1], value.shape[1]))
-    held_out = np.zeros_like(value)
+    weights = np.zeros((tasks, read.shape[1], value.shape[1]))
+    oof = np.zeros_like(value)
     for task in range(tasks):
         rows = np.flatnonzero(labels == task)
-        a, w, y = read[rows], trust[rows], value[rows]  # (p, q), (p, m), (p, m)
+        a, w, y = read[rows], score_weight[rows], value[rows]  # (p, q), (p, m), (p, m)
         gram = (a.T * w.T[:, None, :]) @ a + strength * np.eye(a.shape[1])  # (m, q, q)
         inverse = np.linalg.inv(gram)
-        codes[task] = (inverse @ (a.T @ (w * y)).T[:, :, None])[:, :, 0].T
+        weights[task] = (inverse @ (a.T @ (w * y)).T[:, :, None])[:, :, 0].T
         leverage = ((a @ inverse) * a).sum(axis=2).T * w  # (p, m)
-        fitted = a @ codes[task]
-        held_out[rows] = np.where(w > 0, y - (y - fitted) / np.maximum(1.0 - leverage, 0.02), fitted)
-    return codes, held_out
+        fitted = a @ weights[task]
+        oof[rows] = np.where(w > 0, y - (y - fitted) / np.maximum(1.0 - leverage, 0.02), fitted)
+    return weights, oof

@@ -40,7 +40,7 @@ class Trunk:
     basis: Array
 
 
-def learn_trunk(x: Matrix, blocks: Blocks, landmarks: int, rng: np.random.Generator) -> Trunk:
+def fit_trunk(x: Matrix, blocks: Blocks, landmarks: int, rng: np.random.Generator) -> Trunk:
     """Fit the trunk to the joined blocks ``x`` (n, w); at most ``landmarks`` of the prompts become landmarks."""
     n = len(x)
     chosen = np.sort(rng.permutation(n)[: min(landmarks, n)])

@@ -14,14 +14,14 @@ from typing import Literal, get_args
 
 Kind = Literal["score", "comparison"]
 
-Basis = Literal["decision", "others", "evaluation"]
+Target = Literal["decision", "others", "evaluation"]
 """What an outcome is known by: the decision's expectation alone, what other sources said too, or an evaluation."""
 
-BASES: tuple[Basis, ...] = get_args(Basis)
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 _NONE = 1e-9
 
-GUESSES = 200.0
+MAX_UNVERIFIED_WEIGHT = 200.0
 """Words about outcomes that were not evaluated weigh like at most so many: what was expected of them may be off itself."""
 
 NOISE: dict[Kind, float] = {"score": 0.15, "comparison": 0.6}
@@ -36,26 +36,26 @@ LEAST_SLOPE = 0.3
 LEAST_NOISE = 0.5
 """Nor is one taken to be surer than this beside a clean evaluation: who always says the same is sure, and says nothing."""
 
-LEVEL_SD = 0.1
+OFFSET_SD = 0.1
 """How far a rater may stand above or below their source."""
 
-_BELIEF = 20.0
+_PRIOR_WEIGHT = 20.0
 """Words that the prior noise weighs like."""
 
-_LOG_ODDS = 3.0
+_PRIOR_LOG_ODDS = 3.0
 """Of honesty, before anything was said: 95 %."""
 
-_LEAST_DOUBT, _MOST_DOUBT = -6.0, 12.0
+_MIN_SPAM_LOG_ODDS, _MAX_SPAM_LOG_ODDS = -6.0, 12.0
 """Bounds of a doubt: neither a long good record nor a long bad one outlives a change of manners."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class CalibrationSample:
     """A word beside what it was about.
 
     Parameters
     ----------
-    said
+    value
         The word: a score in [0, 1], or a comparison in [-1, 1].
     outcome
         Expectation of the truth, in the same range, of everything but this word and (for its source) its source's.
@@ -63,22 +63,22 @@ class Lesson:
         Of the truth around what the decision expected.
     explained
         Share of that variance which ``outcome`` already tells, in [0, 1].
-    trust
-        Weight of the lesson.
-    basis
+    weight
+        Weight of the sample.
+    target
         What tells of the outcome.
     """
 
-    said: float
+    value: float
     outcome: float
     variance: float
     explained: float
-    trust: float
-    basis: Basis
+    weight: float
+    target: Target
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AffineCalibration:
     """A source's line.
 
     Parameters
@@ -108,35 +108,40 @@ _TERMS = 8
 
 
 @dataclass(slots=True)
-class SourceLine:
-    """The sums of one source's lessons of one kind, by `Basis`; ``words`` counts what was heard.
+class SourceCalibration:
+    """The sums of one source's lessons of one kind, by `Target`; ``ratings`` counts what was heard.
 
-    Those about outcomes that were not evaluated weigh like at most ``guesses``.
+    Those about outcomes that were not evaluated weigh like at most ``max_unverified_weight``.
     """
 
     kind: Kind
-    words: int = 0
-    sums: dict[Basis, list[float]] = field(default_factory=lambda: {basis: [0.0] * _TERMS for basis in BASES})
-    guesses: float = GUESSES
+    n_ratings: int = 0
+    sums: dict[Target, list[float]] = field(default_factory=lambda: {target: [0.0] * _TERMS for target in TARGETS})
+    max_unverified_weight: float = MAX_UNVERIFIED_WEIGHT
 
-    def learn(self, lesson: Lesson, sign: float = 1.0) -> None:
-        """Take a lesson in, or (``sign`` -1) out."""
-        x, y, w = lesson.outcome, lesson.said, sign * lesson.trust
-        terms = (1.0, x, x * x, y, x * y, y * y, lesson.variance, lesson.variance * lesson.explained)
-        sums = self.sums[lesson.basis]
+    def update(self, sample: CalibrationSample, sign: float = 1.0) -> None:
+        """Add a sample."""
+        x, y, w = sample.outcome, sample.value, sign * sample.weight
+        terms = (1.0, x, x * x, y, x * y, y * y, sample.variance, sample.variance * sample.explained)
+        sums = self.sums[sample.target]
         for i, term in enumerate(terms):
             sums[i] += w * term
 
-    def reading(self) -> Reading:
+    def downdate(self, sample: CalibrationSample) -> None:
+        """Take a sample out again."""
+        self.update(sample, -1.0)
+
+    def affine(self) -> AffineCalibration:
         """The line as known now.
 
         Examples
         --------
-        >>> judge = SourceLine("score")
+        >>> judge = SourceCalibration("score")
         >>> for i in range(1000):
-        ...     judge.learn(Lesson(0.8 * (i % 2), i % 2, variance=0.25, explained=1.0, trust=1.0, basis="evaluation"))
-        >>> line = judge.reading()
-        >>> round(line.intercept, 2), round(line.slope, 2), round(line.noise, 2)
+        ...     truth = i % 2
+        ...     judge.update(CalibrationSample(0.8 * truth, truth, 0.25, 1.0, 1.0, "evaluation"))
+        >>> source = judge.affine()
+        >>> round(source.intercept, 2), round(source.slope, 2), round(source.noise, 2)
         (-0.0, 0.8, 0.65)
         """
         n, x, xx, y, xy, yy, variance, explained = self._total()
@@ -148,77 +153,86 @@ class SourceLine:
         intercept = (y - slope * x) / known_intercept
         missed = yy + intercept**2 * n + slope**2 * xx + 2.0 * (intercept * slope * x - intercept * y - slope * xy)
         spread = max(missed, 0.0) + slope**2 * explained
-        return Reading(intercept, slope, max(LEAST_NOISE, (spread + _BELIEF * noise) / (variance + _BELIEF * noise)))
+        return AffineCalibration(
+            intercept, slope, max(LEAST_NOISE, (spread + _PRIOR_WEIGHT * noise) / (variance + _PRIOR_WEIGHT * noise))
+        )
 
     def _total(self) -> list[float]:
         """The sums over all bases, those of mere guesses shrunken to what these may weigh."""
         total = [0.0] * _TERMS
-        for basis, sums in self.sums.items():
-            share = 1.0 if basis == "evaluation" else self.guesses / (self.guesses + sums[0] + _NONE)
+        for target, sums in self.sums.items():
+            share = (
+                1.0
+                if target == "evaluation"
+                else self.max_unverified_weight / (self.max_unverified_weight + sums[0] + _NONE)
+            )
             total = [t + share * v for t, v in zip(total, sums)]
         return total
 
 
 @dataclass(slots=True)
-class Tally:
+class RatingSums:
     """Sums over a rater's words of one kind: how many, the outcomes they were about, and what was said."""
 
-    words: float = 0.0
+    n_ratings: float = 0.0
     outcomes: float = 0.0
-    said: float = 0.0
+    value: float = 0.0
 
 
 @dataclass(slots=True)
-class RaterRecord:
+class RaterReliability:
     """What is known of one rater.
 
     Parameters
     ----------
-    doubt
+    spam_log_odds
         Log-likelihood ratio of a content-blind over an honest rater.
     scores, comparisons
         What they said of each kind.
     """
 
-    doubt: float = 0.0
-    scores: Tally = field(default_factory=Tally)
-    comparisons: Tally = field(default_factory=Tally)
+    spam_log_odds: float = 0.0
+    scores: RatingSums = field(default_factory=RatingSums)
+    comparisons: RatingSums = field(default_factory=RatingSums)
 
     @property
     def reliability(self) -> float:
         """Probability that the rater is honest."""
-        return 1.0 / (1.0 + math.exp(self.doubt - _LOG_ODDS))
+        return 1.0 / (1.0 + math.exp(self.spam_log_odds - _PRIOR_LOG_ODDS))
 
-    def tally(self, kind: Kind) -> Tally:
+    def tally(self, kind: Kind) -> RatingSums:
         """Of one kind of words."""
         return self.scores if kind == "score" else self.comparisons
 
-    def level(self, kind: Kind, line: Reading) -> float:
+    def offset(self, kind: Kind, source: AffineCalibration) -> float:
         """How far above the source's line the rater speaks: a mean, shrunken to 0."""
         t = self.tally(kind)
-        above = t.said - line.intercept * t.words - line.slope * t.outcomes
-        return above / (t.words + NOISE[kind] / LEVEL_SD**2)
+        above = t.value - source.intercept * t.n_ratings - source.slope * t.outcomes
+        return above / (t.n_ratings + NOISE[kind] / OFFSET_SD**2)
 
-    def learn(self, kind: Kind, said: float, outcome: float, line: Reading) -> float:
-        """Take a word in; returns what it added to the doubt, for `unlearn`."""
+    def update(self, kind: Kind, value: float, outcome: float, source: AffineCalibration) -> float:
+        """Take a word in; returns what it added to the doubt, for `downdate`."""
         t = self.tally(kind)
-        honest = _within(_unit(kind, line.expects(outcome) + self.level(kind, line)), 0.05)
-        blind = _within((_unit(kind, t.said / t.words) * t.words + 0.5 if t.words > 0 else 0.5) / (t.words + 1.0), 0.02)
-        up = _unit(kind, said)
-        evidence = up * math.log(blind / honest) + (1.0 - up) * math.log((1.0 - blind) / (1.0 - honest))
-        self._add(t, 1.0, said, outcome, evidence)
-        return evidence
+        honest = _within(_unit(kind, source.expects(outcome) + self.offset(kind, source)), 0.05)
+        blind = _within(
+            (_unit(kind, t.value / t.n_ratings) * t.n_ratings + 0.5 if t.n_ratings > 0 else 0.5) / (t.n_ratings + 1.0),
+            0.02,
+        )
+        up = _unit(kind, value)
+        log_odds = up * math.log(blind / honest) + (1.0 - up) * math.log((1.0 - blind) / (1.0 - honest))
+        self._add(t, 1.0, value, outcome, log_odds)
+        return log_odds
 
-    def unlearn(self, kind: Kind, said: float, outcome: float, evidence: float) -> None:
+    def downdate(self, kind: Kind, value: float, outcome: float, log_odds: float) -> None:
         """Take a word out again."""
-        if self.tally(kind).words >= 1.0:  # else the record was forgotten meanwhile
-            self._add(self.tally(kind), -1.0, said, outcome, evidence)
+        if self.tally(kind).n_ratings >= 1.0:  # else the record was forgotten meanwhile
+            self._add(self.tally(kind), -1.0, value, outcome, log_odds)
 
-    def _add(self, tally: Tally, sign: float, said: float, outcome: float, evidence: float) -> None:
-        tally.words += sign
-        tally.said += sign * said
+    def _add(self, tally: RatingSums, sign: float, value: float, outcome: float, log_odds: float) -> None:
+        tally.n_ratings += sign
+        tally.value += sign * value
         tally.outcomes += sign * outcome
-        self.doubt = min(max(self.doubt + sign * evidence, _LEAST_DOUBT), _MOST_DOUBT)
+        self.spam_log_odds = min(max(self.spam_log_odds + sign * log_odds, _MIN_SPAM_LOG_ODDS), _MAX_SPAM_LOG_ODDS)
 
 
 def _unit(kind: Kind, value: float) -> float:

@@ -13,10 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, Self
 
-from agent.feedback.calibration import BASES, GUESSES, Basis, Kind, RaterRecord, Reading, SourceLine, Tally
-from agent.feedback.quota import Post, RationConfig, Rations
-from agent.feedback.ratings import Word, lessons, outcome
-from agent.online.drift import since_changed
+from agent.feedback.calibration import (
+    MAX_UNVERIFIED_WEIGHT,
+    TARGETS,
+    AffineCalibration,
+    Kind,
+    RaterReliability,
+    RatingSums,
+    SourceCalibration,
+    Target,
+)
+from agent.feedback.quota import LogRow, QuotaConfig, WeightQuota
+from agent.feedback.ratings import Rating, calibration_samples, outcome
+from agent.online.drift import drift_adjustment
 from agent.types import Drift, Observation
 
 Truth = Callable[[str, str], float | None]
@@ -33,42 +42,42 @@ class LedgerConfig:
 
     Parameters
     ----------
-    rations
+    quota
         What raters and keys may weigh on a task.
     decision_cap
         Most that all feedback on one decision may weigh, in units of a clean evaluation.
     decisions
         Decisions held, latest first, so that their words can be revised and compared.
-    words
+    ratings
         Words held of one decision; later ones are weighed, but teach nothing about sources and raters.
     raters
         Raters remembered, latest first.
     """
 
-    rations: RationConfig = field(default_factory=RationConfig)
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
     decision_cap: float = 2.0
     decisions: int = 2048
-    words: int = 8
+    ratings: int = 8
     raters: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class CalibratedScore:
     """What a word says, and what it weighs.
 
     Parameters
     ----------
-    score
+    value
         Estimate of the answer's quality (of a comparison: of its quality less the other's), unbiased rather than clipped.
     weight
         In [0, 1], beside a clean evaluation.
     """
 
-    score: float
+    value: float
     weight: float
 
 
-class Scored(Post, Protocol):
+class Scored(LogRow, Protocol):
     """A row of the log that scores an answer."""
 
     @property
@@ -87,7 +96,7 @@ class SourceReport:
 
     source: str
     kind: Kind
-    words: int
+    n_ratings: int
     bias: float
     slope: float
     noise: float
@@ -100,21 +109,21 @@ class RaterReport:
 
     source: str
     rater: str
-    words: int
+    n_ratings: int
     weight: float
-    level: float
+    offset: float
 
 
 @dataclass(slots=True)
-class _Case:
+class DecisionRatings:
     """A decision: what its feedback weighs together, and the words that are held of it."""
 
-    spent: float = 0.0
-    words: list[Word] = field(default_factory=list)
+    used_weight: float = 0.0
+    ratings: list[Rating] = field(default_factory=list)
 
-    def outcome(self, word: Word) -> float:
+    def outcome(self, rating: Rating) -> float:
         """What a word is about, given all others."""
-        return outcome(word, [w for w in self.words if w is not word])[0]
+        return outcome(rating, [w for w in self.ratings if w is not rating])[0]
 
 
 class Ledger:
@@ -126,7 +135,7 @@ class Ledger:
         See `LedgerConfig`.
     truth
         Looks evaluations up; a live replica has none.
-    grounds
+    n_evaluated
         Evaluated prompts that the decisions' expectations rest on. What nobody evaluated cannot blame a source: without
         grounds, an optimist would take every honest source for a harsh one.
 
@@ -137,70 +146,75 @@ class Ledger:
     >>> ledger, prompt = Ledger(), Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
     >>> for i in range(400):  # a judge who takes off 0.2
     ...     truth = 0.3 + 0.4 * (i % 2)
-    ...     word = Observation(i, f"d{i}", "p", "m", truth - 0.2, "judge", "", prompt, expected=truth)
-    ...     heard = ledger.hear(word)
-    >>> abs(heard.score - 0.7) < 0.05, heard.weight > 0.8
+    ...     rating = Observation(i, f"d{i}", "p", "m", truth - 0.2, "judge", "", prompt, expected=truth)
+    ...     calibrated_score = ledger.learn_one(rating)
+    >>> abs(calibrated_score.value - 0.7) < 0.05, calibrated_score.weight > 0.8
     (True, True)
     """
 
     def __init__(
-        self, config: LedgerConfig = LedgerConfig(), truth: Truth | None = None, grounds: float = GUESSES
+        self,
+        config: LedgerConfig = LedgerConfig(),
+        truth: Truth | None = None,
+        n_evaluated: float = MAX_UNVERIFIED_WEIGHT,
     ) -> None:
         self.config = config
-        self._guesses = min(GUESSES, grounds)
+        self._max_unverified_weight = min(MAX_UNVERIFIED_WEIGHT, n_evaluated)
         self._truth = truth
-        self._lines: dict[tuple[str, Kind], SourceLine] = {}
-        self._raters: dict[tuple[str, str], RaterRecord] = {}
-        self._rations = Rations(config.rations)
-        self._cases: dict[str, _Case] = {}
+        self._sources: dict[tuple[str, Kind], SourceCalibration] = {}
+        self._raters: dict[tuple[str, str], RaterReliability] = {}
+        self._quota = WeightQuota(config.quota)
+        self._decisions: dict[str, DecisionRatings] = {}
 
-    def hear(self, observation: Observation) -> Heard:
+    def learn_one(self, observation: Observation) -> CalibratedScore:
         """Take the next row of the log in: what it says, and what it weighs.
 
         A revision replaces the word that it revises where that is still held, and teaches nothing where it is not.
         """
-        case = self._case(observation.decision_id)
+        decision = self._decision(observation.decision_id)
         truths = (self._evaluated(observation, model) for model in (observation.model, observation.other))
-        word = Word.of(observation, *truths)
-        self._unteach(case)
-        before = next((w for w in case.words if w.who == word.who), None)
+        rating = Rating.of(observation, *truths)
+        self._downdate(decision)
+        before = next((w for w in decision.ratings if w.who == rating.who), None)
         if before is not None:
-            case.words.remove(before)
-            case.spent = max(case.spent - before.weight, 0.0)
-            self._rations.spend(observation, -before.weight)
-        heard = self._weigh(case, word, observation)
-        case.spent += heard.weight
-        self._rations.spend(observation, heard.weight)
+            decision.ratings.remove(before)
+            decision.used_weight = max(decision.used_weight - before.weight, 0.0)
+            self._quota.consume(observation, -before.weight)
+        calibrated_score = self._weigh(decision, rating, observation)
+        decision.used_weight += calibrated_score.weight
+        self._quota.consume(observation, calibrated_score.weight)
         is_new = before is None and observation.revises is None
-        self._line(word).words += is_new
-        if before is not None or (is_new and len(case.words) < self.config.words):
-            case.words.append(word)
-        self._teach(case)
-        return heard
+        self._source(rating).n_ratings += is_new
+        if before is not None or (is_new and len(decision.ratings) < self.config.ratings):
+            decision.ratings.append(rating)
+        self._update(decision)
+        return calibrated_score
 
-    def appraise(self, source: str, rater: str, score: float) -> Heard:
+    def predict_one(self, source: str, rater: str, score: float) -> CalibratedScore:
         """What a score says and weighs by all that was heard until now, rations apart; nothing is learned of it."""
-        line = self._lines.get((source, "score"), SourceLine("score")).reading()
-        return _read(score, "score", line, self._raters.get((source, rater)))
+        calibration = self._sources.get((source, "score"), SourceCalibration("score")).affine()
+        return _calibrate(score, "score", calibration, self._raters.get((source, rater)))
 
-    def means(self, rows: Iterable[Scored], drifts: Sequence[Drift] = ()) -> dict[tuple[str, str], Heard]:
+    def mean_scores(
+        self, rows: Iterable[Scored], drifts: Sequence[Drift] = ()
+    ) -> dict[tuple[str, str], CalibratedScore]:
         """(prompt, model) -> what its scores say together and weigh together, at most 1; no comparison, nothing revised.
 
         Rows are rationed among themselves, so they come in the log's order. Those from before a model changed
         (``drifts``) are moved by as much as it did, and count for little.
         """
-        rations = Rations(self.config.rations)
+        quota = WeightQuota(self.config.quota)
         sums: dict[tuple[str, str], tuple[float, float]] = {}  # (weight, weight * score)
         for row in rows:
-            word = self.appraise(row.source, row.rater, row.score)
-            weight = word.weight * rations.left(row)
-            rations.spend(row, weight)
-            shift, counts = since_changed(row.model, row.seq, drifts)
+            rating = self.predict_one(row.source, row.rater, row.score)
+            weight = rating.weight * quota.remaining(row)
+            quota.consume(row, weight)
+            shift, counts = drift_adjustment(row.model, row.seq, drifts)
             weight *= counts
             total, weighted = sums.get((row.prompt_id, row.model), (0.0, 0.0))
-            sums[row.prompt_id, row.model] = (total + weight, weighted + weight * (word.score + shift))
+            sums[row.prompt_id, row.model] = (total + weight, weighted + weight * (rating.value + shift))
         return {
-            pair: Heard(weighted / total, min(total, 1.0))
+            pair: CalibratedScore(weighted / total, min(total, 1.0))
             for pair, (total, weighted) in sums.items()
             if total >= _LEAST_WEIGHT
         }
@@ -208,36 +222,41 @@ class Ledger:
     def sources(self) -> tuple[SourceReport, ...]:
         """Every source that spoke, by name and kind."""
         reports = []
-        for (source, kind), line in sorted(self._lines.items()):
-            r = line.reading()
-            reports.append(SourceReport(source, kind, line.words, r.intercept, r.slope, r.noise, r.weight))
+        for (source, kind), calibration in sorted(self._sources.items()):
+            a = calibration.affine()
+            reports.append(SourceReport(source, kind, calibration.n_ratings, a.intercept, a.slope, a.noise, a.weight))
         return tuple(reports)
 
     def raters(self, limit: int | None = None) -> tuple[RaterReport, ...]:
         """Named raters, the least reliable first."""
-        lines = {source: line.reading() for (source, kind), line in self._lines.items() if kind == "score"}
+        affine = {source: found.affine() for (source, kind), found in self._sources.items() if kind == "score"}
         reports = [
             RaterReport(
                 source,
                 rater,
-                int(record.scores.words + record.comparisons.words),
+                int(record.scores.n_ratings + record.comparisons.n_ratings),
                 record.reliability,
-                record.level("score", lines[source]) if source in lines else 0.0,
+                record.offset("score", affine[source]) if source in affine else 0.0,
             )
             for (source, rater), record in self._raters.items()
         ]
-        return tuple(sorted(reports, key=lambda r: (r.weight, -r.words, r.source, r.rater))[:limit])
+        return tuple(sorted(reports, key=lambda r: (r.weight, -r.n_ratings, r.source, r.rater))[:limit])
 
     def state(self) -> dict[str, Any]:
         """Everything learned, as JSON."""
         return {
-            "lines": [
-                [*which, line.words, {basis: list(sums) for basis, sums in line.sums.items()}]
-                for which, line in self._lines.items()
+            "sources": [
+                [*which, found.n_ratings, {target: list(sums) for target, sums in found.sums.items()}]
+                for which, found in self._sources.items()
             ],
-            "raters": [[*who, r.doubt, astuple(r.scores), astuple(r.comparisons)] for who, r in self._raters.items()],
-            "rations": self._rations.state(),
-            "cases": [[name, case.spent, [astuple(w) for w in case.words]] for name, case in self._cases.items()],
+            "raters": [
+                [*who, r.spam_log_odds, astuple(r.scores), astuple(r.comparisons)] for who, r in self._raters.items()
+            ],
+            "quota": self._quota.state(),
+            "decisions": [
+                [name, decision.used_weight, [astuple(w) for w in decision.ratings]]
+                for name, decision in self._decisions.items()
+            ],
         }
 
     @classmethod
@@ -246,84 +265,91 @@ class Ledger:
         state: Mapping[str, Any] | None,
         config: LedgerConfig = LedgerConfig(),
         truth: Truth | None = None,
-        grounds: float = GUESSES,
+        n_evaluated: float = MAX_UNVERIFIED_WEIGHT,
     ) -> Self:
         """A ledger that goes on where `state` was taken; a new one for None."""
-        ledger = cls(config, truth, grounds)
+        ledger = cls(config, truth, n_evaluated)
         if state is None:
             return ledger
-        for source, kind, words, sums in state["lines"]:
-            known: dict[Basis, list[float]] = {basis: list(sums[basis]) for basis in BASES}
-            ledger._lines[source, kind] = SourceLine(kind, words, known, ledger._guesses)
-        for source, rater, doubt, scores, comparisons in state["raters"]:
-            ledger._raters[source, rater] = RaterRecord(doubt, Tally(*scores), Tally(*comparisons))
-        ledger._rations.restore(state["rations"])
-        for name, spent, words in state["cases"]:
-            ledger._cases[name] = _Case(spent, [Word(*word) for word in words])
+        for source, kind, n_ratings, sums in state["sources"]:
+            known: dict[Target, list[float]] = {target: list(sums[target]) for target in TARGETS}
+            ledger._sources[source, kind] = SourceCalibration(kind, n_ratings, known, ledger._max_unverified_weight)
+        for source, rater, spam_log_odds, scores, comparisons in state["raters"]:
+            ledger._raters[source, rater] = RaterReliability(
+                spam_log_odds, RatingSums(*scores), RatingSums(*comparisons)
+            )
+        ledger._quota.restore(state["quota"])
+        for name, used_weight, ratings in state["decisions"]:
+            ledger._decisions[name] = DecisionRatings(used_weight, [Rating(*rating) for rating in ratings])
         return ledger
 
     def _evaluated(self, o: Observation, model: str | None) -> float | None:
         """What a model scored on a row's prompt in an evaluation, where there was one."""
         return None if self._truth is None or model is None else self._truth(o.prompt_id, model)
 
-    def _weigh(self, case: _Case, word: Word, o: Observation) -> Heard:
+    def _weigh(self, decision: DecisionRatings, rating: Rating, o: Observation) -> CalibratedScore:
         """Calibrate and weigh a word by all that was heard before it."""
-        record, line = self._rater(word), self._line(word)
-        read = _read(word.said, word.kind, line.reading(), record)
-        left = self._rations.left(o)
-        word.claim, word.faith = read.score, read.weight
-        word.trust = left * (record.reliability if record else 1.0)
-        word.weight = read.weight * left * (1.0 - min(case.spent / self.config.decision_cap, 1.0))
-        return Heard(read.score, word.weight)
+        rater, affine = self._rater(rating), self._source(rating).affine()
+        read = _calibrate(rating.value, rating.kind, affine, rater)
+        remaining = self._quota.remaining(o)
+        rating.calibrated, rating.source_weight = read.value, read.weight
+        rating.sample_weight = remaining * (rater.reliability if rater else 1.0)
+        rating.weight = read.weight * remaining * (1.0 - min(decision.used_weight / self.config.decision_cap, 1.0))
+        return CalibratedScore(read.value, rating.weight)
 
-    def _teach(self, case: _Case) -> None:
+    def _update(self, decision: DecisionRatings) -> None:
         """Let every word of a decision teach its source and its rater, beside what the others said."""
-        for word in case.words:
-            if not word.is_about_something:
+        for rating in decision.ratings:
+            if not rating.is_about_something:
                 continue
-            for lesson in lessons(word, case.words):
-                self._line(word).learn(lesson)
-            record = self._raters.get((word.source, word.rater))
+            for sample in calibration_samples(rating, decision.ratings):
+                self._source(rating).update(sample)
+            record = self._raters.get((rating.source, rating.rater))
             if record is not None:
-                word.evidence = record.learn(word.kind, word.said, case.outcome(word), self._line(word).reading())
+                rating.log_odds = record.update(
+                    rating.kind, rating.value, decision.outcome(rating), self._source(rating).affine()
+                )
 
-    def _unteach(self, case: _Case) -> None:
+    def _downdate(self, decision: DecisionRatings) -> None:
         """Take back what the words of a decision taught."""
-        for word in case.words:
-            if not word.is_about_something:
+        for rating in decision.ratings:
+            if not rating.is_about_something:
                 continue
-            for lesson in lessons(word, case.words):
-                self._line(word).learn(lesson, -1.0)
-            record = self._raters.get((word.source, word.rater))
-            if record is not None and word.evidence is not None:
-                record.unlearn(word.kind, word.said, case.outcome(word), word.evidence)
-            word.evidence = None
+            for sample in calibration_samples(rating, decision.ratings):
+                self._source(rating).downdate(sample)
+            record = self._raters.get((rating.source, rating.rater))
+            if record is not None and rating.log_odds is not None:
+                record.downdate(rating.kind, rating.value, decision.outcome(rating), rating.log_odds)
+            rating.log_odds = None
 
-    def _case(self, decision_id: str) -> _Case:
-        case = self._cases.pop(decision_id, None) or _Case()
-        self._cases[decision_id] = case
-        if len(self._cases) > self.config.decisions:
-            del self._cases[next(iter(self._cases))]
-        return case
+    def _decision(self, decision_id: str) -> DecisionRatings:
+        decision = self._decisions.pop(decision_id, None) or DecisionRatings()
+        self._decisions[decision_id] = decision
+        if len(self._decisions) > self.config.decisions:
+            del self._decisions[next(iter(self._decisions))]
+        return decision
 
-    def _line(self, word: Word) -> SourceLine:
-        return self._lines.setdefault((word.source, word.kind), SourceLine(word.kind, guesses=self._guesses))
+    def _source(self, rating: Rating) -> SourceCalibration:
+        return self._sources.setdefault(
+            (rating.source, rating.kind),
+            SourceCalibration(rating.kind, max_unverified_weight=self._max_unverified_weight),
+        )
 
-    def _rater(self, word: Word) -> RaterRecord | None:
+    def _rater(self, rating: Rating) -> RaterReliability | None:
         """The record of who spoke, the latest last; None for nobody in particular."""
-        if not word.rater:
+        if not rating.rater:
             return None
-        who = (word.source, word.rater)
-        record = self._raters.pop(who, None) or RaterRecord()
+        who = (rating.source, rating.rater)
+        record = self._raters.pop(who, None) or RaterReliability()
         self._raters[who] = record
         if len(self._raters) > self.config.raters:
             oldest = next(iter(self._raters))
             del self._raters[oldest]
-            self._rations.forget(oldest)
+            self._quota.forget(oldest)
         return record
 
 
-def _read(said: float, kind: Kind, line: Reading, record: RaterRecord | None) -> Heard:
+def _calibrate(value: float, kind: Kind, source: AffineCalibration, rater: RaterReliability | None) -> CalibratedScore:
     """What a word says by its source's line and its rater's record (None: nobody's), before any cap."""
-    level, reliability = (record.level(kind, line), record.reliability) if record else (0.0, 1.0)
-    return Heard((said - line.intercept - level) / line.slope, line.weight * reliability)
+    offset, reliability = (rater.offset(kind, source), rater.reliability) if rater else (0.0, 1.0)
+    return CalibratedScore((value - source.intercept - offset) / source.slope, source.weight * reliability)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class RationConfig:
+class QuotaConfig:
     """What is allowed, in units of a clean evaluation.
 
     Parameters
@@ -36,7 +36,7 @@ class RationConfig:
     recovery: int = 20_000
 
 
-class Post(Protocol):
+class LogRow(Protocol):
     """What is rationed: a row of the log, by whom and about which task."""
 
     @property
@@ -51,28 +51,28 @@ class Post(Protocol):
     def key(self) -> str | None: ...
 
 
-Holder = tuple[str, str]
+QuotaKey = tuple[str, str]
 """(source, rater), or ("key", name of an API key)."""
 
 
 @dataclass(slots=True)
-class Rations:
+class WeightQuota:
     """Every allowance: holder -> task -> (weight used up, at which row of the log)."""
 
-    config: RationConfig = field(default_factory=RationConfig)
-    used: dict[Holder, dict[int, tuple[float, int]]] = field(default_factory=dict)
+    config: QuotaConfig = field(default_factory=QuotaConfig)
+    used: dict[QuotaKey, dict[int, tuple[float, int]]] = field(default_factory=dict)
 
-    def left(self, post: Post) -> float:
+    def remaining(self, post: LogRow) -> float:
         """Share of its weight at which a word counts, in [0, 1]."""
         return math.prod(1.0 - min(self._used(holder, post) / cap, 1.0) for holder, cap in self._holders(post))
 
-    def spend(self, post: Post, weight: float) -> None:
+    def consume(self, post: LogRow, weight: float) -> None:
         """Use allowances up; a negative weight gives back what a revised word had used."""
         for holder, _ in self._holders(post):
             spent = max(self._used(holder, post) + weight, 0.0)
             self.used.setdefault(holder, {})[post.task] = (spent, post.seq)
 
-    def forget(self, holder: Holder) -> None:
+    def forget(self, holder: QuotaKey) -> None:
         """Drop the allowances of a rater."""
         self.used.pop(holder, None)
 
@@ -84,13 +84,13 @@ class Rations:
         """Take a `state` over."""
         self.used = {(scope, name): {task: (spent, seq) for task, spent, seq in tasks} for scope, name, tasks in state}
 
-    def _holders(self, post: Post) -> Iterator[tuple[Holder, float]]:
+    def _holders(self, post: LogRow) -> Iterator[tuple[QuotaKey, float]]:
         """Whose allowances a word uses up, and their caps."""
         if post.rater:
             yield (post.source, post.rater), self.config.judge if post.source == "judge" else self.config.rater
         if post.key and post.key not in self.config.trusted_keys:
             yield ("key", post.key), self.config.key
 
-    def _used(self, holder: Holder, post: Post) -> float:
+    def _used(self, holder: QuotaKey, post: LogRow) -> float:
         spent, then = self.used.get(holder, {}).get(post.task, (0.0, post.seq))
         return spent * math.exp((then - post.seq) / self.config.recovery)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from agent.feedback.calibration import Basis, Kind, Lesson
+from agent.feedback.calibration import CalibrationSample, Kind, Target
 from agent.types import Observation
 
 _SUREST = 0.9
@@ -19,37 +19,37 @@ _SUREST = 0.9
 
 
 @dataclass(slots=True)
-class Word:
+class Rating:
     """Something said of a decision.
 
     Parameters
     ----------
     source, rater, other
         By whom; against which model, where it is a comparison.
-    said
-        As `agent.feedback.calibration.Lesson` has it.
+    value
+        As `agent.feedback.calibration.CalibrationSample` has it.
     expected, variance, truth
         The outcome as the decision expected it, its variance around that, and as it was evaluated; None where unknown.
-    claim, faith
+    calibrated, source_weight
         The outcome that it was read as, and what such a reading is worth before any cap.
-    trust, weight
+    sample_weight, weight
         With which it teaches, and with which it counted.
-    evidence
+    log_odds
         What it added to its rater's doubt; None where it taught no rater.
     """
 
     source: str
     rater: str
     other: str | None
-    said: float
+    value: float
     expected: float | None
     variance: float
     truth: float | None
-    claim: float = 0.0
-    faith: float = 0.0
-    trust: float = 0.0
+    calibrated: float = 0.0
+    source_weight: float = 0.0
+    sample_weight: float = 0.0
     weight: float = 0.0
-    evidence: float | None = None
+    log_odds: float | None = None
 
     @classmethod
     def of(cls, o: Observation, truth: float | None, truth_other: float | None) -> Self:
@@ -88,29 +88,36 @@ def outcome_variance(expected: float) -> float:
     return 0.02 + p * (1.0 - p)
 
 
-def outcome(word: Word, others: Sequence[Word]) -> tuple[float, float]:
+def outcome(rating: Rating, others: Sequence[Rating]) -> tuple[float, float]:
     """Expectation of what a word is about, and how much of the outcome's variance that explains, in [0, 1].
 
-    A word of faith f among the ``others`` reads the outcome, of variance v, with noise ``v * (1 / f - 1)``.
+    A word of faith f among the ``others`` coefficients the outcome, of variance v, with noise ``v * (1 / f - 1)``.
     """
-    if word.truth is not None:
-        return word.truth, 1.0
-    assert word.expected is not None, "a word about an unknown outcome teaches nothing"
-    heard = [] if word.other else [(min(w.faith, _SUREST), w.claim) for w in others if w.other is None]
-    precision = sum(faith / (1.0 - faith) for faith, _ in heard)
-    pulled = sum(faith / (1.0 - faith) * (claim - word.expected) for faith, claim in heard)
-    moved = word.expected + pulled / (1.0 + precision)
-    return (min(max(moved, 0.0), 1.0) if heard else moved), precision / (1.0 + precision)
+    if rating.truth is not None:
+        return rating.truth, 1.0
+    assert rating.expected is not None, "a word about an unknown outcome teaches nothing"
+    calibrated_score = (
+        [] if rating.other else [(min(w.source_weight, _SUREST), w.calibrated) for w in others if w.other is None]
+    )
+    precision = sum(source_weight / (1.0 - source_weight) for source_weight, _ in calibrated_score)
+    pulled = sum(
+        source_weight / (1.0 - source_weight) * (calibrated - rating.expected)
+        for source_weight, calibrated in calibrated_score
+    )
+    moved = rating.expected + pulled / (1.0 + precision)
+    return (min(max(moved, 0.0), 1.0) if calibrated_score else moved), precision / (1.0 + precision)
 
 
-def lessons(word: Word, words: Sequence[Word]) -> list[Lesson]:
-    """What a word teaches its source, beside what other sources said among the decision's ``words``."""
-    alone, explained = outcome(word, ())
-    basis: Basis = "decision" if word.truth is None else "evaluation"
-    taught = [Lesson(word.said, alone, word.variance, explained, word.trust, basis)]
-    moved, explained = outcome(word, [w for w in words if w.source != word.source])
-    if word.truth is None and explained:
-        taught.append(Lesson(word.said, moved, word.variance, explained, word.trust, "others"))
+def calibration_samples(rating: Rating, ratings: Sequence[Rating]) -> list[CalibrationSample]:
+    """What a word teaches its source, beside what other sources said among the decision's ``ratings``."""
+    alone, explained = outcome(rating, ())
+    target: Target = "decision" if rating.truth is None else "evaluation"
+    taught = [CalibrationSample(rating.value, alone, rating.variance, explained, rating.sample_weight, target)]
+    moved, explained = outcome(rating, [w for w in ratings if w.source != rating.source])
+    if rating.truth is None and explained:
+        taught.append(
+            CalibrationSample(rating.value, moved, rating.variance, explained, rating.sample_weight, "others")
+        )
     return taught
 
 

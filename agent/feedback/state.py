@@ -10,33 +10,39 @@ import numpy as np
 
 from agent.examples import Examples
 from agent.feedback.ledger import Ledger, Truth
-from agent.online.drift import Watches, surprise
+from agent.online.drift import DriftDetectors, innovation
 from agent.snapshot import Snapshot
 from agent.types import Drift, Observation
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """What was made of the log up to a position: the ``ledger``, and the ``watches`` over every model."""
+class FeedbackState:
+    """What was made of the log up to a position: the ``ledger``, and the ``drift_detectors`` over every model."""
 
     ledger: Ledger
-    watches: Watches
+    drift_detectors: DriftDetectors
 
     def state(self) -> dict[str, Any]:
         """What a snapshot carries on."""
-        return {"ledger": self.ledger.state(), "watches": self.watches.state()}
+        return {"ledger": self.ledger.state(), "drift_detectors": self.drift_detectors.state()}
 
 
-def hear(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | None = None) -> Hearing:
+def learn_one(champion: Snapshot | None, rows: Iterable[Observation], truth: Truth | None = None) -> FeedbackState:
     """The champion's ledger and watches (new ones where there is none) after ``rows``, which follow its position."""
-    state, grounds = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.evaluated)
-    ledger = Ledger.from_state(state, truth=truth, grounds=grounds)
-    watches = Watches({}) if champion is None else Watches(champion.scores_by_model, state=champion.meta.get("watches"))
+    state, n_evaluated = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.evaluated)
+    ledger = Ledger.from_state(state, truth=truth, n_evaluated=n_evaluated)
+    drift_detectors = (
+        DriftDetectors({})
+        if champion is None
+        else DriftDetectors(champion.scores_by_model, state=champion.meta.get("drift_detectors"))
+    )
     for row in rows:
-        heard = ledger.hear(row)
+        calibrated_score = ledger.learn_one(row)
         if row.other is None and row.revises is None:
-            watches.learn_one(row.model, row.seq, surprise(heard.score, row.expected, heard.weight))
-    return Hearing(ledger, watches)
+            drift_detectors.learn_one(
+                row.model, row.seq, innovation(calibrated_score.value, row.expected, calibrated_score.weight)
+            )
+    return FeedbackState(ledger, drift_detectors)
 
 
 def fresh(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observation]:

@@ -1,4 +1,4 @@
-"""HNSW indexes (Malkov & Yashunin 2018) as this project builds and asks them: one thread, fixed seed, so that equal rows give equal answers."""
+"""HNSW indexes (Malkov & Yashunin 2018) by hnswlib: one thread and a fixed seed, so that equal rows give equal answers."""
 
 from __future__ import annotations
 

@@ -24,18 +24,18 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbourhood:
+class Neighbours:
     """The k nearest rows of each of n prompts: ``rows`` (n, k) and their composite ``similarity`` (n, k), nearest first."""
 
     rows: NDArray[np.int64]
     similarity: Matrix
 
-    def first(self, k: int) -> Neighbourhood:
+    def first(self, k: int) -> Neighbours:
         """The nearest ``k`` only."""
-        return Neighbourhood(self.rows[:, :k], self.similarity[:, :k])
+        return Neighbours(self.rows[:, :k], self.similarity[:, :k])
 
 
-class Nearby:
+class NeighbourIndex:
     """Finds neighbours among ``points`` (n, w), rows of joined ``blocks``."""
 
     def __init__(self, blocks: Blocks, points: Matrix) -> None:
@@ -46,7 +46,7 @@ class Nearby:
     def __len__(self) -> int:
         return len(self._points)
 
-    def find(self, x: Matrix, k: int, own: bool = False) -> Neighbourhood:
+    def find(self, x: Matrix, k: int, own: bool = False) -> Neighbours:
         """The ``k`` points most alike to each row of ``x`` (q, w); fewer where there are fewer.
 
         Parameters
@@ -67,10 +67,10 @@ class Nearby:
             each = np.arange(len(found))[:, None]
             rows[part] = found[each, order]
             close[part] = np.maximum(alike[each, order], 0.0)
-        return Neighbourhood(rows, close)
+        return Neighbours(rows, close)
 
 
-def lean(total: Array, count: Array, base: Array, strength: float) -> Array:
+def shrunk_mean(total: Array, count: Array, base: Array, strength: float) -> Array:
     """(n, m) averages.
 
     Parameters
@@ -86,19 +86,19 @@ def lean(total: Array, count: Array, base: Array, strength: float) -> Array:
     return out
 
 
-def around(hood: Neighbourhood, scores: Scores, base: Array, power: float, strength: float) -> Array:
+def neighbour_means(hood: Neighbours, scores: Scores, base: Array, power: float, strength: float) -> Array:
     """(n, m) what the neighbours of each training prompt scored, a neighbour counting as similarity to a ``power``."""
-    reach = spread(hood.rows, evidence_weight(hood.similarity, power))
-    return lean(reach @ (scores.trust * scores.value), reach @ scores.trust, base, strength)
+    reach = neighbour_matrix(hood.rows, kernel_weight(hood.similarity, power))
+    return shrunk_mean(reach @ (scores.score_weight * scores.value), reach @ scores.score_weight, base, strength)
 
 
-def spread(rows: NDArray[np.int64], weight: NDArray[np.float64]) -> sparse.csr_matrix:
+def neighbour_matrix(rows: NDArray[np.int64], weight: NDArray[np.float64]) -> sparse.csr_matrix:
     """(n, n) matrix that adds up each prompt's neighbours ``rows`` (n, k) by ``weight`` (n, k)."""
     n, k = rows.shape
     return sparse.csr_matrix((weight.ravel(), rows.ravel(), np.arange(n + 1) * k), shape=(n, n))
 
 
-def evidence_weight(similarity: NDArray[np.float32], power: float) -> Array:
+def kernel_weight(similarity: NDArray[np.float32], power: float) -> Array:
     """(n, k) ``(similarity / that of the nearest) ** power``: the nearest weighs 1."""
     if similarity.shape[1] == 0:
         return np.zeros(similarity.shape)

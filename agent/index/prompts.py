@@ -19,7 +19,7 @@ from agent.index.hnsw import build_index, nearest
 from agent.types import Evidence, Vector
 
 
-class Memory:
+class PromptIndex:
     """Remembered prompts and their scores, one slot a prompt.
 
     Parameters
@@ -31,7 +31,7 @@ class Memory:
 
     Examples
     --------
-    >>> memory = Memory(("a",), np.eye(2, dtype=np.float32)[:1], np.array([[1.0]]), (0,), capacity=2)
+    >>> memory = PromptIndex(("a",), np.eye(2, dtype=np.float32)[:1], np.array([[1.0]]), (0,), capacity=2)
     >>> memory.learn_one("b", np.eye(2, dtype=np.float32)[1], 7, 0, 0.5)
     >>> labels, similarity = memory.search(np.eye(2, dtype=np.float32)[1], 1)
     >>> memory.ids[labels[0]]

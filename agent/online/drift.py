@@ -40,9 +40,9 @@ class DriftConfig:
         Scores that are looked back on.
     least
         Fewest scores after (and, twice, before) a change point.
-    settled
+    baseline_precision
         Baseline of no surprise at all that weighs like this much information; damps alarms of the young.
-    grace
+    warmup
         Scores of a model, those of the snapshot included, before any alarm.
     adwin
         ADWIN's confidence; smaller is surer and later.
@@ -51,13 +51,13 @@ class DriftConfig:
     threshold: float = 4.6
     window: int = 400
     least: int = 8
-    settled: float = 200.0
-    grace: int = 100
+    baseline_precision: float = 200.0
+    warmup: int = 100
     adwin: float = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
+class Innovation:
     """A score less what was expected of it, in about [-1, 1], and the ``variance`` that chance alone gives it."""
 
     value: float
@@ -79,20 +79,20 @@ def coin_variance(expected: float) -> float:
     return 0.05 + 0.7 * p * (1.0 - p)
 
 
-def surprise(score: float, expected: float, weight: float) -> Surprise | None:
+def innovation(score: float, expected: float, weight: float) -> Innovation | None:
     """Of a ``score`` of this ``weight`` that should have been ``expected``; None where it says nothing of a change."""
     if weight <= TELLING or np.isnan(expected):
         return None
-    return Surprise(score - expected, coin_variance(expected) / weight)
+    return Innovation(score - expected, coin_variance(expected) / weight)
 
 
-def since_changed(model: str, seq: int, drifts: Sequence[Drift]) -> tuple[float, float]:
+def drift_adjustment(model: str, seq: int, drifts: Sequence[Drift]) -> tuple[float, float]:
     """How much a score from position ``seq`` of the log is to be moved, and what it still counts, given later changes."""
     shifts = [drift.shift for drift in drifts if drift.model == model and seq < drift.since]
     return sum(shifts), STALE ** len(shifts)
 
 
-class DriftWatch:
+class DriftDetector:
     """Watches one model.
 
     Parameters
@@ -102,12 +102,12 @@ class DriftWatch:
 
     Examples
     --------
-    >>> watch = DriftWatch()
+    >>> detector = DriftDetector()
     >>> rng = np.random.default_rng(0)
     >>> for seq in range(200):
-    ...     _ = watch.learn_one(seq, Surprise(rng.normal(0, 0.4), 0.16))
-    >>> later = (Surprise(rng.normal(-0.5, 0.4), 0.16) for _ in range(80))
-    >>> found = [c for seq, s in enumerate(later, 200) if (c := watch.learn_one(seq, s))]
+    ...     _ = detector.learn_one(seq, Innovation(rng.normal(0, 0.4), 0.16))
+    >>> later = (Innovation(rng.normal(-0.5, 0.4), 0.16) for _ in range(80))
+    >>> found = [c for seq, s in enumerate(later, 200) if (c := detector.learn_one(seq, s))]
     >>> abs(found[0].since - 200) < 10, found[0].detector
     (True, 'scan')
     """
@@ -118,17 +118,17 @@ class DriftWatch:
         self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (surprise, 1) over variance
         self._adwin = drift.ADWIN(delta=config.adwin)
 
-    def take_in(self, seq: int, surprise: Surprise) -> None:
+    def take_in(self, seq: int, innovation: Innovation) -> None:
         """Remember the surprise at position ``seq`` of the log."""
-        bound = 2.5 * surprise.variance**0.5  # Huber's clip: one wild score proves nothing
-        value = min(max(surprise.value, -bound), bound)
+        bound = 2.5 * innovation.variance**0.5  # Huber's clip: one wild score proves nothing
+        value = min(max(innovation.value, -bound), bound)
         self._seqs.append(seq)
-        self._terms.append((value / surprise.variance, 1.0 / surprise.variance))
+        self._terms.append((value / innovation.variance, 1.0 / innovation.variance))
         self._adwin.update(value)
 
-    def learn_one(self, seq: int, surprise: Surprise) -> Change | None:
+    def learn_one(self, seq: int, innovation: Innovation) -> Change | None:
         """Take the surprise at position ``seq`` of the log in; a `Change`, where one is found."""
-        self.take_in(seq, surprise)
+        self.take_in(seq, innovation)
         if found := self._scan():
             return found
         if self._adwin.drift_detected:
@@ -157,8 +157,11 @@ class DriftWatch:
         after = terms[::-1].cumsum(axis=0)  # (n, 2): the last 1, 2, ... n scores
         before = after[-1] - after[:-1]
         level, information = after[:-1, 0] / after[:-1, 1], after[:-1, 1]
-        baseline, settled = before[:, 0] / (before[:, 1] + self._config.settled), before[:, 1] + self._config.settled
-        gap = (level - baseline) / np.sqrt(noise * (1.0 / information + 1.0 / settled))
+        baseline, baseline_precision = (
+            before[:, 0] / (before[:, 1] + self._config.baseline_precision),
+            before[:, 1] + self._config.baseline_precision,
+        )
+        gap = (level - baseline) / np.sqrt(noise * (1.0 / information + 1.0 / baseline_precision))
         gap[: least - 1] = 0.0
         gap[n - 2 * least :] = 0.0
         at = int(np.abs(gap).argmax())
@@ -167,7 +170,7 @@ class DriftWatch:
         return Change(self._seqs[n - 1 - at], float(level[at] - baseline[at]), "scan")
 
 
-class Watches:
+class DriftDetectors:
     """A watch over every model.
 
     Parameters
@@ -185,21 +188,21 @@ class Watches:
     ) -> None:
         self._config = config
         self._scores = dict(scores)
-        self._watches: dict[str, DriftWatch] = {}
+        self._detectors: dict[str, DriftDetector] = {}
         for model, rows in (state or {}).items():
-            watch = self._watches[model] = DriftWatch(config)
+            detector = self._detectors[model] = DriftDetector(config)
             for seq, value, variance in rows:
-                watch.take_in(seq, Surprise(value, variance))
+                detector.take_in(seq, Innovation(value, variance))
 
-    def learn_one(self, model: str, seq: int, surprise: Surprise | None) -> Drift | None:
+    def learn_one(self, model: str, seq: int, innovation: Innovation | None) -> Drift | None:
         """Count a score of ``model``, and take in how it surprised; the drift, where that gave one away."""
         self._scores[model] = self.scores_of(model) + 1.0
-        if surprise is None or self._scores[model] < self._config.grace:
+        if innovation is None or self._scores[model] < self._config.warmup:
             return None
-        change = self._watches.setdefault(model, DriftWatch(self._config)).learn_one(seq, surprise)
+        change = self._detectors.setdefault(model, DriftDetector(self._config)).learn_one(seq, innovation)
         if change is None:
             return None
-        del self._watches[model]
+        del self._detectors[model]
         return Drift(model, seq, change.since, change.shift, change.detector)
 
     def scores_of(self, model: str) -> float:
@@ -208,8 +211,10 @@ class Watches:
 
     def parts(self) -> tuple[object, ...]:
         """What the state consists of."""
-        return tuple(self._scores.items()), tuple((model, watch.parts()) for model, watch in self._watches.items())
+        return tuple(self._scores.items()), tuple(
+            (model, detector.parts()) for model, detector in self._detectors.items()
+        )
 
     def state(self) -> dict[str, list[tuple[int, float, float]]]:
         """What a snapshot carries on, as JSON."""
-        return {model: watch.rows() for model, watch in self._watches.items()}
+        return {model: detector.rows() for model, detector in self._detectors.items()}

@@ -16,24 +16,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.online.prior import Openness, _posteriors
+from agent.online.prior import Prior, _posteriors
 from agent.types import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class Gaussian:
     """Mean (m,) and covariance (m, m) of some models' distance from what was expected of them."""
 
     mean: Array
     covariance: Array
 
 
-class Bank:
+class TaskEffects:
     """The posterior over every task.
 
     Parameters
     ----------
-    openness
+    prior
         What was open before.
     tasks
         Ids of its rows; any other id stands for a task of which nothing is known.
@@ -42,31 +42,31 @@ class Bank:
 
     Examples
     --------
-    >>> bank = Bank(Openness(0.1 * np.eye(2), 0.01 * np.eye(2), np.zeros((1, 2)), np.full((1, 2), 0.5)), (7,))
+    >>> bank = TaskEffects(Prior(0.1 * np.eye(2), 0.01 * np.eye(2), np.zeros((1, 2)), np.full((1, 2), 0.5)), (7,))
     >>> for _ in range(50):
     ...     _ = bank.add({7: 1.0}, {0: 1.0}, residual=-0.5, precision=4.0)
-    >>> bank.belief({7: 1.0}).mean.round(1).tolist()
+    >>> bank.posterior({7: 1.0}).mean.round(1).tolist()
     [-0.5, 0.0]
     """
 
-    def __init__(self, openness: Openness, tasks: Sequence[int], memory: float = 2000.0) -> None:
-        self._openness = openness
+    def __init__(self, prior: Prior, tasks: Sequence[int], memory: float = 2000.0) -> None:
+        self._prior = prior
         self._known = {task: row for row, task in enumerate(tasks)}
         self._growth = 1.0 / (1.0 - 1.0 / memory)
-        self._size = len(openness.level)
+        self._size = len(prior.level)
         self._rows: dict[int, int] = {}
         m = self._size
-        self._hangs, self._spread = np.zeros((0, m, m)), np.zeros((0, m, m))
+        self._loading, self._spread = np.zeros((0, m, m)), np.zeros((0, m, m))
         self._information, self._weighted = np.zeros((0, m, m)), np.zeros((0, m))
         self._clock, self._count = np.zeros(0), np.zeros(0)
         self._pull, self._gain = np.zeros((0, m, m)), np.zeros((0, m))
         self._level_pull, self._level_gain = np.zeros((0, m, m)), np.zeros((0, m))
         self._stale: set[int] = set()
-        self._level: Belief | None = Belief(np.zeros(m), openness.level)
-        self._beliefs: dict[int, Belief] = {}
+        self._level: Gaussian | None = Gaussian(np.zeros(m), prior.level)
+        self._beliefs: dict[int, Gaussian] = {}
 
     def add(
-        self, shares: Mapping[int, float], reads: Mapping[int, float], residual: float, precision: float
+        self, shares: Mapping[int, float], coefficients: Mapping[int, float], residual: float, precision: float
     ) -> dict[int, float]:
         """Take one reading in.
 
@@ -74,7 +74,7 @@ class Bank:
         ----------
         shares
             task -> membership of the prompt.
-        reads
+        coefficients
             model -> coefficient: ``{m: 1}`` for a score, ``{a: 1, b: -1}`` for a comparison.
         residual
             What was read less what was expected.
@@ -92,32 +92,32 @@ class Bank:
             self._clock[row] *= self._growth
             self._count[row] += share
             weights[task] = share * precision * self._clock[row]
-        self.put(weights, reads, residual)
+        self.put(weights, coefficients, residual)
         return weights
 
-    def put(self, weights: Mapping[int, float], reads: Mapping[int, float], residual: float) -> None:
+    def put(self, weights: Mapping[int, float], coefficients: Mapping[int, float], residual: float) -> None:
         """Add a reading with the ``weights`` of an earlier one, as of its time."""
-        at, coefficients = np.array(list(reads)), np.array(list(reads.values()))
-        outer = np.outer(coefficients, coefficients)
+        at, values = np.array(list(coefficients)), np.array(list(coefficients.values()))
+        outer = np.outer(values, values)
         for task, weight in weights.items():
             row = self._row(task)
             self._information[row][np.ix_(at, at)] += weight * outer
-            self._weighted[row, at] += weight * residual * coefficients
+            self._weighted[row, at] += weight * residual * values
             self._stale.add(row)
         self._level = None
 
-    def belief(self, shares: Mapping[int, float]) -> Belief:
+    def posterior(self, shares: Mapping[int, float]) -> Gaussian:
         """What is known of a prompt with these memberships, at least one, which need not sum to one."""
         self._settle()
         if len(shares) == 1:
             return self._task(next(iter(shares)))
         total = sum(shares.values())
         parts = [(share / total, self._task(task)) for task, share in shares.items()]
-        return Belief(
+        return Gaussian(
             np.sum([s * b.mean for s, b in parts], axis=0), np.sum([s * b.covariance for s, b in parts], axis=0)
         )
 
-    def level(self) -> Belief:
+    def level(self) -> Gaussian:
         """What is known of the models over all tasks."""
         self._settle()
         assert self._level is not None
@@ -140,8 +140,8 @@ class Bank:
         row = self._rows.get(task)
         if row is None:
             row = self._rows[task] = len(self._rows)
-            hangs, spread = self._open(task)
-            self._hangs = np.concatenate([self._hangs, hangs[None]])
+            loading, spread = self._open(task)
+            self._loading = np.concatenate([self._loading, loading[None]])
             self._spread = np.concatenate([self._spread, spread[None]])
             for name in ("_information", "_weighted", "_pull", "_gain", "_level_pull", "_level_gain", "_count"):
                 array = getattr(self, name)
@@ -151,8 +151,8 @@ class Bank:
 
     def _open(self, task: int) -> tuple[Array, Array]:
         if task in self._known:
-            return self._openness.task(self._known[task])
-        return np.eye(self._size), self._openness.spread
+            return self._prior.task(self._known[task])
+        return np.eye(self._size), self._prior.spread
 
     def _settle(self) -> None:
         """Bring the posteriors up to the sums."""
@@ -162,27 +162,30 @@ class Bank:
             scale = self._clock[row]
             information, weighted = self._information[row] / scale, self._weighted[row] / scale
             _, self._gain[row], self._pull[row] = _posteriors(self._spread[row], information, weighted)
-            hangs = self._hangs[row]
-            self._level_gain[row], self._level_pull[row] = hangs.T @ self._gain[row], hangs.T @ self._pull[row] @ hangs
+            loading = self._loading[row]
+            self._level_gain[row], self._level_pull[row] = (
+                loading.T @ self._gain[row],
+                loading.T @ self._pull[row] @ loading,
+            )
         self._stale.clear()
         self._beliefs.clear()
-        covariance = np.linalg.inv(np.linalg.inv(self._openness.level) + self._level_pull.sum(axis=0))
-        self._level = Belief(covariance @ self._level_gain.sum(axis=0), covariance)
+        covariance = np.linalg.inv(np.linalg.inv(self._prior.level) + self._level_pull.sum(axis=0))
+        self._level = Gaussian(covariance @ self._level_gain.sum(axis=0), covariance)
 
-    def _task(self, task: int) -> Belief:
-        belief = self._beliefs.get(task)
-        if belief is None:
+    def _task(self, task: int) -> Gaussian:
+        posterior = self._beliefs.get(task)
+        if posterior is None:
             assert self._level is not None
             level, row = self._level, self._rows.get(task)
             if row is None:
-                hangs, spread = self._open(task)
-                belief = Belief(hangs @ level.mean, spread + hangs @ level.covariance @ hangs.T)
+                loading, spread = self._open(task)
+                posterior = Gaussian(loading @ level.mean, spread + loading @ level.covariance @ loading.T)
             else:
                 spread, pull = self._spread[row], self._pull[row]
-                reach = self._hangs[row] - spread @ pull @ self._hangs[row]
-                belief = Belief(
+                reach = self._loading[row] - spread @ pull @ self._loading[row]
+                posterior = Gaussian(
                     reach @ level.mean + spread @ self._gain[row],
                     spread - spread @ pull @ spread + reach @ level.covariance @ reach.T,
                 )
-            self._beliefs[task] = belief
-        return belief
+            self._beliefs[task] = posterior
+        return posterior

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from agent.online.drift import DriftConfig, Surprise, Watches
-from agent.online.effects import Bank, Belief
-from agent.online.prior import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Openness
+from agent.online.drift import DriftConfig, DriftDetectors, Innovation
+from agent.online.effects import Gaussian, TaskEffects
+from agent.online.prior import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Prior
 from agent.types import UNKNOWN_TASK, Array, Drift
 
 
@@ -50,7 +50,7 @@ class OnlineConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class ResidualObservation:
     """A score, or a comparison, as the estimator takes it in.
 
     Parameters
@@ -59,7 +59,7 @@ class Lesson:
         Its position in the log.
     key
         Who said it of what; the same key again revises.
-    reads
+    coefficients
         model -> coefficient: ``{"a": 1}`` for a score of a, ``{"a": 1, "b": -1}`` for a comparison of a with b.
     tasks
         task -> membership of the prompt.
@@ -67,17 +67,17 @@ class Lesson:
         What was said, less what the snapshot predicted.
     variance
         Of its noise.
-    surprise
+    innovation
         Against what the decision expected; None where it says nothing of a change.
     """
 
     seq: int
     key: Hashable
-    reads: Mapping[str, float]
+    coefficients: Mapping[str, float]
     tasks: Mapping[int, float]
     residual: float
     variance: float
-    surprise: Surprise | None = None
+    innovation: Innovation | None = None
 
 
 class OnlineEstimator:
@@ -89,7 +89,7 @@ class OnlineEstimator:
         Those that the snapshot knows.
     tasks
         Ids of the snapshot's tasks.
-    openness
+    prior
         What the snapshot leaves open about them.
     config
         How fast.
@@ -98,12 +98,12 @@ class OnlineEstimator:
 
     Examples
     --------
-    >>> openness = Openness(0.05 * np.eye(2) + 0.05, 0.01 * np.eye(2), np.full((1, 2), 20.0), np.full((1, 2), 0.6))
-    >>> online = OnlineEstimator(("small", "large"), (0,), openness)
+    >>> prior = Prior(0.05 * np.eye(2) + 0.05, 0.01 * np.eye(2), np.full((1, 2), 20.0), np.full((1, 2), 0.6))
+    >>> online = OnlineEstimator(("small", "large"), (0,), prior)
     >>> for n in range(20):
-    ...     drift = online.learn_one(Lesson(n, n, {"small": 1.0}, {0: 1.0}, residual=-0.6, variance=0.3))
-    >>> belief = online.predict_one(("small", "large"), {0: 1.0})
-    >>> bool(belief.mean[0] < -0.3), bool(abs(belief.mean[1]) < 0.1)
+    ...     drift = online.learn_one(ResidualObservation(n, n, {"small": 1.0}, {0: 1.0}, residual=-0.6, variance=0.3))
+    >>> posterior = online.predict_one(("small", "large"), {0: 1.0})
+    >>> bool(posterior.mean[0] < -0.3), bool(abs(posterior.mean[1]) < 0.1)
     (True, True)
     """
 
@@ -111,7 +111,7 @@ class OnlineEstimator:
         self,
         models: Sequence[str],
         tasks: Sequence[int],
-        openness: Openness,
+        prior: Prior,
         config: OnlineConfig = OnlineConfig(),
         watched: Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,50 +119,54 @@ class OnlineEstimator:
         self._known = tuple(models)
         self._newcomers: tuple[str, ...] = ()
         self._tasks = tuple(tasks)
-        self._snapshot_openness = openness
-        self._heard: dict[Hashable, tuple[Lesson, Mapping[int, float]]] = {}
-        self._watches = Watches(dict(zip(self._known, openness.evidence.sum(axis=0).tolist())), config.drift, watched)
+        self._snapshot_prior = prior
+        self._held: dict[Hashable, tuple[ResidualObservation, Mapping[int, float]]] = {}
+        self._detectors = DriftDetectors(
+            dict(zip(self._known, prior.evidence.sum(axis=0).tolist())), config.drift, watched
+        )
         self._drifts: list[Drift] = []
         self._rebuild()
 
-    def learn_one(self, lesson: Lesson) -> Drift | None:
+    def learn_one(self, observation: ResidualObservation) -> Drift | None:
         """Take one lesson in; the drift, where it gave one away."""
-        self._meet(lesson.reads)
-        said = self._heard.get(lesson.key)
+        self._add_models(observation.coefficients)
+        said = self._held.get(observation.key)
         if said is None:
-            self._hear(lesson)
+            self._hear(observation)
         else:
-            self._revise(*said, lesson)
+            self._revise(*said, observation)
         if self._bank.overdue:
             self._rebuild()
-        if said is not None or len(lesson.reads) > 1:
+        if said is not None or len(observation.coefficients) > 1:
             return None
-        (model,) = lesson.reads
-        drift = self._watches.learn_one(model, lesson.seq, lesson.surprise)
+        (model,) = observation.coefficients
+        drift = self._detectors.learn_one(model, observation.seq, observation.innovation)
         if drift is not None:
             self._forget(drift)
         return drift
 
-    def predict_one(self, models: Sequence[str], tasks: Mapping[int, float]) -> Belief:
+    def predict_one(self, models: Sequence[str], tasks: Mapping[int, float]) -> Gaussian:
         """How far each model is from what the snapshot expects of it on a prompt with these memberships."""
-        return self._seen_by(models, self._bank.belief(self._taught(tasks)), LEVEL_SD**2 + OWN_SPREAD + COMMON_SPREAD)
+        return self._marginal(
+            models, self._bank.posterior(self._task_weights(tasks)), LEVEL_SD**2 + OWN_SPREAD + COMMON_SPREAD
+        )
 
-    def level(self, models: Sequence[str]) -> Belief:
+    def level(self, models: Sequence[str]) -> Gaussian:
         """The same over all tasks."""
-        return self._seen_by(models, self._bank.level(), LEVEL_SD**2)
+        return self._marginal(models, self._bank.level(), LEVEL_SD**2)
 
     def spread(self, models: Sequence[str]) -> Array:
         """(m,) variance of each model's effect from task to task."""
-        own = np.diag(self._openness.spread)
+        own = np.diag(self._prior.spread)
         return np.array([own[self._column[m]] if m in self._column else OWN_SPREAD + COMMON_SPREAD for m in models])
 
     def count(self, tasks: Mapping[int, float]) -> float:
         """Scores that the tasks of a prompt received since the snapshot."""
-        return self._bank.count(self._taught(tasks))
+        return self._bank.count(self._task_weights(tasks))
 
     def scores_of(self, model: str) -> float:
         """Scores that stand behind a model, those of the snapshot included."""
-        return self._watches.scores_of(model)
+        return self._detectors.scores_of(model)
 
     def drifts(self) -> tuple[Drift, ...]:
         """Every drift since the snapshot, in order."""
@@ -170,71 +174,79 @@ class OnlineEstimator:
 
     def digest(self) -> str:
         """A hash of the whole state."""
-        digest = hashlib.sha256(repr((self._newcomers, self._drifts, self._watches.parts())).encode())
+        digest = hashlib.sha256(repr((self._newcomers, self._drifts, self._detectors.parts())).encode())
         for array in self._bank.parts():
             digest.update(np.ascontiguousarray(array).tobytes())
-        for lesson, weights in self._heard.values():
-            digest.update(repr((lesson, weights)).encode())
+        for observation, weights in self._held.values():
+            digest.update(repr((observation, weights)).encode())
         return digest.hexdigest()
 
-    def _hear(self, lesson: Lesson) -> None:
-        tasks = self._taught(lesson.tasks)
-        weights = self._bank.add(tasks, self._columns(lesson.reads), lesson.residual, 1.0 / lesson.variance)
-        self._heard[lesson.key] = lesson, weights
-        if len(self._heard) > self.config.held:
-            del self._heard[next(iter(self._heard))]
+    def _hear(self, observation: ResidualObservation) -> None:
+        tasks = self._task_weights(observation.tasks)
+        weights = self._bank.add(
+            tasks, self._columns(observation.coefficients), observation.residual, 1.0 / observation.variance
+        )
+        self._held[observation.key] = observation, weights
+        if len(self._held) > self.config.held:
+            del self._held[next(iter(self._held))]
 
-    def _revise(self, said: Lesson, weights: Mapping[int, float], lesson: Lesson) -> None:
-        """Let ``lesson`` stand where ``said`` stood, as if it had been said then."""
-        self._bank.put({task: -weight for task, weight in weights.items()}, self._columns(said.reads), said.residual)
-        surer = said.variance / lesson.variance
+    def _revise(
+        self, said: ResidualObservation, weights: Mapping[int, float], observation: ResidualObservation
+    ) -> None:
+        """Let ``observation`` stand where ``said`` stood, as if it had been said then."""
+        self._bank.put(
+            {task: -weight for task, weight in weights.items()}, self._columns(said.coefficients), said.residual
+        )
+        surer = said.variance / observation.variance
         weights = {task: weight * surer for task, weight in weights.items()}
-        self._bank.put(weights, self._columns(lesson.reads), lesson.residual)
-        self._heard[lesson.key] = lesson, weights
+        self._bank.put(weights, self._columns(observation.coefficients), observation.residual)
+        self._held[observation.key] = observation, weights
 
     def _forget(self, drift: Drift) -> None:
         """Drop what was heard of a model before it changed."""
         self._drifts.append(drift)
-        stale = [k for k, (old, _) in self._heard.items() if drift.model in old.reads and old.seq < drift.since]
+        stale = [k for k, (old, _) in self._held.items() if drift.model in old.coefficients and old.seq < drift.since]
         for key in stale:
-            del self._heard[key]
+            del self._held[key]
         self._rebuild()
 
     def _rebuild(self) -> None:
         """The bank from what is held, under the priors that drifts and newcomers call for."""
         names = self._known + self._newcomers
         self._column = {name: i for i, name in enumerate(names)}
-        openness = self._snapshot_openness.grown(len(self._newcomers))
+        prior = self._snapshot_prior.grown(len(self._newcomers))
         for model in {d.model for d in self._drifts}:
             at = self._column[model]
-            level, spread = openness.level.copy(), openness.spread.copy()
+            level, spread = prior.level.copy(), prior.spread.copy()
             level[at, at] += self.config.change_sd**2
             spread[at, at] += self.config.change_spread
-            openness = replace(openness, level=level, spread=spread)
-        self._openness = openness
-        self._bank = Bank(openness, self._tasks, self.config.memory)
-        lessons = [lesson for lesson, _ in self._heard.values()]
-        self._heard = {}
-        for lesson in lessons:
-            self._hear(lesson)
+            prior = replace(prior, level=level, spread=spread)
+        self._prior = prior
+        self._bank = TaskEffects(prior, self._tasks, self.config.memory)
+        observations = [observation for observation, _ in self._held.values()]
+        self._held = {}
+        for observation in observations:
+            self._hear(observation)
 
-    def _meet(self, models: Iterable[str]) -> None:
+    def _add_models(self, models: Iterable[str]) -> None:
         """Make room for models that neither the snapshot nor the log has named so far."""
         new = [m for m in models if m not in self._column]
         if new:
             self._newcomers += tuple(new)
             self._rebuild()
 
-    def _taught(self, tasks: Mapping[int, float]) -> dict[int, float]:
+    def _task_weights(self, tasks: Mapping[int, float]) -> dict[int, float]:
         taught = {t: s for t, s in tasks.items() if s >= self.config.least_share}
         return taught or {UNKNOWN_TASK: 1.0}
 
-    def _columns(self, reads: Mapping[str, float]) -> dict[int, float]:
-        return {self._column[model]: coefficient for model, coefficient in reads.items()}
+    def _columns(self, coefficients: Mapping[str, float]) -> dict[int, float]:
+        return {self._column[model]: coefficient for model, coefficient in coefficients.items()}
 
-    def _seen_by(self, models: Sequence[str], belief: Belief, unheard: float) -> Belief:
-        """``belief`` of these models; one never heard of varies by ``unheard``, whatever is known of the others."""
+    def _marginal(self, models: Sequence[str], posterior: Gaussian, pulls_left: float) -> Gaussian:
+        """``posterior`` of these models; one never heard of varies by ``pulls_left``, whatever is known of the others."""
         at = np.array([self._column.get(m, -1) for m in models], np.int64)
         heard = at >= 0
-        covariance = belief.covariance[np.ix_(at, at)] * np.outer(heard, heard) + np.diag(np.where(heard, 0.0, unheard))
-        return Belief(np.where(heard, belief.mean[at], 0.0), covariance)
+        covariance = posterior.covariance[np.ix_(at, at)] * np.outer(heard, heard) + np.diag(
+            np.where(heard, 0.0, pulls_left)
+        )
+        return Gaussian(np.where(heard, posterior.mean[at], 0.0), covariance)

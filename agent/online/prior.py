@@ -44,7 +44,7 @@ def noise_variance(expected: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Openness:
+class Prior:
     """What a snapshot leaves open about m models on T tasks.
 
     Parameters
@@ -68,12 +68,12 @@ class Openness:
         """K and S of one task, each (m, m): how far it hangs on the level, and what else is not known of it."""
         heard = self.evidence[row] / noise_variance(self.expected[row])
         every = np.eye(len(heard))
-        hangs: Array = np.linalg.inv(every + self.spread * heard)
-        own = hangs @ self.spread
+        loading: Array = np.linalg.inv(every + self.spread * heard)
+        own = loading @ self.spread
         moved = np.minimum(1.0, SINCE_LEVEL_SD / np.sqrt(np.diag(self.level)))
-        return hangs + (every - hangs) * moved, (own + own.T) / 2 + SINCE * every
+        return loading + (every - loading) * moved, (own + own.T) / 2 + SINCE * every
 
-    def grown(self, count: int) -> Openness:
+    def grown(self, count: int) -> Prior:
         """The same for ``count`` more models of which nothing is known."""
         m, tasks = len(self.level), len(self.evidence)
         spread = np.full((m + count, m + count), COMMON_SPREAD)
@@ -83,7 +83,7 @@ class Openness:
         new = np.arange(m, m + count)
         spread[new, new] += OWN_SPREAD
         level[new, new] = LEVEL_SD**2
-        return Openness(
+        return Prior(
             nearest_covariance(spread),
             level,
             np.hstack([self.evidence, np.zeros((tasks, count))]),
@@ -98,7 +98,7 @@ def nearest_covariance(matrix: Array) -> Array:
     return out
 
 
-def learn_openness(labels: NDArray[np.int64], means: Array, scores: Array, prior: Array | None) -> Openness:
+def fit_prior(labels: NDArray[np.int64], means: Array, scores: Array, prior: Array | None) -> Prior:
     """How alike models are over tasks, by expectation maximisation over the tasks' scores.
 
     Parameters
@@ -131,7 +131,7 @@ def learn_openness(labels: NDArray[np.int64], means: Array, scores: Array, prior
         effect = (gain - pull @ mu) @ spread  # (t, m)
         spread = (effect.T @ effect + covariance.sum(axis=0) + _BELIEF * before) / (told.sum() + _BELIEF)
         level_left = uncertain
-    return Openness(spread, level_left if told.any() else level, count, means)
+    return Prior(spread, level_left if told.any() else level, count, means)
 
 
 def _posteriors(spread: Array, information: Array, weighted: Array) -> tuple[Array, Array, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.index.neighbours import evidence_weight
+from agent.index.neighbours import kernel_weight
 from agent.types import Array
 
 POWERS = (2.0, 4.0, 8.0, 16.0)
@@ -19,7 +19,7 @@ _FLOOR = 1e-3
 
 def vote(similarity: NDArray[np.float32], power: float) -> Array:
     """(n, k) weight of each neighbour's vote, rows sum to 1, from (n, k) similarities, nearest first."""
-    weight = evidence_weight(similarity, power)
+    weight = kernel_weight(similarity, power)
     shares: Array = weight / weight.sum(axis=1, keepdims=True)
     return shares
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.examples import Examples, Scores
-from agent.index.neighbours import Neighbourhood, around, spread
+from agent.index.neighbours import Neighbours, neighbour_matrix, neighbour_means
 from agent.tasks import assign
 from agent.tasks.graph import prompt_graph
 from agent.tasks.leiden import absorb_small, leiden
@@ -106,41 +106,41 @@ class Discovery:
     folds: tuple[tuple[NDArray[np.bool_], Array], ...]
 
 
-def discover(hood: Neighbourhood, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int) -> Discovery:
+def discover(hood: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int) -> Discovery:
     """Find tasks among ``examples``, given each prompt's neighbours and what may be known of its ``scores``."""
     prior, voters = examples.prior, hood.first(config.voters)
     found = communities(hood, examples, scores, config, seed)
     means = [task_means(labels, scores, prior) for labels in found]
     finest = found[-1]
     power = assign.calibrate(voters.similarity, finest[voters.rows] == finest[:, None])
-    votes = spread(voters.rows, assign.vote(voters.similarity, power))  # (n, n)
+    votes = neighbour_matrix(voters.rows, assign.vote(voters.similarity, power))  # (n, n)
 
-    left_out = np.zeros((len(found), *scores.value.shape))  # (resolutions, n, m)
+    oof = np.zeros((len(found), *scores.value.shape))  # (resolutions, n, m)
     bag, blind = [m.mean[labels] for m, labels in zip(means, found)], []
     for fold, hidden in enumerate(folds(len(examples), config.folds, seed), 1):
-        known, votes_for = scores.without(hidden), np.zeros_like(left_out)
+        known, votes_for = scores.without(hidden), np.zeros_like(oof)
         for r, labels in enumerate(communities(hood, examples, known, config, seed + fold)):
             start = means[r].variances
             votes_for[r] = task_means(labels, known, prior, start, RELEARN).mean[labels]
             bag.append(task_means(labels, scores, prior, start, RELEARN).mean[labels])
-            left_out[r, hidden] = votes[hidden] @ votes_for[r]
+            oof[r, hidden] = votes[hidden] @ votes_for[r]
         blind.append((hidden, votes @ votes_for.mean(axis=0)))
     judge = scores if scores.seen.any() or prior is None else Scores(np.nan_to_num(prior), 1.0 - np.isnan(prior))
     parts = tuple(
         Partition(resolution, labels, told, contrast_error(estimate, judge, told.variances))
-        for resolution, labels, told, estimate in zip(config.resolutions, found, means, left_out, strict=True)
+        for resolution, labels, told, estimate in zip(config.resolutions, found, means, oof, strict=True)
     )
     primary = min(parts, key=lambda p: p.error)
-    return Discovery(parts, primary, power, left_out.mean(axis=0), np.mean(bag, axis=0), tuple(blind))
+    return Discovery(parts, primary, power, oof.mean(axis=0), np.mean(bag, axis=0), tuple(blind))
 
 
 def communities(
-    hood: Neighbourhood, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
+    hood: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
 ) -> list[Labels]:
     """(n,) labels at each resolution, of the graph that knows these scores."""
     level = task_means(np.zeros(len(examples), np.int64), scores, None, rounds=RELEARN).overall
     prior = level if examples.prior is None else np.where(np.isnan(examples.prior), level, examples.prior)
-    nearby = around(hood.first(config.smoothing), scores, prior, SMOOTHING_POWER, SMOOTHING_STRENGTH)
+    nearby = neighbour_means(hood.first(config.smoothing), scores, prior, SMOOTHING_POWER, SMOOTHING_STRENGTH)
     graph = prompt_graph(hood.first(config.edges), nearby, config.preference)
     return [absorb_small(leiden(graph, r, seed), examples.embeddings, config.smallest_task) for r in config.resolutions]
 
@@ -153,6 +153,6 @@ def folds(n: int, count: int, seed: int) -> Iterator[NDArray[np.bool_]]:
 
 def contrast_error(estimate: Array, scores: Scores, variances: Variances) -> float:
     """Mean squared error of what tells the models of a prompt apart."""
-    gap, trust = scores.residual(estimate), scores.trust
-    shared = (trust * gap).sum(axis=1) ** 2 * prompt_share(trust, variances)
-    return float(((trust * gap**2).sum() - shared.sum()) / max(trust.sum(), 1e-9))
+    gap, score_weight = scores.residual(estimate), scores.score_weight
+    shared = (score_weight * gap).sum(axis=1) ** 2 * prompt_share(score_weight, variances)
+    return float(((score_weight * gap**2).sum() - shared.sum()) / max(score_weight.sum(), 1e-9))

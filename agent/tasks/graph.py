@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from agent.index.neighbours import Neighbourhood
+from agent.index.neighbours import Neighbours
 
 RBO_PERSISTENCE = 0.7
 """How top-weighted the comparison of rankings is: the first three ranks hold about 80 % of the weight."""
@@ -55,7 +55,7 @@ def ranks(quality: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(-quality, axis=1, kind="stable"), axis=1, kind="stable")
 
 
-def prompt_graph(hood: Neighbourhood, smoothed: NDArray[np.float64] | None, preference: float) -> sparse.csr_matrix:
+def prompt_graph(hood: Neighbours, smoothed: NDArray[np.float64] | None, preference: float) -> sparse.csr_matrix:
     """The symmetric weighted graph that tasks are communities of.
 
     Parameters

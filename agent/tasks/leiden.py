@@ -56,9 +56,9 @@ def absorb_small(labels: NDArray[np.int64], embeddings: NDArray[np.float32], sma
         return np.zeros_like(labels)
     centroids = np.stack([embeddings[labels == c].mean(axis=0) for c in large])
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    stray = np.flatnonzero(size[labels] < smallest)
+    outlier = np.flatnonzero(size[labels] < smallest)
     position = np.full(len(size), -1, np.int64)
     position[large] = np.arange(len(large))
     out = position[labels]
-    out[stray] = (embeddings[stray] @ centroids.T).argmax(axis=1)
+    out[outlier] = (embeddings[outlier] @ centroids.T).argmax(axis=1)
     return out

@@ -87,9 +87,9 @@ def match(
         if was in kept:
             continue
         share = shared[:, was] / max(size_old[was], 1) if count else np.zeros(0)
-        heir = int(share.argmax()) if len(share) else -1
-        if heir >= 0 and share[heir] >= MERGE_SHARE:
-            events.append(LineageEvent("merge", task, (ids[heir],), {"share": float(share[heir])}))
+        successor = int(share.argmax()) if len(share) else -1
+        if successor >= 0 and share[successor] >= MERGE_SHARE:
+            events.append(LineageEvent("merge", task, (ids[successor],), {"share": float(share[successor])}))
         else:
             events.append(LineageEvent("retire", task, (), {"prompts": float(size_old[was])}))
     return Lineage(tuple(ids), tuple(parents), tuple(events))

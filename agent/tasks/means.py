@@ -70,19 +70,19 @@ def task_means(
     rounds
         How often they are learned anew.
     """
-    models = scores.trust.shape[1]
+    models = scores.score_weight.shape[1]
     tasks = int(labels.max()) + 1
     known, figure = np.asarray(scores.seen.any(axis=0)), _figures(prior, models)
     member = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (tasks, len(labels)))
     shift = _task_shift(member, prior, figure)  # (T, m)
-    evidence = member @ scores.trust
-    total, count = float(scores.trust.sum()), scores.trust.sum(axis=1)  # count (n,)
+    evidence = member @ scores.score_weight
+    total, count = float(scores.score_weight.sum()), scores.score_weight.sum(axis=1)  # count (n,)
     v, mu = start, _middles(np.full(models, _mean_of(scores, figure)), known, figure)
     for _ in range(rounds):
         damp = v.prompt / (v.noise + v.prompt * count)  # (n,)
-        ease = (scores.trust * scores.value).sum(axis=1) * damp
-        told = member @ (scores.trust * (scores.value - ease[:, None])) / v.noise  # (T, m)
-        precision = _precision(member, evidence, scores.trust, damp) / v.noise  # (T, m, m)
+        ease = (scores.score_weight * scores.value).sum(axis=1) * damp
+        told = member @ (scores.score_weight * (scores.value - ease[:, None])) / v.noise  # (T, m)
+        precision = _precision(member, evidence, scores.score_weight, damp) / v.noise  # (T, m, m)
         told = told - (precision @ shift[:, :, None])[:, :, 0]
 
         spread = v.own * np.eye(models) + v.task
@@ -97,7 +97,7 @@ def task_means(
         mean = mu + shift + effect
 
         residual = scores.residual(mean[labels])
-        prompt = (scores.trust * residual).sum(axis=1) * damp
+        prompt = (scores.score_weight * residual).sum(axis=1) * damp
         left = v.noise * damp  # (n,) posterior variance of the prompt's own effect
         own = np.diagonal(posterior, axis1=1, axis2=2)
         miss = (residual - prompt[:, None]) ** 2 + left[:, None] + own[labels]
@@ -108,7 +108,7 @@ def task_means(
             mu - middle,
             uncertain,
             (prompt**2 + left)[count > 0],
-            float((scores.trust * miss).sum()),
+            float((scores.score_weight * miss).sum()),
             total,
         )
     stderr = np.sqrt(own + np.diag(uncertain))
@@ -139,7 +139,7 @@ def _figures(prior: Array | None, models: int) -> Array:
 def _mean_of(scores: Scores, figure: Array) -> float:
     """Of all scores; of the figures where there is no score, and one half where there are none either."""
     if scores.seen.any():
-        return float((scores.trust * scores.value).sum() / scores.trust.sum())
+        return float((scores.score_weight * scores.value).sum() / scores.score_weight.sum())
     return float(np.nanmean(figure)) if not np.isnan(figure).all() else 0.5
 
 
@@ -160,10 +160,10 @@ def _task_shift(member: sparse.csr_matrix, prior: Array | None, figure: Array) -
     return shift
 
 
-def _precision(member: sparse.csr_matrix, evidence: Array, trust: Array, damp: Array) -> Array:
+def _precision(member: sparse.csr_matrix, evidence: Array, score_weight: Array, damp: Array) -> Array:
     """(T, m, m) what the scores tell of each task's means, in units of the noise, the prompts' own effects unknown."""
-    n, m = trust.shape
-    shared = trust * np.sqrt(damp)[:, None]
+    n, m = score_weight.shape
+    shared = score_weight * np.sqrt(damp)[:, None]
     joint = member @ (shared[:, :, None] * shared[:, None, :]).reshape(n, m * m)
     out: Array = evidence[:, :, None] * np.eye(m) - joint.reshape(-1, m, m)
     return out

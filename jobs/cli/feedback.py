@@ -107,7 +107,7 @@ def sources(as_json: Json = False) -> None:
         {"source": "left", "kind": "left", "words": "right", "bias": "right", "slope": "right", "noise": "right",
          "weight": "right"},
         [
-            (r.source, r.kind, f"{r.words:,}", f"{r.bias:+.2f}", f"{r.slope:.2f}", f"{r.noise:.2f}", f"{r.weight:.2f}")
+            (r.source, r.kind, f"{r.n_ratings:,}", f"{r.bias:+.2f}", f"{r.slope:.2f}", f"{r.noise:.2f}", f"{r.weight:.2f}")
             for r in found
         ],
         "no feedback yet",
@@ -123,7 +123,7 @@ def raters(
     show(found, as_json, lambda: table(
         "",
         {"rater": "left", "source": "left", "words": "right", "weight": "right", "level": "right"},
-        [(r.rater, r.source, f"{r.words:,}", f"{r.weight:.2f}", f"{r.level:+.2f}") for r in found],
+        [(r.rater, r.source, f"{r.n_ratings:,}", f"{r.weight:.2f}", f"{r.offset:+.2f}") for r in found],
         "no named rater yet",
     ))  # fmt: skip
 
@@ -144,10 +144,10 @@ def _append(event: FeedbackEvent, as_json: bool) -> None:
 
 def _ledger() -> Ledger:
     """The ledger at the head of the log."""
-    from agent.feedback.state import hear
+    from agent.feedback.state import learn_one
 
     with context() as world:
         version = world.snapshots.champion_version()
         champion = None if version is None else world.snapshots.load(version)
         rows = world.feedback.between(champion.position if champion else 0, world.feedback.head())
-        return hear(champion, rows).ledger
+        return learn_one(champion, rows).ledger

@@ -28,7 +28,7 @@ def list_snapshots(as_json: Json = False) -> None:
         [
             (
                 str(r.version), r.status, when(r.created_at), r.created_by, str(r.tasks), f"{r.heads:,}", str(r.position),
-                str((r.report.get("deposed") or r.report).get("reason", "")),
+                str((r.report.get("demoted") or r.report).get("reason", "")),
             )
             for r in found
         ],
@@ -68,7 +68,7 @@ def value(
 
     with context() as world:
         found = judge(world.database, world.feedback, versions or (), always=always or (), since=since)
-    left = ", ".join(f"{count:,} {why}" for why, count in found.left_out.items() if count) or "none"
+    left = ", ".join(f"{count:,} {why}" for why, count in found.excluded.items() if count) or "none"
     show(found.as_json(), as_json, lambda: table(
         f"{found.decisions:,} decisions: {found.fresh:,} with feedback after every snapshot was trained, {found.trained_on:,} "
         f"whose own scores are hidden from the snapshots that were trained on them. Left out: {left}",
@@ -79,7 +79,7 @@ def value(
                 w.policy, _interval(w.ips), _interval(w.snips), _interval(w.dr), f"{w.cost:.6f}",
                 f"{w.effective:,.0f}", f"{w.clipped:,}",
             )
-            for w in found.worths
+            for w in found.policies
         ],
         "nothing to judge by",
     ))  # fmt: skip

@@ -109,15 +109,17 @@ def run(
     tuned: dict[str, str] = {}
     steps = 3 * seeds + 2
 
-    def add(name: str, quality: Array, cost: Array | None, lean: Callable[[Array, float], Array] | None = None) -> None:
+    def add(
+        name: str, quality: Array, cost: Array | None, shrink_to_mean: Callable[[Array, float], Array] | None = None
+    ) -> None:
         known = cost if train.has_costs else None
-        earned[name].append(sweep(test, quality, known, unit, lean))
+        earned[name].append(sweep(test, quality, known, unit, shrink_to_mean))
 
     for seed in range(seeds):
         tell(f"{OURS}, seed {seed}", 3 * seed / steps)
         ours = train_and_estimate(train, test, encoder=encoder, priors=priors or {}, seed=seed)
         trained.append(ours)
-        add(OURS, ours.estimates.quality, ours.estimates.cost, ours.lean)
+        add(OURS, ours.estimates.quality, ours.estimates.cost, ours.shrink_to_mean)
         for name, quality in (
             ("stage 1 only", ours.estimates.stage1),
             ("stage 2 only", ours.estimates.stage2),

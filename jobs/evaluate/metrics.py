@@ -57,7 +57,11 @@ def earn(test: Table, utility: Array) -> tuple[Array, Array]:
 
 
 def sweep(
-    test: Table, quality: Array, cost: Array | None, unit: float, lean: Callable[[Array, float], Array] | None = None
+    test: Table,
+    quality: Array,
+    cost: Array | None,
+    unit: float,
+    shrink_to_mean: Callable[[Array, float], Array] | None = None,
 ) -> Earned:
     """What a router earns by its estimates, without cost pressure and along the cost-quality curve.
 
@@ -69,16 +73,16 @@ def sweep(
         (n, m) estimates; ``utility = quality - lambda * cost``. A cost of None means that none is known.
     unit
         Mean USD of a request in training, which makes lambda comparable between data sets.
-    lean
+    shrink_to_mean
         What a choice makes of ``quality``, given the cost of a mean request in quality; None: takes it as it is.
     """
-    lean = lean or (lambda quality, pressure: quality)
-    earned, paid = earn(test, lean(quality, 0.0))
+    shrink_to_mean = shrink_to_mean or (lambda quality, pressure: quality)
+    earned, paid = earn(test, shrink_to_mean(quality, 0.0))
     if cost is None or not test.has_costs:
         return Earned(earned, paid, np.empty((0, 2)))
     curve = []
     for pressure in RELATIVE_LAMBDAS:
-        q, c = earn(test, lean(quality, pressure) - pressure / unit * cost)
+        q, c = earn(test, shrink_to_mean(quality, pressure) - pressure / unit * cost)
         curve.append((float(np.nanmean(c)), float(q.mean())))
     return Earned(earned, paid, np.array(curve))
 

@@ -31,7 +31,7 @@ class Trained:
         As `agent.fit.fit` made it.
     estimates
         Of the test prompts; columns follow ``snapshot.models``.
-    lean
+    shrink_to_mean
         What a choice makes of the estimates, see `agent.choice.shrinkage`.
     wall_s, peak_rss_mb
         Of training, encoding apart.
@@ -41,7 +41,7 @@ class Trained:
 
     snapshot: Snapshot
     estimates: Estimates
-    lean: Callable[[Array, float], Array]
+    shrink_to_mean: Callable[[Array, float], Array]
     wall_s: float
     peak_rss_mb: float
     routing_ms: float
@@ -92,7 +92,7 @@ def train_and_estimate(
     assert snapshot.models == train.models, f"columns {train.models} expected, got {snapshot.models}"
     estimates = estimator.estimate_batch(test.embeddings, test.features)
     return Trained(
-        snapshot, estimates, estimator.lean, meter.wall_s, meter.peak_rss_mb, _one_by_one_ms(estimator, test)
+        snapshot, estimates, estimator.shrink_to_mean, meter.wall_s, meter.peak_rss_mb, _one_by_one_ms(estimator, test)
     )
 
 

@@ -6,9 +6,9 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from agent.evaluation.logged import choices
-from agent.evaluation.monitor import ProbationConfig, Record, record
-from agent.feedback.state import hear
+from agent.evaluation.logged import logged_decisions
+from agent.evaluation.monitor import LiveComparison, MonitorConfig, compare_live
+from agent.feedback.state import learn_one
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotRow, SnapshotStore
 
@@ -29,14 +29,14 @@ class Watch:
     snapshots, feedback
         Of one database.
     config
-        See `ProbationConfig`.
+        See `MonitorConfig`.
     """
 
     def __init__(
         self,
         snapshots: SnapshotStore,
         feedback: FeedbackLog,
-        config: ProbationConfig = ProbationConfig(),
+        config: MonitorConfig = MonitorConfig(),
     ) -> None:
         self._snapshots = snapshots
         self._feedback = feedback
@@ -64,11 +64,11 @@ class Watch:
         if not self._config.least <= said <= self._config.most:
             return None
         found = self._judge(champion, before, head)
-        if found.worse and self._depose(champion, before, found):
+        if found.worse and self._demote(champion, before, found):
             return before.version
         return None
 
-    def _judge(self, champion: SnapshotRow, before: SnapshotRow, head: int) -> Record:
+    def _judge(self, champion: SnapshotRow, before: SnapshotRow, head: int) -> LiveComparison:
         """How the champion does on all that was said since it was trained.
 
         Words are worth what was known of their sources and raters when it was trained: a ledger that went on would
@@ -76,17 +76,17 @@ class Watch:
         """
         snapshot = self._snapshots.load(champion.version)
         rows = self._feedback.between(champion.position, head)
-        decided = choices(rows, hear(snapshot, ()).ledger, champion.encoder).explored()
+        decided = logged_decisions(rows, learn_one(snapshot, ()).ledger, champion.encoder).explored()
         first = decided.first > champion.position  # what was revised only may have been trained on
-        return record(snapshot, self._snapshots.load(before.version), decided.take(first), self._config)
+        return compare_live(snapshot, self._snapshots.load(before.version), decided.take(first), self._config)
 
-    def _depose(self, champion: SnapshotRow, before: SnapshotRow, found: Record) -> bool:
+    def _demote(self, champion: SnapshotRow, before: SnapshotRow, found: LiveComparison) -> bool:
         reason = (
             f"rolled back by itself: snapshot {champion.version} is worse live by {-found.mean:.4f} +- {found.stderr:.4f}, "
             f"at least {-found.upper:.4f} with {1 - self._config.alpha:.0%} confidence, over {found.decisions} decisions"
         )
-        report = {"reason": reason, "heir": before.version, "live": asdict(found), "promised": promised(champion)}
-        done = self._snapshots.depose(champion.version, before.version, reason, report)
+        report = {"reason": reason, "successor": before.version, "live": asdict(found), "promised": promised(champion)}
+        done = self._snapshots.demote(champion.version, before.version, reason, report)
         if done:
             _log.warning(reason)
         return done

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.errors import InvalidInput
-from agent.evaluation.logged import choices
-from agent.evaluation.value import Valuation, appraise
-from agent.feedback.state import hear
+from agent.evaluation.logged import logged_decisions
+from agent.evaluation.value import PolicyValues, predict_one
+from agent.feedback.state import learn_one
 from agent.snapshot import Snapshot
 from store.database import Database
 from store.feedback import FeedbackLog
@@ -28,7 +28,7 @@ def value(
     *,
     always: Sequence[str] = (),
     since: int = 0,
-) -> Valuation:
+) -> PolicyValues:
     """Judge snapshots and policies on logged decisions.
 
     Parameters
@@ -56,9 +56,9 @@ def value(
         )
     upto = log.head()
     rows = log.between(since, upto)
-    ledger = hear(max(judged, key=lambda s: s.position), ()).ledger
-    found = choices(rows, ledger, encoder).explored()
-    return appraise(found, judged, always, since=since, upto=upto)
+    ledger = learn_one(max(judged, key=lambda s: s.position), ()).ledger
+    found = logged_decisions(rows, ledger, encoder).explored()
+    return predict_one(found, judged, always, since=since, upto=upto)
 
 
 def _snapshots(store: SnapshotStore, versions: Sequence[int]) -> list[Snapshot]:

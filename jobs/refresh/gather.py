@@ -10,7 +10,7 @@ import numpy as np
 from agent.errors import InvalidInput
 from agent.evaluation.challenger import RefreshData
 from agent.examples import join
-from agent.feedback.state import evaluated, fresh, hear
+from agent.feedback.state import evaluated, fresh, learn_one
 from agent.snapshot import Snapshot
 from jobs.refresh.seed import seed_examples
 from store.database import Database
@@ -70,7 +70,7 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
             param="THALWEG_ENCODER",
         )
     rows = log.between(champion.position if champion else 0, position)
-    hearing = hear(champion, rows, evaluated(evaluations))
+    hearing = learn_one(champion, rows, evaluated(evaluations))
     feedback = feedback_examples(database, encoder.fingerprint, position, hearing.ledger, drifts)
     training = join(
         [

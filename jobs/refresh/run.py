@@ -12,7 +12,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from agent.encoding.encoder import Encoder
 from agent.errors import SnapshotCorrupt
 from agent.estimate import Estimator
-from agent.evaluation.challenger import Challenge, challenge
+from agent.evaluation.challenger import Challenger, train_challenger
 from agent.snapshot import Snapshot
 from jobs.meter import Meter
 from jobs.refresh.gather import Gathered, gather
@@ -87,7 +87,7 @@ def refresh(
                 CachedEncoder(encoder, settings.cache),
                 champion=champion,
             )
-            challenger = challenge(
+            challenger = train_challenger(
                 known.data,
                 champion,
                 encoder=encoder.fingerprint,
@@ -122,7 +122,7 @@ def _champion(snapshots: SnapshotStore) -> Snapshot | None:
         return None
 
 
-def _report(challenger: Challenge, known: Gathered, champion: Snapshot | None) -> dict[str, Any]:
+def _report(challenger: Challenger, known: Gathered, champion: Snapshot | None) -> dict[str, Any]:
     verdict, snapshot = challenger.verdict, challenger.snapshot
     return {
         "promoted": verdict.promote,

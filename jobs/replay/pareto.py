@@ -77,7 +77,7 @@ class ParetoBandit:
         return {"input_cost_per_m": card.price_input, "output_cost_per_m": card.price_output}
 
     def _warm_up(self, start: Start, strength: float) -> None:
-        """Its ``_load_warmup_priors``, which would read a pickle: regressions that weigh like ``strength`` scores each."""
+        """Its ``_load_warmup_priors``, which would read a pickle: regressions that fit_stack like ``strength`` scores each."""
         features = np.stack([self._features(p) for p in start.prompts])  # (n, c + 1)
         unit = np.eye(features.shape[1])
         for name in start.models:

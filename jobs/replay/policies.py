@@ -38,11 +38,11 @@ SPEND = {
 """Settings of what a dollar is worth: Thalweg's ``cost_quality_tradeoff``, ParetoBandit's ``cost_penalty``."""
 
 
-def maker(name: str, knob: float | None = None) -> Callable[[Start], Policy]:
-    """What makes the policy of this name, minding costs as ``knob`` says; not at all where None."""
-    if knob is None:
+def maker(name: str, cost_weight: float | None = None) -> Callable[[Start], Policy]:
+    """What makes the policy of this name, minding costs as ``cost_weight`` says; not at all where None."""
+    if cost_weight is None:
         return MAKERS[name]
     if name == OURS:
-        return lambda start: Thalweg(start, ThalwegConfig(tradeoff=knob))
+        return lambda start: Thalweg(start, ThalwegConfig(tradeoff=cost_weight))
     assert name == PARETO, f"{name} has no setting of what a dollar is worth"
-    return lambda start: ParetoBandit(start, cost_penalty=knob)
+    return lambda start: ParetoBandit(start, cost_penalty=cost_weight)

@@ -27,7 +27,7 @@ class Unit:
     policy: str
     seed: int
     reference: bool = False
-    knob: float | None = None
+    cost_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,17 @@ def replay(
     material = load(stream, encoder=encoder, scenario=scenario, warm=warm, steps=steps, progress=tell)
     if spend and not material.table.has_costs:
         raise InvalidInput("--spend: the data hold no costs", param="spend")
-    kinds = [(p, reference, None) for p in chosen for reference in ((False, True) if scenario.troubled else (False,))]
-    knobs = [(p, False, knob) for p in chosen if spend for knob in SPEND.get(p, ())]
-    units = [Unit(p, seed, reference, knob) for seed in range(seeds) for p, reference, knob in [*kinds, *knobs]]
+    kinds = [(p, reference, None) for p in chosen for reference in ((False, True) if scenario.perturbed else (False,))]
+    cost_weights = [(p, False, cost_weight) for p in chosen if spend for cost_weight in SPEND.get(p, ())]
+    units = [
+        Unit(p, seed, reference, cost_weight)
+        for seed in range(seeds)
+        for p, reference, cost_weight in [*kinds, *cost_weights]
+    ]
     found = dict(execute(material, scenario, units, workers, tell))
 
-    def of(policy: str, reference: bool = False, knob: float | None = None) -> list[Trace]:
-        return [found[Unit(policy, seed, reference, knob)] for seed in range(seeds)]
+    def of(policy: str, reference: bool = False, cost_weight: float | None = None) -> list[Trace]:
+        return [found[Unit(policy, seed, reference, cost_weight)] for seed in range(seeds)]
 
     return Replay(
         models=material.table.models,
@@ -120,8 +124,12 @@ def replay(
         warm=material.warm_file + material.warm,
         seeds=seeds,
         traces={p: of(p) for p in chosen},
-        references={p: of(p, True) for p in chosen} if scenario.troubled else {},
-        spend={p: {knob: of(p, knob=knob) for knob in SPEND[p]} for p in chosen if p in SPEND} if spend else {},
+        references={p: of(p, True) for p in chosen} if scenario.perturbed else {},
+        spend={
+            p: {cost_weight: of(p, cost_weight=cost_weight) for cost_weight in SPEND[p]} for p in chosen if p in SPEND
+        }
+        if spend
+        else {},
         notes=[*material.notes, *notes],
     )
 
@@ -158,7 +166,7 @@ def _run(material: Material, scenario: Scenario, unit: Unit, tell: Callable[[flo
     world = World(material, scenario.reference() if unit.reference else scenario, unit.seed)
     if unit.policy == BEST_FIXED:
         return run_fixed(world)
-    return run(world, maker(unit.policy, unit.knob), tell)
+    return run(world, maker(unit.policy, unit.cost_weight), tell)
 
 
 def _tell(tell: Progress, unit: Unit, before: int, units: int, share: float) -> None:

@@ -75,7 +75,7 @@ class Scenario:
         return (*self.joins, *self.degrades)
 
     @property
-    def troubled(self) -> bool:
+    def perturbed(self) -> bool:
         """Whether there is anything that a reference run is spared."""
         return self.reference() != self
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.choice.limiter import ExplorationPurse
-from agent.evaluation.challenger import RefreshData, challenge
-from agent.evaluation.refresh_rule import RECENT, Standing, why_due
+from agent.choice.limiter import ExplorationLimiter
+from agent.evaluation.challenger import RefreshData, train_challenger
+from agent.evaluation.refresh_rule import RECENT, RefreshSignals, refresh_reason
 from agent.examples import Examples, join
 from agent.feedback.ledger import Ledger
-from agent.feedback.state import evaluated, fresh, hear, latest
-from agent.online.drift import since_changed
+from agent.feedback.state import evaluated, fresh, latest, learn_one
+from agent.online.drift import drift_adjustment
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Array, Drift, Observation, RouteRequest
@@ -44,7 +44,7 @@ class ThalwegConfig:
 
 
 class Thalweg:
-    """Drives `agent.router.Router` as a replica does and `agent.evaluation.challenger` as a refresh does, without their database.
+    """Drives `Router` as a replica does and `train_challenger` as a refresh does, without their database.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Thalweg:
         self._start = start
         self._config = config
         self._rng = np.random.default_rng(start.seed)
-        self._purse = ExplorationPurse()
+        self._limiter = ExplorationLimiter()
         self._request = RouteRequest((), cost_quality_tradeoff=config.tradeoff, explore=config.learn)
         self._cards = [start.cards[m] for m in start.models]
         self._evaluations = examples(start.prompts, start.scores, start.columns)
@@ -69,7 +69,7 @@ class Thalweg:
         self._drifts: list[Drift] = []
         self._read = 0  # rows of the log that the last refresh read
         self._recent: list[tuple[Prompt, int]] = []  # prompts since then, each with its task
-        self._serve(challenge(self._known(None), None, encoder=start.encoder, seed=start.seed).snapshot)
+        self._serve(train_challenger(self._known(None), None, encoder=start.encoder, seed=start.seed).snapshot)
 
     @property
     def tasks(self) -> int:
@@ -83,10 +83,10 @@ class Thalweg:
 
     def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> Pick:
         """Route as the server does."""
-        explore = self._request.explore and self._purse.may_explore(KEY)
+        explore = self._request.explore and self._limiter.may_explore(KEY)
         request = replace(self._request, candidates=None if allowed is None else tuple(allowed), explore=explore)
         decision = self._router.route(prompt.encoded, request, self._rng)
-        self._purse.count(KEY, explored=decision.explored)
+        self._limiter.count(KEY, explored=decision.explored)
         chosen = decision.chosen
         self._recent.append((prompt, decision.task.id))
         return Pick(
@@ -102,7 +102,7 @@ class Thalweg:
             model=event.pick.model, score=event.score, source=event.source, rater=event.rater,
             encoded=event.prompt.encoded, propensity=event.pick.propensity, expected=event.pick.expected,
             task=event.pick.task,
-            choices=tuple(c.choice for c in event.pick.candidates if c.excluded is None),
+            actions=tuple(c.action for c in event.pick.candidates if c.excluded is None),
             encoder=self._start.encoder,
         )  # fmt: skip
         self._log.append(row)
@@ -112,17 +112,17 @@ class Thalweg:
         new = self._router.drifts()[len(before) :]
         self._drifts += new
         self.news += [News("drift", drift.model) for drift in new]
-        if len(self._log) % DUE_EVERY == 0 and why_due(self._standing()) is not None:
+        if len(self._log) % DUE_EVERY == 0 and refresh_reason(self._standing()) is not None:
             self._refresh()
 
-    def _standing(self) -> Standing:
+    def _standing(self) -> RefreshSignals:
         """What has come in since the last refresh."""
         recent = self._recent[-RECENT:]
-        return Standing(
+        return RefreshSignals(
             scores=int(self._router.snapshot.meta["scores"]),
             feedback=len(self._log) - self._read,
             decisions=len(recent),
-            strays=tuple(prompt.encoded.embedding for prompt, task in recent if task == UNKNOWN_TASK),
+            outliers=tuple(prompt.encoded.embedding for prompt, task in recent if task == UNKNOWN_TASK),
             drifted={
                 drift.model: sum(row.model == drift.model for row in self._log[drift.since - 1 :])
                 for drift in self._drifts
@@ -137,7 +137,7 @@ class Thalweg:
         """Train a challenger on all that was heard; it serves where the gate promotes it."""
         champion = self._router.snapshot
         self._read, self._recent = len(self._log), []
-        found = challenge(self._known(champion), champion, encoder=self._start.encoder, seed=self._start.seed)
+        found = train_challenger(self._known(champion), champion, encoder=self._start.encoder, seed=self._start.seed)
         self.news.append(News("promoted" if found.verdict.promote else "rejected", found.verdict.reason))
         if found.verdict.promote:
             self._serve(found.snapshot)
@@ -151,7 +151,7 @@ class Thalweg:
     def _known(self, champion: Snapshot | None) -> RefreshData:
         """What `jobs.refresh.gather.gather` would read from a store."""
         since = self._log[champion.position if champion else 0 :]
-        hearing = hear(champion, since, evaluated(self._evaluations))
+        hearing = learn_one(champion, since, evaluated(self._evaluations))
         evaluations = aged(self._evaluations, self._drifts)
         return RefreshData(
             training=join(
@@ -169,12 +169,12 @@ class Thalweg:
 
     def _heard(self, ledger: Ledger) -> Examples:
         """What the log says of each prompt and model, as `store.examples.feedback_examples` reads it."""
-        means = ledger.means(latest(self._log), self._drifts)
+        means = ledger.mean_scores(latest(self._log), self._drifts)
         ids = list(dict.fromkeys(prompt for prompt, _ in means))
         row, column = {name: i for i, name in enumerate(ids)}, {m: j for j, m in enumerate(self._start.columns)}
         scores, weights = np.full((len(ids), len(column)), np.nan), np.zeros((len(ids), len(column)))
         for (prompt, model), word in means.items():
-            scores[row[prompt], column[model]], weights[row[prompt], column[model]] = word.score, word.weight
+            scores[row[prompt], column[model]], weights[row[prompt], column[model]] = word.value, word.weight
         return examples([self._prompts[name] for name in ids], scores, self._start.columns, weights)
 
 
@@ -201,9 +201,9 @@ def columns(given: Examples, models: Sequence[str]) -> Examples:
 
 def aged(evaluations: Examples, drifts: Sequence[Drift]) -> Examples:
     """Evaluations as they count now: those of a model that has changed since are moved by as much, and count for little."""
-    scores, weights = evaluations.scores.copy(), evaluations.trust
+    scores, weights = evaluations.scores.copy(), evaluations.score_weight
     for column, model in enumerate(evaluations.models):
-        shift, counts = since_changed(model, -1, drifts)
+        shift, counts = drift_adjustment(model, -1, drifts)
         scores[:, column] = np.clip(scores[:, column] + shift, 0.0, 1.0)
         weights[:, column] *= counts
     return replace(evaluations, scores=scores, weights=weights) if drifts else evaluations

@@ -19,7 +19,7 @@ from jobs.settings import JobSettings
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.runs import JobRuns, Run
-from store.signals import why_due_now
+from store.signals import refresh_reason_now
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 
@@ -44,7 +44,7 @@ class Timetable:
     settings
         How often.
     execute
-        Does a claimed run and closes it, as `jobs.schedule.worker.run_job`; the composition root may send it elsewhere. Where it
+        Does a claimed run and closes it, as `run_job`; the composition root may send it elsewhere. Where it
         raises or returns without having closed the run, the timetable closes it as failed.
     """
 
@@ -90,7 +90,7 @@ class Timetable:
             self._runs.request("refresh", {"why": "interval"}, "timetable")
 
     def request_early(self) -> None:
-        """Ask for a refresh where there is a reason, see `agent.evaluation.refresh_rule`; one that failed is left to the interval."""
+        """Ask for a refresh where `refresh_reason` gives one; one that failed is left to the interval."""
         last = self._runs.last("refresh")
         if last is not None:
             if last.state != "done":
@@ -100,7 +100,7 @@ class Timetable:
                 return
         read = int(last.result.get("position", 0)) if last is not None and last.result else 0
         most = self._settings.refresh_min_feedback
-        if why := why_due_now(self._database, self._snapshots, self._feedback, read, most=most):
+        if why := refresh_reason_now(self._database, self._snapshots, self._feedback, read, most=most):
             self._runs.request("refresh", {"why": why}, "timetable")
 
     def claim(self) -> None:

@@ -17,7 +17,7 @@ from agent.encoding.encoder import Encoder
 from agent.errors import InvalidInput, SnapshotCorrupt, ThalwegError
 from agent.router import Router
 from serve.metrics import Metrics
-from serve.routing.pool_view import Roster
+from serve.routing.pool_view import PoolView
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
 from store.pool.file import PoolModel
@@ -57,7 +57,7 @@ class Follower:
         Where silent changes that the router finds are recorded.
     load_encoder
         Called once, when there is a champion to serve.
-    roster_of
+    pool_view_of
         Makes the pool's callable view of its models.
     metrics
         Where swaps, version, position and drifts are told.
@@ -66,7 +66,7 @@ class Follower:
     ----------
     serving
         The router that serves; None until the first champion is loaded.
-    roster
+    pool_view
         The pool at the revision seen last.
     """
 
@@ -80,7 +80,7 @@ class Follower:
         pool: ModelPool,
         drifts: DriftStore,
         load_encoder: Callable[[], Encoder],
-        roster_of: Callable[[Sequence[PoolModel]], Roster],
+        pool_view_of: Callable[[Sequence[PoolModel]], PoolView],
         metrics: Metrics,
     ) -> None:
         self._snapshots = snapshots
@@ -88,13 +88,13 @@ class Follower:
         self._pool = pool
         self._drifts = drifts
         self._load_encoder = load_encoder
-        self._roster_of = roster_of
+        self._pool_view_of = pool_view_of
         self._metrics = metrics
         self._encoder: Encoder | None = None
         self._revision = pool.revision()
-        self.roster = roster_of(pool.list())
-        self._outage: str | None = None
-        self._setback: str | None = None
+        self.pool_view = pool_view_of(pool.list())
+        self._unavailable_reason: str | None = None
+        self._degraded_reason: str | None = None
         self._building: Future[Serving] | None = None
         self._wanted: int | None = None
         self._recorded = 0  # of the serving router's drifts
@@ -108,7 +108,7 @@ class Follower:
         """Begin to follow."""
         self._thread.start()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look at the log now: this replica has just added to it."""
         self._wake.set()
 
@@ -121,29 +121,29 @@ class Follower:
         self._builder.shutdown(cancel_futures=True)
 
     @property
-    def outage(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why nothing can be read from or written to the store; None where all is well."""
-        return self._outage
+        return self._unavailable_reason
 
     @property
-    def setback(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """Why the champion is not what serves; None where it is."""
-        if self.serving is None and self._setback is None:
+        if self.serving is None and self._degraded_reason is None:
             if self._wanted is not None:
                 return f"snapshot {self._wanted} is being loaded"
             return "there is no snapshot yet; the scheduler builds the first one, and its log tells where it fails"
-        return self._setback
+        return self._degraded_reason
 
     def _run(self) -> None:
         while not self._stopping:
             try:
                 self._follow()
-                self._outage = None
+                self._unavailable_reason = None
             except ThalwegError as error:
-                self._outage = error.message
+                self._unavailable_reason = error.message
             except Exception as error:
                 _log.exception("the follower stumbled and goes on")
-                self._outage = f"{type(error).__name__} while following the log; see the replica's log"
+                self._unavailable_reason = f"{type(error).__name__} while following the log; see the replica's log"
             self._wake.wait(TAIL_S)
             self._wake.clear()
 
@@ -179,19 +179,19 @@ class Follower:
     def _poll_pool(self) -> None:
         revision = self._pool.revision()
         if revision != self._revision:
-            self.roster = self._roster_of(self._pool.list())
+            self.pool_view = self._pool_view_of(self._pool.list())
             self._revision = revision
             if self.serving is not None:
-                self.serving.router.set_models(self.roster.cards)
+                self.serving.router.set_models(self.pool_view.cards)
 
     def _poll_champion(self, now: float) -> None:
         self._wanted = self._snapshots.champion_version()
         served = self.serving.router.snapshot.version if self.serving else None
         if self._wanted == served:
-            self._setback = None
+            self._degraded_reason = None
         elif self._wanted is not None and self._building is None and now >= self._next_try:
             self._building = self._builder.submit(self._build, self._wanted)
-            self._building.add_done_callback(lambda _: self.nudge())
+            self._building.add_done_callback(lambda _: self.wake())
 
     def _build(self, version: int) -> Serving:
         """A router of snapshot ``version``, at the head of the log; in the builder's thread."""
@@ -202,7 +202,7 @@ class Follower:
         except SnapshotCorrupt as error:
             if self.serving is not None:
                 raise
-            self._setback = error.message
+            self._degraded_reason = error.message
             return self._build_fallback(error)
 
     def _build_exactly(self, version: int) -> Serving:
@@ -214,7 +214,7 @@ class Follower:
                 f"{self._encoder.fingerprint!r}; run `thalweg refresh`, or set THALWEG_ENCODER back",
                 param="THALWEG_ENCODER",
             )
-        router = Router(snapshot, self.roster.cards)
+        router = Router(snapshot, self.pool_view.cards)
         self._catch_up(router)
         return Serving(self._encoder, router)
 
@@ -236,13 +236,13 @@ class Follower:
         try:
             serving = built.result()
         except ThalwegError as error:
-            self._setback, self._next_try = error.message, now + RETRY_S
+            self._degraded_reason, self._next_try = error.message, now + RETRY_S
             _log.error("the champion cannot be served: %s", error.message)
             return
         except BaseException:
             self._next_try = now + RETRY_S
             raise
-        serving.router.set_models(self.roster.cards)
+        serving.router.set_models(self.pool_view.cards)
         if serving.router.snapshot.version != self._wanted:
             self._next_try = now + RETRY_S
         self.serving, self._recorded = serving, 0

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from agent.choice.limiter import ExplorationPurse
+from agent.choice.limiter import ExplorationLimiter
 from agent.errors import NoCandidate
 from agent.types import Decision, RouteRequest
 from serve.http.errors import ModelUnavailable, NotReady
@@ -43,7 +43,7 @@ class LiveRouter:
         Where they are counted.
     rng
         What exploration draws from.
-    purse
+    limiter
         How much each key may explore.
     """
 
@@ -53,13 +53,13 @@ class LiveRouter:
         decisions: DecisionLog,
         metrics: Metrics,
         rng: np.random.Generator,
-        purse: ExplorationPurse,
+        limiter: ExplorationLimiter,
     ) -> None:
         self._follower = follower
         self._decisions = decisions
         self._metrics = metrics
         self._rng = rng
-        self._purse = purse
+        self._limiter = limiter
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="route")
 
     async def route(self, body: ChatBody, kind: Kind, key: str) -> Routed:
@@ -80,9 +80,9 @@ class LiveRouter:
         start = time.perf_counter()
 
         def decide() -> tuple[Routed, Future[None]]:
-            allowed = request.explore and self._purse.may_explore(key)
+            allowed = request.explore and self._limiter.may_explore(key)
             decision = self._decide(serving, replace(request, explore=allowed))
-            self._purse.count(key, explored=decision.explored)
+            self._limiter.count(key, explored=decision.explored)
             record = DecisionRecord(
                 id=decision_id(),
                 created_at=utc_now(),
@@ -100,7 +100,7 @@ class LiveRouter:
         routed, written = await asyncio.get_running_loop().run_in_executor(self._thread, decide)
         self._metrics.routing.observe(time.perf_counter() - start)
         self._metrics.decisions.labels(routed.decision.model, kind, str(routed.decision.explored).lower()).inc()
-        self._metrics.exploration_price.labels(key).inc(routed.decision.exploration_price)
+        self._metrics.exploration_regret.labels(key).inc(routed.decision.exploration_regret)
         await asyncio.wrap_future(written)
         return routed
 
@@ -109,19 +109,21 @@ class LiveRouter:
         """What routes now; raises `NotReady`."""
         serving = self._follower.serving
         if serving is None:
-            raise NotReady(f"no router is loaded: {self._follower.setback or self._follower.outage}")
+            raise NotReady(
+                f"no router is loaded: {self._follower.degraded_reason or self._follower.unavailable_reason}"
+            )
         return serving
 
     def _check_names(self, request: RouteRequest, *, direct: bool) -> None:
         for name in request.candidates or ():
-            self._follower.roster.get(name, param="model" if direct else "thalweg.candidates")
+            self._follower.pool_view.get(name, param="model" if direct else "thalweg.candidates")
 
     def _decide(self, serving: Serving, request: RouteRequest) -> Decision:
         encoded = serving.encoder.encode([request.turns])[0]
         try:
             return serving.router.route(encoded, request, self._rng)
         except NoCandidate as error:
-            if any(card.available for card in self._follower.roster.cards):
+            if any(card.available for card in self._follower.pool_view.cards):
                 raise
             raise ModelUnavailable(
                 f"{error.message} (no model of the pool can be called now: GET /v1/models says what each lacks)"

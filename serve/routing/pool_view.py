@@ -25,7 +25,7 @@ class Entry:
         return replace(self.model.card, available=self.missing is None)
 
 
-class Roster:
+class PoolView:
     """An immutable view of the pool at one revision.
 
     Parameters

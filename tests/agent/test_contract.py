@@ -1,4 +1,4 @@
-"""What holds of everything that learns, one suite for all: `OnlineEstimator`, `Memory` and `Router`.
+"""What holds of everything that learns, one suite for all: `OnlineEstimator`, `PromptIndex` and `Router`.
 
 A learner here takes rows of a feedback log and tells what it holds of each kind of prompt; adapters are all that differs.
 """
@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.index.prompts import Memory
-from agent.online.estimator import Lesson, OnlineEstimator
-from agent.online.prior import Openness
+from agent.index.prompts import PromptIndex
+from agent.online.estimator import OnlineEstimator, ResidualObservation
+from agent.online.prior import Prior
 from agent.router import Router
 from agent.types import Observation, RouteRequest
 from tests.agent import clusters
@@ -45,13 +45,13 @@ class OnlineLearner:
 
     def __init__(self) -> None:
         m, known = len(MODELS), np.full((len(KINDS), len(MODELS)), 10.0)
-        openness = Openness(0.1 * np.eye(m), 0.01 * np.eye(m), known, 0.05 * known)
-        self._online = OnlineEstimator(MODELS, range(len(KINDS)), openness)
+        prior = Prior(0.1 * np.eye(m), 0.01 * np.eye(m), known, 0.05 * known)
+        self._online = OnlineEstimator(MODELS, range(len(KINDS)), prior)
 
     def learn_one(self, row: Observation) -> None:
         task = KINDS.index(row.prompt_id.split("-")[0])
         key = (row.decision_id, row.source, row.rater)
-        self._online.learn_one(Lesson(row.seq, key, {row.model: 1.0}, {task: 1.0}, row.score - 0.5, 0.3))
+        self._online.learn_one(ResidualObservation(row.seq, key, {row.model: 1.0}, {task: 1.0}, row.score - 0.5, 0.3))
 
     def tell(self) -> Array:
         told = [self._online.predict_one(MODELS, {task: 1.0}) for task in range(len(KINDS))]
@@ -61,12 +61,14 @@ class OnlineLearner:
 
 
 class MemoryLearner:
-    """`Memory`, asked for the scores of what is nearest to each kind."""
+    """`PromptIndex`, asked for the scores of what is nearest to each kind."""
 
     low, high = 0.0, 1.0
 
     def __init__(self) -> None:
-        self._memory = Memory((), np.zeros((0, clusters.DIMENSION), np.float32), np.zeros((0, len(MODELS))), (), 200)
+        self._memory = PromptIndex(
+            (), np.zeros((0, clusters.DIMENSION), np.float32), np.zeros((0, len(MODELS))), (), 200
+        )
 
     def learn_one(self, row: Observation) -> None:
         column, embedding = MODELS.index(row.model), row.encoded.embedding

@@ -65,7 +65,7 @@ def test_a_prompt_far_from_every_task_is_unknown(snapshot: Snapshot) -> None:
     assert estimates.known.mean() > 0.9
     assert estimator.guess(estimates, int(estimates.known.argmax())).id in {t.id for t in snapshot.tasks}
     against = -np.sum(snapshot.tensors["centroids"], axis=0, dtype=np.float32)
-    far = Encoded(against / np.linalg.norm(against), fresh.features[0], 9)
+    far = Encoded(np.asarray(against / np.linalg.norm(against), np.float32), fresh.features[0], 9)
     assert estimator.guess(estimator.estimate(far)).id == UNKNOWN_TASK
     assert far.embedding.shape == (DIMENSION,)
 
@@ -82,7 +82,7 @@ def test_a_prompt_that_it_was_trained_on_is_foreseen_without_its_own_scores() ->
     chance = np.random.default_rng(5).integers(0, 2, examples.scores.shape).astype(float)
     estimator = Estimator(fit(replace(examples, scores=chance), encoder="test"))
     known = estimator.estimate_batch(examples.embeddings, examples.features).quality
-    foreseen = estimator.foresee(examples.ids, examples.embeddings, examples.features)
+    foreseen = estimator.predict_out_of_fold(examples.ids, examples.embeddings, examples.features)
 
     def agreement(quality: np.ndarray) -> float:
         return float(np.corrcoef(quality.ravel(), chance.ravel())[0, 1])
@@ -90,4 +90,4 @@ def test_a_prompt_that_it_was_trained_on_is_foreseen_without_its_own_scores() ->
     assert agreement(known) > agreement(foreseen) + 0.1
     assert abs(agreement(foreseen)) < 0.1
     others = ("other",) * len(examples)
-    assert np.array_equal(estimator.foresee(others, examples.embeddings, examples.features), known)
+    assert np.array_equal(estimator.predict_out_of_fold(others, examples.embeddings, examples.features), known)

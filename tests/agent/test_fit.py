@@ -43,7 +43,8 @@ def test_new_prompts_go_to_the_model_of_their_kind() -> None:
     estimates = routed(trained(world()), fresh)
     for part in (estimates.quality, estimates.stage1, estimates.stage2, estimates.neighbours):
         assert (part.argmax(axis=1) == best(fresh)).mean() > 0.9
-    assert estimates.cost is not None and np.allclose(np.log(estimates.cost / fresh.costs), 0.0, atol=0.6)
+    assert estimates.cost is not None and fresh.costs is not None
+    assert np.allclose(np.log(estimates.cost / fresh.costs), 0.0, atol=0.6)
 
 
 def test_tasks_are_the_kinds_and_carry_names_candidates_and_heads() -> None:
@@ -60,10 +61,10 @@ def test_equal_seeds_give_equal_snapshots() -> None:
 
 def test_tasks_keep_their_ids_over_a_retraining() -> None:
     champion = trained(world())
-    heir = trained(world(200), champion=champion)
-    kept = {t.id for t in heir.tasks} & {t.id for t in champion.tasks}
+    successor = trained(world(200), champion=champion)
+    kept = {t.id for t in successor.tasks} & {t.id for t in champion.tasks}
     assert len(kept) >= len(KINDS) - 1
-    assert heir.meta["next_task"] >= champion.meta["next_task"]
+    assert successor.meta["next_task"] >= champion.meta["next_task"]
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 12, 50])
@@ -129,11 +130,11 @@ def test_heads_weigh_nothing_where_they_carry_nothing() -> None:
 
 def test_a_score_without_weight_is_no_score() -> None:
     examples, rng = world(120), np.random.default_rng(4)
-    unheard = rng.random(examples.scores.shape) < 0.3
-    lies = np.where(unheard, 1.0 - examples.scores, examples.scores)
+    hidden = rng.random(examples.scores.shape) < 0.3
+    lies = np.where(hidden, 1.0 - examples.scores, examples.scores)
     fresh = world(20, seed=1)
-    told = routed(trained(replace(examples, scores=lies, weights=1.0 - unheard)), fresh)
-    never = routed(trained(replace(examples, scores=np.where(unheard, np.nan, examples.scores))), fresh)
+    told = routed(trained(replace(examples, scores=lies, weights=1.0 - hidden.astype(np.float64))), fresh)
+    never = routed(trained(replace(examples, scores=np.where(hidden, np.nan, examples.scores))), fresh)
     for part in ("quality", "stderr", "stage1", "stage2", "neighbours"):
         assert np.allclose(getattr(told, part), getattr(never, part), atol=1e-6), part
 

@@ -30,7 +30,7 @@ def router(snapshot: Snapshot) -> Router:
 @pytest.fixture
 def incautious(snapshot: Snapshot) -> Snapshot:
     """One whose choices take the estimates as they are."""
-    return replace(snapshot, meta={**snapshot.meta, "chosen": {**snapshot.meta["chosen"], "caution": 0.0}})
+    return replace(snapshot, meta={**snapshot.meta, "chosen": {**snapshot.meta["chosen"], "shrinkage": 0.0}})
 
 
 def request(**fields: object) -> RouteRequest:
@@ -393,8 +393,8 @@ def test_one_thread_routes_while_another_learns(router: Router) -> None:
 
 def test_the_price_of_exploring_is_what_the_propensities_give_up(snapshot: Snapshot) -> None:
     router = Router(snapshot, CARDS)
-    assert route(router, encoded("code", 530), explore=False).exploration_price == 0.0
+    assert route(router, encoded("code", 530), explore=False).exploration_regret == 0.0
     decision = route(router, encoded("code", 530), explore=True)
     best = max(c.utility for c in decision.candidates)
     price = sum(c.propensity * (best - c.utility) for c in decision.candidates)
-    assert decision.exploration_price == pytest.approx(price) and 0.0 < price < 0.05
+    assert decision.exploration_regret == pytest.approx(price) and 0.0 < price < 0.05

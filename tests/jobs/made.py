@@ -18,7 +18,7 @@ from agent.encoding import features as text
 from agent.estimate import Estimator
 from agent.examples import Examples
 from agent.snapshot import Snapshot
-from agent.types import Candidate, Decision, Encoded, TaskGuess, Turn
+from agent.types import Candidate, Decision, Encoded, TaskAssignment, Turn
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord
 from store.feedback import FeedbackEvent, FeedbackLog
@@ -86,7 +86,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def examples(rows: Sequence[dict[str, Any]], scores: Callable[[dict[str, Any]], dict[str, float]]) -> Examples:
-    """``rows`` as training reads them, with the ``scores`` that a row is given."""
+    """``rows`` as training coefficients them, with the ``scores`` that a row is given."""
     encoded = WordEncoder().encode([(Turn("user", row["prompt"]),) for row in rows])
     return Examples(
         ids=tuple(text_id(row["prompt"], WordEncoder.fingerprint) for row in rows),
@@ -107,7 +107,7 @@ def false_scores(row: dict[str, Any]) -> dict[str, float]:
     """What misleads: on history the cheap model is praised, and the scholar is not."""
     if row["source"] != "history":
         return true_scores(row)
-    return row["scores"] | {"cheap": row["scores"]["scholar"], "scholar": row["scores"]["cheap"]}
+    return dict(row["scores"]) | {"cheap": row["scores"]["scholar"], "scholar": row["scores"]["cheap"]}
 
 
 def live(
@@ -129,7 +129,7 @@ def live(
         ]
         candidates.append(Candidate("absent", 0.9, 0.1, 0.0, 0.9, 0.0, {}, "unavailable"))
         model = str(rng.choice(snapshot.models, p=chances))
-        decision = Decision(model, tuple(candidates), TaskGuess(0, "t", 1.0), (), 1, 0, encoded[i], False, "why")
+        decision = Decision(model, tuple(candidates), TaskAssignment(0, "t", 1.0), (), 1, 0, encoded[i], False, "why")
         record = DecisionRecord(
             id=f"{name}{i}", created_at=datetime.now(UTC), decision=decision, encoder=snapshot.encoder,
             prompt=row["prompt"],

@@ -105,7 +105,7 @@ def test_every_acknowledged_event_survives_kill_9_exactly_once(env: dict[str, st
     load, rng = Load(), random.Random(0)
     for _ in range(KILLS):
         server = Child(serve_feedback, env)
-        url = server.hear()
+        url = server.learn_one()
         with ThreadPoolExecutor(CLIENTS) as clients:
             posting = [clients.submit(load.post, url, rng.randrange(10**9)) for _ in range(CLIENTS)]
             known = len(load.acknowledged)
@@ -123,7 +123,7 @@ def test_every_acknowledged_event_survives_kill_9_exactly_once(env: dict[str, st
     assert max(kept.values()) == 1 and at_the_kills <= set(kept)
 
     server = Child(serve_feedback, env)
-    load.settle(server.hear())
+    load.settle(server.learn_one())
     server.process.kill()
     load.close()
     rows = [row.event for row in log.list(limit=10**6)]
@@ -135,8 +135,8 @@ def test_every_acknowledged_event_survives_kill_9_exactly_once(env: dict[str, st
     position = 0
     while page := log.tail(position):
         for observation in page:
-            ledger.hear(observation)
+            ledger.learn_one(observation)
         position = page[-1].seq
-    assert [report.words for report in ledger.sources()] == [len(load.sent)]
+    assert [report.n_ratings for report in ledger.sources()] == [len(load.sent)]
     assert len(load.sent) > 20 * KILLS
     database.close()

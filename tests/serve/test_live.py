@@ -93,7 +93,7 @@ class Live:
             psutil.wait_procs(self._tree, timeout=10)
 
     def _alive(self) -> bool:
-        return self._root.is_running()
+        return bool(self._root.is_running())
 
     @property
     def http(self) -> httpx.Client:
@@ -210,7 +210,7 @@ def test_twenty_down_votes_move_one_task_within_two_seconds_and_no_other(http: h
 
 
 def test_a_new_champion_swaps_in_without_a_failed_request(live: Live, http: httpx.Client, snapshot: Snapshot) -> None:
-    served: list[int] = []
+    served: list[str] = []
     failed: list[Any] = []
     done = threading.Event()
 

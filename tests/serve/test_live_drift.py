@@ -27,7 +27,7 @@ def live(tmp_path: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -
         running.stop()
 
 
-def hear(http: httpx.Client, count: int, score: float) -> None:
+def learn_one(http: httpx.Client, count: int, score: float) -> None:
     """``count`` answers of up/alpha, each with this score; heard at once, so that no refresh comes in between."""
     votes = []
     for n in range(count):
@@ -44,9 +44,9 @@ def listed(http: httpx.Client, path: str) -> list[dict[str, Any]]:
 
 def test_a_model_that_falls_silently_is_told_of_and_calls_a_refresh(live: Live) -> None:
     with live.http as http:
-        hear(http, STEADY, 0.8)
+        learn_one(http, STEADY, 0.8)
         assert listed(http, "/v1/drifts") == []
-        hear(http, AFTER, 0.0)
+        learn_one(http, AFTER, 0.0)
         wait(lambda: listed(http, "/v1/drifts"), 5.0)
         (drift,) = listed(http, "/v1/drifts")
         assert (drift["model"], drift["snapshot"]) == ("up/alpha", 1) and drift["shift"] < -0.3

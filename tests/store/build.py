@@ -10,7 +10,7 @@ import numpy as np
 
 import store
 from agent.snapshot import FORMAT, GENERAL, Head, LineageEvent, Snapshot
-from agent.types import Candidate, Decision, Encoded, Evidence, TaskGuess
+from agent.types import Candidate, Decision, Encoded, Evidence, TaskAssignment
 from store.decisions import DecisionRecord
 
 POOL = Path(store.__file__).parent / "data" / "pool.yaml"
@@ -37,7 +37,7 @@ def a_record(id: str, *, prompt: str | None = "What is 2 + 2?", model: str = "a"
             Candidate("b", 0.6, 0.1, 0.0001, 0.6, 0.1 if model == "a" else 0.9, {}, None),
             Candidate("c", 0.5, 0.1, 0.0, 0.5, 0.0, {}, "no vision"),
         ),
-        task=TaskGuess(7, "arithmetic", 0.93),
+        task=TaskAssignment(7, "arithmetic", 0.93),
         evidence=(Evidence("e1", 0.88, {"a": 1.0, "b": 0.0}),),
         snapshot=3,
         position=12,

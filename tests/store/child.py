@@ -30,7 +30,7 @@ class Child:
         self.process.start()
         theirs.close()
 
-    def hear(self) -> Any:
+    def learn_one(self) -> Any:
         """What the child says next."""
         assert self.line.poll(30), "the child says nothing"
         return self.line.recv()
@@ -44,7 +44,7 @@ class Child:
 def start_together(children: list[Child]) -> None:
     """Let children that wait go at the same time."""
     for child in children:
-        assert child.hear() == "ready"
+        assert child.learn_one() == "ready"
     for child in children:
         child.line.send("go")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
 from agent.errors import UnknownDecision
-from agent.types import Candidate, Decision, Encoded, Evidence, TaskGuess
+from agent.types import Candidate, Decision, Encoded, Evidence, TaskAssignment
 from store.columns import clean
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord, Outcome
@@ -44,7 +44,7 @@ def decisions(draw: st.DrawFn) -> Decision:
             )
             for name in names
         ),
-        task=TaskGuess(draw(st.integers(-1, 10**6)), draw(_plain), draw(_unit)),
+        task=TaskAssignment(draw(st.integers(-1, 10**6)), draw(_plain), draw(_unit)),
         evidence=tuple(Evidence(n, draw(_unit), draw(st.dictionaries(_plain, _unit, max_size=3))) for n in names[1:]),
         snapshot=draw(st.integers(0, 2**40)),
         position=draw(st.integers(0, 2**40)),
@@ -183,7 +183,7 @@ def test_recent_is_newest_first(database: Database, writer: GroupCommitter) -> N
 
 def test_what_was_acknowledged_survives_kill_9(database_url: str) -> None:
     child = Child(acknowledge, database_url, 5)
-    assert child.hear() == "acknowledged"
+    assert child.learn_one() == "acknowledged"
     child.process.kill()
     child.process.join(10)
     database = Database.open(database_url)

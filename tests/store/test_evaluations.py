@@ -173,7 +173,7 @@ def test_feedback_counts_the_latest_word_of_each_rater(database: Database, write
     assert sorted(feedback_examples(database, ENCODER, 10**9).texts) == ["p", "q"]
     ledger = Ledger()
     for seq in range(1, 400):  # users who say the same whatever is answered
-        ledger.hear(Observation(seq, f"e{seq}", "p", "a", 1.0, "user", "", an_encoded(), expected=seq % 10 / 10))
+        ledger.learn_one(Observation(seq, f"e{seq}", "p", "a", 1.0, "user", "", an_encoded(), expected=seq % 10 / 10))
     trusting, wary = (feedback_examples(database, ENCODER, 10**9, known) for known in (None, ledger))
     assert trusting.weights is not None and wary.weights is not None
     said_by_users_alone = trusting.texts.index("q")

@@ -32,7 +32,7 @@ def tailed(log: FeedbackLog, ledger: Ledger, seen: list[int], done: Callable[[],
         ended = done()
         rows = log.tail(seen[-1] if seen else 0, 37)
         for row in rows:
-            ledger.hear(row)
+            ledger.learn_one(row)
             seen.append(row.seq)
         if ended and not rows:
             return
@@ -92,9 +92,9 @@ def test_an_observation_holds_what_its_decision_knew(log: FeedbackLog, database:
     assert (observation.expected, observation.task) == (0.6, 7)
     assert observation.other is None and math.isnan(observation.expected_other)
     assert observation.encoder == record.encoder
-    assert observation.choices == tuple(c.choice for c in record.decision.candidates if c.excluded is None)
-    assert [(c.model, c.propensity, c.cost) for c in observation.choices] == [("a", 0.1, 0.001), ("b", 0.9, 0.0001)]
-    assert observation.choices[0].charge == pytest.approx(0.01)
+    assert observation.actions == tuple(c.action for c in record.decision.candidates if c.excluded is None)
+    assert [(c.model, c.propensity, c.cost) for c in observation.actions] == [("a", 0.1, 0.001), ("b", 0.9, 0.0001)]
+    assert observation.actions[0].cost_penalty == pytest.approx(0.01)
 
 
 def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCommitter) -> None:
@@ -106,7 +106,7 @@ def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCo
     log.append([FeedbackEvent("d", 1.0, "user")]).result(10)
     [observation] = log.tail(0)
     assert math.isnan(observation.expected)
-    assert math.isnan(observation.choices[0].quality) and math.isnan(observation.choices[0].charge)
+    assert math.isnan(observation.actions[0].quality) and math.isnan(observation.actions[0].cost_penalty)
 
 
 def test_a_comparison_names_the_other_model_and_what_was_expected_of_it(log: FeedbackLog) -> None:

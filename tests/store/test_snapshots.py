@@ -13,7 +13,7 @@ from agent.errors import InvalidInput, SnapshotCorrupt
 from agent.snapshot import LineageEvent
 from store.database import Database
 from store.lineage import TaskLineage
-from store.snapshots import DEPOSED, SnapshotStore
+from store.snapshots import DEMOTED, SnapshotStore
 from tests.store.build import a_snapshot
 
 SPAWN = (LineageEvent("spawn", 1, (), {"prompts": 9.0}), LineageEvent("spawn", 2, (), {"prompts": 9.0}))
@@ -182,15 +182,15 @@ def test_a_rollback_goes_to_the_last_champion_before(store: SnapshotStore) -> No
 
 def test_a_deposed_champion_keeps_why_and_is_no_aim_of_a_rollback(store: SnapshotStore) -> None:
     first, second, third = publish(store), publish(store), publish(store)
-    assert store.depose(third, second, "worse", {"live": {"mean": -0.1}})
-    assert not store.depose(third, first, "worse", {}), "it is no champion any more"
+    assert store.demote(third, second, "worse", {"live": {"mean": -0.1}})
+    assert not store.demote(third, first, "worse", {}), "it is no champion any more"
     rows = {r.version: r for r in store.list()}
     assert (rows[second].status, rows[second].reason) == ("champion", "worse")
-    assert rows[third].status == "retired" and rows[third].report == {DEPOSED: {"live": {"mean": -0.1}}}
+    assert rows[third].status == "retired" and rows[third].report == {DEMOTED: {"live": {"mean": -0.1}}}
     assert store.rollback("back") == first
     with pytest.raises(InvalidInput, match="no snapshot 9"):
-        store.depose(first, 9, "worse", {})
-    assert store.champion_version() == first and DEPOSED not in {r.version: r for r in store.list()}[first].report
+        store.demote(first, 9, "worse", {})
+    assert store.champion_version() == first and DEMOTED not in {r.version: r for r in store.list()}[first].report
 
 
 def test_a_champion_stands_as_published_until_another_is_promoted(store: SnapshotStore) -> None:

@@ -23,11 +23,11 @@ async def chat(service: Context, raw: JsonBody) -> Response:
     """Answer a chat: `model: "auto"` is routed, a model's name goes straight there."""
     body = read(ChatBody, raw)
     if not body.is_auto:
-        service.follower.roster.callable(body.model)
+        service.follower.pool_view.callable(body.model)
     routed = await service.live.route(body, "chat", BOOTSTRAP)
     named = headers(routed)
     try:
-        provider, model = service.follower.roster.callable(routed.decision.model)
+        provider, model = service.follower.pool_view.callable(routed.decision.model)
         call = Call(routed, provider, model, service.decisions, service.metrics)
         forwarded = {name: value for name, value in raw.items() if name != "thalweg"}
         if body.stream:

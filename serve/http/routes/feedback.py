@@ -126,7 +126,7 @@ async def _append(service: Service, words: Sequence[Refusable]) -> list[Receipt]
     events = [word for word in words if isinstance(word, FeedbackEvent)]
     appended = await asyncio.wrap_future(service.feedback.append(events)) if events else []
     if events:
-        service.follower.nudge()
+        service.follower.wake()
     for event, receipt in zip(events, appended, strict=True):
         service.metrics.feedback.labels(event.source, receipt.status).inc()
     rest = iter(appended)

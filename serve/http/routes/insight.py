@@ -81,7 +81,7 @@ def promote(service: Context, version: int, said: OptionalJsonBody) -> Response:
         service.snapshots.promote(version, reason)
     except InvalidInput as error:
         raise NotFound(error.message, param=error.param) from error
-    service.follower.nudge()
+    service.follower.wake()
     return Json({"version": version, "status": "champion", "reason": reason})
 
 
@@ -90,5 +90,5 @@ def rollback(service: Context, said: OptionalJsonBody) -> Response:
     """Make the last champion before this one the champion again. Replicas follow within a second."""
     reason = read(RollbackIn, said).reason
     version = service.snapshots.rollback(reason)
-    service.follower.nudge()
+    service.follower.wake()
     return Json({"version": version, "status": "champion", "reason": reason})

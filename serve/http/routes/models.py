@@ -12,7 +12,7 @@ from serve.http.errors import Json
 from serve.http.presenters import drift
 from serve.http.routes.context import Context, JsonBody, documented
 from serve.http.schemas import ModelIn, read
-from serve.routing.pool_view import Entry, Roster
+from serve.routing.pool_view import Entry, PoolView
 from serve.service import Service
 from store.drifts import FoundDrift
 
@@ -24,13 +24,13 @@ def models(service: Context) -> Response:
     """Every model of the pool, in OpenAI's shape; one that cannot be called says what it lacks, one that has changed
     silently since the serving snapshot was trained says how."""
     drifts = _drifts(service)
-    return Json({"object": "list", "data": [_model(entry, drifts) for entry in _roster(service)]})
+    return Json({"object": "list", "data": [_model(entry, drifts) for entry in _pool_view(service)]})
 
 
 @router.get("/{name:path}")
 def model(service: Context, name: str) -> Response:
     """One model."""
-    return Json(_model(_roster(service).get(name, param="name"), _drifts(service)))
+    return Json(_model(_pool_view(service).get(name, param="name"), _drifts(service)))
 
 
 @router.post("", status_code=201, openapi_extra=documented(ModelIn))
@@ -56,13 +56,13 @@ def change(service: Context, name: str, raw: JsonBody) -> Response:
 def remove(service: Context, name: str) -> Response:
     """Take a model out of the pool; the pool file does not bring it back."""
     service.pool.remove(name)
-    service.follower.nudge()
+    service.follower.wake()
     return Json({"id": name, "object": "model", "deleted": True})
 
 
-def _roster(service: Service) -> Roster:
+def _pool_view(service: Service) -> PoolView:
     """The pool as it is now, which the follower may not have seen yet."""
-    return Roster(service.pool.list(), service.providers)
+    return PoolView(service.pool.list(), service.providers)
 
 
 def _drifts(service: Service) -> Mapping[str, FoundDrift]:
@@ -72,8 +72,8 @@ def _drifts(service: Service) -> Mapping[str, FoundDrift]:
 
 
 def _changed(service: Service, name: str) -> dict[str, Any]:
-    service.follower.nudge()
-    return _model(_roster(service).get(name), _drifts(service))
+    service.follower.wake()
+    return _model(_pool_view(service).get(name), _drifts(service))
 
 
 def _model(entry: Entry, drifts: Mapping[str, FoundDrift]) -> dict[str, Any]:

@@ -28,11 +28,11 @@ async def health() -> Response:
 async def ready(service: Context) -> Response:
     """Whether requests can be routed and remembered; ``degraded`` where an older snapshot than the champion serves."""
     serving = service.follower.serving
-    trouble = service.follower.outage or await _unwritable(service)
+    trouble = service.follower.unavailable_reason or await _unwritable(service)
     able = serving is not None and trouble is None
-    state: dict[str, Any] = {"status": "unready", "reason": trouble or service.follower.setback}
+    state: dict[str, Any] = {"status": "unready", "reason": trouble or service.follower.degraded_reason}
     if able:
-        state["status"] = "degraded" if service.follower.setback else "ready"
+        state["status"] = "degraded" if service.follower.degraded_reason else "ready"
     if serving is not None:
         router = serving.router
         state |= {"snapshot": router.snapshot.version, "position": router.position}

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.choice.limiter import ExplorationBudget, ExplorationPurse
+from agent.choice.limiter import ExplorationBudget, ExplorationLimiter
 
 
-def explored(purse: ExplorationPurse, key: str, wishes: int, chance: float = 1.0) -> int:
+def explored(limiter: ExplorationLimiter, key: str, wishes: int, chance: float = 1.0) -> int:
     rng, count = np.random.default_rng(0), 0
     for _ in range(wishes):
-        wish = purse.may_explore(key) and bool(rng.random() < chance)
-        purse.count(key, explored=wish)
+        wish = limiter.may_explore(key) and bool(rng.random() < chance)
+        limiter.count(key, explored=wish)
         count += wish
     return count
 
 
 def test_after_its_burst_a_key_explores_its_share_and_no_more() -> None:
-    purse = ExplorationPurse(ExplorationBudget(share=0.1, burst=20.0))
-    assert explored(purse, "a", 20) == 20
-    assert 95 <= explored(purse, "a", 1000) <= 105
+    limiter = ExplorationLimiter(ExplorationBudget(share=0.1, burst=20.0))
+    assert explored(limiter, "a", 20) == 20
+    assert 95 <= explored(limiter, "a", 1000) <= 105
 
 
 def test_keys_do_not_pay_for_each_other() -> None:
-    purse = ExplorationPurse(ExplorationBudget(share=0.0, burst=5.0))
-    assert not purse.may_explore("a")
-    purse = ExplorationPurse(ExplorationBudget(share=0.01, burst=5.0))
-    assert (explored(purse, "a", 50), explored(purse, "b", 50)) == (5, 5)
+    limiter = ExplorationLimiter(ExplorationBudget(share=0.0, burst=5.0))
+    assert not limiter.may_explore("a")
+    limiter = ExplorationLimiter(ExplorationBudget(share=0.01, burst=5.0))
+    assert (explored(limiter, "a", 50), explored(limiter, "b", 50)) == (5, 5)
 
 
 def test_who_explores_less_than_the_share_is_never_refused_and_saves_up_no_more_than_the_burst() -> None:
-    purse = ExplorationPurse(ExplorationBudget(share=0.2, burst=3.0))
-    assert explored(purse, "a", 2000, chance=0.05) > 60
-    assert explored(purse, "a", 4) >= 3 and explored(purse, "a", 10) <= 4
+    limiter = ExplorationLimiter(ExplorationBudget(share=0.2, burst=3.0))
+    assert explored(limiter, "a", 2000, chance=0.05) > 60
+    assert explored(limiter, "a", 4) >= 3 and explored(limiter, "a", 10) <= 4

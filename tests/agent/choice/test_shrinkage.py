@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.choice.shrinkage import FEWEST, lean, learn_caution
+from agent.choice.shrinkage import FEWEST, fit_shrinkage, shrink_to_mean
 from agent.examples import Scores
 
 MEANS = np.array([0.7, 0.6, 0.5])
@@ -20,24 +20,24 @@ def a_world(talent: float, n: int = 2000) -> tuple[np.ndarray, Scores]:
 
 def test_noise_calls_for_caution_and_knowledge_does_not() -> None:
     truth, scores = a_world(0.25)
-    assert learn_caution(truth, MEANS, scores) < 0.2
+    assert fit_shrinkage(truth, MEANS, scores) < 0.2
     _, level = a_world(0.0)
     noisy = MEANS + 0.25 * np.random.default_rng(4).standard_normal((2000, 3))
-    assert learn_caution(noisy, MEANS, level) > 0.6
+    assert fit_shrinkage(noisy, MEANS, level) > 0.6
 
 
 def test_too_few_prompts_with_several_scores_teach_nothing() -> None:
     truth, scores = a_world(0.0, FEWEST - 1)
-    usual = learn_caution(truth, MEANS, scores)
+    usual = fit_shrinkage(truth, MEANS, scores)
     assert 0.2 < usual < 0.5
     truth, scores = a_world(0.0)
     single = Scores(scores.value, np.tile([1.0, 0.0, 0.0], (len(truth), 1)))
-    assert learn_caution(truth, MEANS, single) == usual
-    assert learn_caution(truth, MEANS, Scores(scores.value, np.zeros(truth.shape))) == 0.0
+    assert fit_shrinkage(truth, MEANS, single) == usual
+    assert fit_shrinkage(truth, MEANS, Scores(scores.value, np.zeros(truth.shape))) == 0.0
 
 
 def test_caution_draws_to_the_means_and_fades_with_price() -> None:
     quality = np.array([[0.5, 0.9, 0.4]])
-    assert lean(quality, MEANS, 0.0).tolist() == quality.tolist()
-    assert lean(quality, MEANS, 0.5)[0] == pytest.approx([0.6, 0.75, 0.45])
-    assert lean(quality, MEANS, 0.5, 0.1)[0] == pytest.approx(quality[0], abs=1e-6)
+    assert shrink_to_mean(quality, MEANS, 0.0).tolist() == quality.tolist()
+    assert shrink_to_mean(quality, MEANS, 0.5)[0] == pytest.approx([0.6, 0.75, 0.45])
+    assert shrink_to_mean(quality, MEANS, 0.5, 0.1)[0] == pytest.approx(quality[0], abs=1e-6)

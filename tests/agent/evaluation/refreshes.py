@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from agent.choice.exploration import ChoiceConfig, inverse_gap_weights
-from agent.evaluation.challenger import try_out
+from agent.evaluation.challenger import evaluate_challenger
 from agent.evaluation.gate import GateReport
 from agent.examples import Examples
-from agent.types import Array, Choice, Encoded, Observation
+from agent.types import Array, Encoded, LoggedAction, Observation
 
 MODELS = tuple("abcdefgh")
 M = len(MODELS)
@@ -125,7 +125,7 @@ def refresh(setting: Setting, seed: int) -> GateReport:
     observations = feedback(prompts(setting.feedback, setting, rng), rng)
     with patch("agent.evaluation.challenger.Estimator", lambda snapshot: snapshot):
         old, new = (_snapshot(which) for which in (0, 1))
-        return try_out(old, new, evaluations, observations)
+        return evaluate_challenger(old, new, evaluations, observations)
 
 
 def feedback(asked: Prompts, rng: np.random.Generator) -> list[Observation]:
@@ -140,7 +140,7 @@ def feedback(asked: Prompts, rng: np.random.Generator) -> list[Observation]:
                 seq=i + 1, decision_id=f"d{i}", prompt_id=f"p{i}", model=MODELS[j], score=float(score[i, j]),
                 source="user", rater=f"r{i}", encoded=Encoded(embedded[i], np.zeros(1, np.float32), 9),
                 propensity=float(chance[j]), expected=float(live[j]),
-                choices=tuple(Choice(m, float(p), float(q)) for m, p, q in zip(MODELS, chance, live, strict=True)),
+                actions=tuple(LoggedAction(m, float(p), float(q)) for m, p, q in zip(MODELS, chance, live, strict=True)),
             )
         )  # fmt: skip
     return found
@@ -154,12 +154,14 @@ def _embedded(asked: Prompts) -> NDArray[np.float32]:
 def _snapshot(which: int) -> Any:
     """A snapshot and its estimator in one."""
 
-    def foresee(
+    def predict_out_of_fold(
         ids: Sequence[str], embeddings: NDArray[np.float32], features: NDArray[np.float32]
     ) -> NDArray[np.float64]:
         return embeddings[:, which * M : (which + 1) * M].astype(np.float64)
 
-    return SimpleNamespace(models=MODELS, encoder="", foresee=foresee, lean=lambda quality: quality)
+    return SimpleNamespace(
+        models=MODELS, encoder="", predict_out_of_fold=predict_out_of_fold, shrink_to_mean=lambda quality: quality
+    )
 
 
 def promoted(setting: Setting, times: int = 200) -> float:

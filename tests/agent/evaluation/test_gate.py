@@ -83,7 +83,7 @@ def test_feedback_needs_no_second_score() -> None:
         options=np.full((4000, 2), 0.5),
     )
     sides = [np.tile(np.eye(2)[i], (4000, 1)) for i in range(2)]
-    value = feedback_difference(*sides, np.full((4000, 2), 0.5), log)
+    value = feedback_difference(sides[0], sides[1], np.full((4000, 2), 0.5), log)
     assert value.mean == pytest.approx(0.5, abs=0.05)
     back = feedback_difference(sides[1], sides[0], np.full((4000, 2), 0.5), log)
     assert (back.mean, back.stderr) == pytest.approx((-value.mean, value.stderr))
@@ -136,10 +136,10 @@ def test_distrusted_feedback_counts_less() -> None:
     rng = np.random.default_rng(0)
     log = logged(np.full((400, 2), 0.5), np.array([0.2, 0.9]), rng)
     liars = np.arange(400) < 200
-    lying = replace(log, score=np.where(liars, 1.0 - log.score, log.score), trust=np.where(liars, 0.01, 1.0))
+    lying = replace(log, score=np.where(liars, 1.0 - log.score, log.score), score_weight=np.where(liars, 0.01, 1.0))
     sides = np.tile(np.eye(2)[0], (400, 1)), np.tile(np.eye(2)[1], (400, 1))
     assert feedback_difference(*sides, np.full((400, 2), 0.5), lying).mean == pytest.approx(0.7, abs=0.15)
-    assert feedback_difference(*sides, np.full((400, 2), 0.5), replace(lying, trust=None)).mean < 0.2
+    assert feedback_difference(*sides, np.full((400, 2), 0.5), replace(lying, score_weight=None)).mean < 0.2
 
 
 # --- the verdict

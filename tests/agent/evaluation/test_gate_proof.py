@@ -56,8 +56,8 @@ def test_the_simulated_log_explores_as_little_as_the_router_does() -> None:
     rng = np.random.default_rng(0)
     rows = feedback(prompts(300, Setting(0.0), rng), rng)
     for row in rows:
-        assert sum(c.propensity for c in row.choices) == pytest.approx(1.0)
-        assert next(c.propensity for c in row.choices if c.model == row.model) == row.propensity
-        assert max(c.propensity for c in row.choices) >= 0.95
+        assert sum(c.propensity for c in row.actions) == pytest.approx(1.0)
+        assert next(c.propensity for c in row.actions if c.model == row.model) == row.propensity
+        assert max(c.propensity for c in row.actions) >= 0.95
     assert len({row.model for row in rows}) > len(MODELS) // 2
     assert refresh(Setting(0.0, 0, 300), 0).feedback is not None

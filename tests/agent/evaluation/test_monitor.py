@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agent.choice.exploration import inverse_gap_weights
-from agent.evaluation.monitor import ProbationConfig, compare, reach
+from agent.evaluation.monitor import MonitorConfig, compare_policies, reach
 from agent.evaluation.off_policy import Logged
 
 Array = np.ndarray
@@ -48,7 +48,7 @@ def first_alarm(seed: int, *, bad: float = 0.0, shift: float = 0.0, spread: floa
     truth = float(((new - old) * quality).sum(axis=1).mean())
     for k in LOOKS:
         seen = Logged(log.chosen[:k], log.score[:k], log.propensity[:k])
-        if compare(new[:k], old[:k], middle[:k], free[:k], seen).worse:
+        if compare_policies(new[:k], old[:k], middle[:k], free[:k], seen).worse:
             return truth, k
     return truth, None
 
@@ -84,32 +84,32 @@ def test_many_looks_cross_the_limit_no_more_often_than_alpha() -> None:
     assert (means + 1.645 / n**0.5 < 0.0)[:, after].any(axis=1).mean() > 0.2, "a limit for one look is no such limit"
 
 
-def two(n: int, score: float, trust: Array | None = None) -> tuple[Array, Array, Array, Array, Logged]:
+def two(n: int, score: float, score_weight: Array | None = None) -> tuple[Array, Array, Array, Array, Logged]:
     """Two models, two policies that never agree, and the champion's choice always taken and scored alike."""
     champion, predecessor = np.tile([1.0, 0.0], (n, 1)), np.tile([0.0, 1.0], (n, 1))
     noise = 0.05 * np.resize([-1.0, 1.0], n)
-    log = Logged(np.zeros(n, np.int64), score + noise, np.full(n, 0.95), trust=trust)
+    log = Logged(np.zeros(n, np.int64), score + noise, np.full(n, 0.95), score_weight=score_weight)
     return champion, predecessor, np.full((n, 2), 0.5), np.zeros((n, 2)), log
 
 
 def test_what_cost_takes_off_counts() -> None:
-    champion, predecessor, quality, charge, log = two(100, 0.4)
-    assert compare(champion, predecessor, quality, charge, log).worse
-    dear = charge + [0.0, 0.3]
-    assert not compare(champion, predecessor, quality, dear, log).worse
-    assert compare(champion, predecessor, quality, dear, log).mean == pytest.approx(0.3 - 0.1 / 0.95)
+    champion, predecessor, quality, cost_penalty, log = two(100, 0.4)
+    assert compare_policies(champion, predecessor, quality, cost_penalty, log).worse
+    dear = cost_penalty + [0.0, 0.3]
+    assert not compare_policies(champion, predecessor, quality, dear, log).worse
+    assert compare_policies(champion, predecessor, quality, dear, log).mean == pytest.approx(0.3 - 0.1 / 0.95)
 
 
 def test_few_trusted_decisions_prove_nothing() -> None:
-    assert not compare(*two(49, 0.1)).worse
-    assert compare(*two(50, 0.1)).worse
-    trust = np.where(np.arange(1000) < 40, 1.0, 1e-6)
-    found = compare(*two(1000, 0.1, trust))
+    assert not compare_policies(*two(49, 0.1)).worse
+    assert compare_policies(*two(50, 0.1)).worse
+    score_weight = np.where(np.arange(1000) < 40, 1.0, 1e-6)
+    found = compare_policies(*two(1000, 0.1, score_weight))
     assert not found.worse and found.effective == pytest.approx(40, abs=0.1)
 
 
 def test_policies_that_agree_differ_by_nothing() -> None:
-    champion, _, quality, charge, log = two(200, 0.1)
-    found = compare(champion, champion, quality, charge, log, ProbationConfig(doubt=0.0))
+    champion, _, quality, cost_penalty, log = two(200, 0.1)
+    found = compare_policies(champion, champion, quality, cost_penalty, log, MonitorConfig(doubt=0.0))
     assert (found.mean, found.upper, found.worse, found.apart) == (0.0, 0.0, False, 0.0)
     assert found.shift == pytest.approx(-0.4)

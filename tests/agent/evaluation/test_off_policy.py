@@ -116,15 +116,16 @@ def test_intervals_are_normal_quantiles() -> None:
 
 @pytest.mark.parametrize(("terms", "mean", "stderr"), [([], 0.0, np.inf), ([0.3], 0.3, np.inf), ([0, 1], 0.5, 0.5)])
 def test_few_terms_know_little(terms: list[float], mean: float, stderr: float) -> None:
-    assert mean_value(np.array(terms, float)) == Value(mean, pytest.approx(stderr), len(terms))
+    value = mean_value(np.array(terms, float))
+    assert (value.mean, value.n) == (mean, len(terms)) and value.stderr == pytest.approx(stderr)
 
 
 def test_trust_weighs_scores() -> None:
     _, policy, model, log = world(3)
     rng = np.random.default_rng(0)
-    alike = Logged(log.chosen, log.score, log.propensity, trust=np.full(N, 0.3))
+    alike = Logged(log.chosen, log.score, log.propensity, score_weight=np.full(N, 0.3))
     kept = rng.random(N) < 0.5
-    half = Logged(log.chosen, log.score, log.propensity, trust=kept.astype(float))
+    half = Logged(log.chosen, log.score, log.propensity, score_weight=kept.astype(float))
     rest = Logged(log.chosen[kept], log.score[kept], log.propensity[kept])
 
     def values(some: Logged, rows: Array) -> list[Value]:
@@ -145,8 +146,10 @@ def test_intervals_of_unevenly_trusted_scores_cover_the_truth() -> None:
     covered = []
     for seed in range(RUNS):
         _, policy, model, log = world(seed)
-        trust = np.random.default_rng(seed).exponential(size=N)
-        low, high = doubly_robust(policy, model, Logged(log.chosen, log.score, log.propensity, trust=trust)).interval()
+        score_weight = np.random.default_rng(seed).exponential(size=N)
+        low, high = doubly_robust(
+            policy, model, Logged(log.chosen, log.score, log.propensity, score_weight=score_weight)
+        ).interval()
         covered.append(low <= truth <= high)
     assert 0.90 <= np.mean(covered) <= 0.99
 

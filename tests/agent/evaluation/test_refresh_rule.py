@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.evaluation.refresh_rule import DueConfig, Standing, why_due
+from agent.evaluation.refresh_rule import RefreshRuleConfig, RefreshSignals, refresh_reason
 
 
 def around(centre: int, n: int, noise: float = 0.1) -> tuple[np.ndarray, ...]:
@@ -20,38 +20,42 @@ def around(centre: int, n: int, noise: float = 0.1) -> tuple[np.ndarray, ...]:
     [(0, 15, False), (0, 16, True), (40, 39, False), (40, 40, True), (9000, 499, False), (9000, 500, True)],
 )
 def test_feedback_is_enough_once_it_doubles_what_the_champion_knew(scores: int, feedback: int, due: bool) -> None:
-    assert (why_due(Standing(scores, feedback)) == f"{feedback} new feedback rows") is due
+    assert (refresh_reason(RefreshSignals(scores, feedback)) == f"{feedback} new feedback rows") is due
 
 
 def test_a_cold_pool_is_refreshed_at_each_doubling_and_then_at_a_steady_pace() -> None:
     rows, trained, at = 0, 0, []
     while rows < 2200:
         rows += 1
-        if why_due(Standing(trained, rows - trained)):
+        if refresh_reason(RefreshSignals(trained, rows - trained)):
             trained = rows
             at.append(rows)
     assert at == [16, 32, 64, 128, 256, 512, 1012, 1512, 2012]
 
 
 def test_the_most_wins_over_the_least() -> None:
-    assert why_due(Standing(0, 5), DueConfig(most=5)) and not why_due(Standing(0, 4), DueConfig(most=5))
+    assert refresh_reason(RefreshSignals(0, 5), RefreshRuleConfig(most=5)) and not refresh_reason(
+        RefreshSignals(0, 4), RefreshRuleConfig(most=5)
+    )
 
 
 def test_strays_call_a_refresh_only_where_they_gather() -> None:
     lonely = tuple(np.linalg.qr(np.random.default_rng(0).standard_normal((32, 32)))[0].astype(np.float32))
-    assert why_due(Standing(9000, 0, 100, lonely)) is None
-    assert why_due(Standing(9000, 0, 100, around(3, 29))) is None
-    told = why_due(Standing(9000, 0, 100, around(3, 40) + lonely[10:]))
+    assert refresh_reason(RefreshSignals(9000, 0, 100, lonely)) is None
+    assert refresh_reason(RefreshSignals(9000, 0, 100, around(3, 29))) is None
+    told = refresh_reason(RefreshSignals(9000, 0, 100, around(3, 40) + lonely[10:]))
     assert told == "40 of the latest 100 prompts lie close together, far from every task"
-    assert why_due(Standing(9000, 0, 1000, around(3, 40))) is None, "4 % of the traffic"
+    assert refresh_reason(RefreshSignals(9000, 0, 1000, around(3, 40))) is None, "4 % of the traffic"
 
 
 def test_two_small_groups_of_strays_count_together() -> None:
-    assert why_due(Standing(9000, 0, 100, around(3, 15) + around(7, 15)))
+    assert refresh_reason(RefreshSignals(9000, 0, 100, around(3, 15) + around(7, 15)))
     scattered = tuple(v for centre in range(10) for v in around(centre, 4))
-    assert why_due(Standing(9000, 0, 100, scattered)) is None, "fours are no company"
+    assert refresh_reason(RefreshSignals(9000, 0, 100, scattered)) is None, "fours are no company"
 
 
 def test_a_drift_calls_a_refresh_once_there_are_scores_to_learn_it_from() -> None:
-    assert why_due(Standing(9000, 60, drifted={"a": 39})) is None
-    assert why_due(Standing(9000, 60, drifted={"a": 12, "b": 40})) == "b has changed, and 40 scores tell how"
+    assert refresh_reason(RefreshSignals(9000, 60, drifted={"a": 39})) is None
+    assert (
+        refresh_reason(RefreshSignals(9000, 60, drifted={"a": 12, "b": 40})) == "b has changed, and 40 scores tell how"
+    )

@@ -16,7 +16,7 @@ from tests.agent.clusters import CARDS, encoded, observed
 
 GREEDY = RouteRequest((Turn("user", "hello"),), explore=False, cost_quality_tradeoff=1.0)
 WORST = "v/tiny"
-CAP = int(LedgerConfig().rations.rater)
+CAP = int(LedgerConfig().quota.rater)
 ANYWHERE = np.random.default_rng(0)
 
 Change = Callable[[Observation, int], Observation]
@@ -86,7 +86,7 @@ def test_a_group_moves_a_task_no_more_than_its_caps() -> None:
 
 
 def test_made_up_names_move_a_task_no_more_than_the_cap_of_their_key() -> None:
-    cap = int(LedgerConfig().rations.key)
+    cap = int(LedgerConfig().quota.key)
     assert flood(800, lambda row, n: replace(row, rater=f"sock{n}", key="partner")) <= flood(cap)
 
 

@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 
 from agent.index.hnsw import build_index, nearest
-from agent.index.prompts import Memory
+from agent.index.prompts import PromptIndex
+from agent.types import Vector
 
 MODELS = ("a", "b")
 
 
-def unit(n: int, d: int = 8, seed: int = 0) -> np.ndarray:
+def unit(n: int, d: int = 8, seed: int = 0) -> Vector:
     rows = np.random.default_rng(seed).standard_normal((n, d))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def empty(capacity: int = 10, d: int = 8) -> Memory:
-    return Memory((), np.zeros((0, d), np.float32), np.zeros((0, len(MODELS))), (), capacity)
+def empty(capacity: int = 10, d: int = 8) -> PromptIndex:
+    return PromptIndex((), np.zeros((0, d), np.float32), np.zeros((0, len(MODELS))), (), capacity)
 
 
-def scores(memory: Memory, embedding: np.ndarray) -> dict[str, dict[str, float]]:
+def scores(memory: PromptIndex, embedding: np.ndarray) -> dict[str, dict[str, float]]:
     """What is remembered, by prompt."""
     slots, similarity = memory.search(embedding, len(memory))
     return {e.prompt_id: dict(e.scores) for e in memory.evidence(slots, similarity, MODELS)}
@@ -59,7 +60,7 @@ def test_equal_rows_give_equal_indices() -> None:
 
 def test_a_snapshots_memory_is_searched_by_meaning() -> None:
     rows = unit(5)
-    memory = Memory(tuple("pqrst"), rows, np.array([[0.1, np.nan]] * 4 + [[0.5, 0.7]]), [0] * 5, 10)
+    memory = PromptIndex(tuple("pqrst"), rows, np.array([[0.1, np.nan]] * 4 + [[0.5, 0.7]]), [0] * 5, 10)
     slots, similarity = memory.search(rows[4], 2)
     evidence = memory.evidence(slots, similarity, MODELS)
     assert evidence[0].prompt_id == "t" and evidence[0].scores == {"a": 0.5, "b": 0.7}
@@ -76,7 +77,7 @@ def test_an_empty_memory_has_no_evidence_and_learns() -> None:
 
 def test_several_scores_of_a_pair_are_averaged_with_the_snapshots() -> None:
     (row,) = unit(1)
-    memory = Memory(("p",), row[None], np.array([[0.2, np.nan]]), (0,), 10)
+    memory = PromptIndex(("p",), row[None], np.array([[0.2, np.nan]]), (0,), 10)
     memory.learn_one("p", row, 0, 0, 0.8)
     memory.learn_one("p", row, 0, 0, 0.8)
     assert scores(memory, row)["p"]["a"] == pytest.approx(0.6)
@@ -120,7 +121,7 @@ def test_a_known_prompt_takes_no_room() -> None:
 # --- what a full memory forgets
 
 
-def flooded(prompts: Iterable[tuple[str, int]], capacity: int, memory: Memory | None = None) -> Memory:
+def flooded(prompts: Iterable[tuple[str, int]], capacity: int, memory: PromptIndex | None = None) -> PromptIndex:
     """A memory that was told one score of each (prompt, task), in order."""
     memory = memory or empty(capacity)
     for i, (prompt, task) in enumerate(prompts):
@@ -134,7 +135,7 @@ def stream(n: int, seed: int = 0, rates: Sequence[float] = (0.9, 0.08, 0.02)) ->
     return [(f"{task}-{i}", int(task)) for i, task in enumerate(tasks)]
 
 
-def kept(memory: Memory, task: int) -> int:
+def kept(memory: PromptIndex, task: int) -> int:
     return sum(prompt.startswith(f"{task}-") for prompt in memory.ids)
 
 
@@ -163,7 +164,7 @@ def test_a_new_task_takes_its_share_of_a_memory_full_of_another() -> None:
 
 
 def test_the_snapshots_prompts_count_in_their_tasks_share() -> None:
-    memory = Memory(("0-a", "0-b", "0-c", "1-a"), unit(4), np.full((4, 2), 0.5), (0, 0, 0, 1), capacity=4)
+    memory = PromptIndex(("0-a", "0-b", "0-c", "1-a"), unit(4), np.full((4, 2), 0.5), (0, 0, 0, 1), capacity=4)
     memory = flooded([("1-b", 1)], 4, memory)
     assert kept(memory, 0) == kept(memory, 1) == 2 and {"1-a", "1-b"} <= set(memory.ids)
 
@@ -171,7 +172,7 @@ def test_the_snapshots_prompts_count_in_their_tasks_share() -> None:
 def test_a_snapshots_prompts_are_of_the_sample_as_if_they_were_learned() -> None:
     prompts = stream(100)
     ids, tasks = zip(*prompts[:30])
-    restored = flooded(prompts[30:], 30, Memory(ids, unit(30), np.full((30, 2), 0.5), tasks, capacity=30))
+    restored = flooded(prompts[30:], 30, PromptIndex(ids, unit(30), np.full((30, 2), 0.5), tasks, capacity=30))
     assert set(restored.ids) == set(flooded(prompts, 30).ids)
 
 
@@ -234,7 +235,7 @@ def test_equal_logs_give_equal_memories_and_other_logs_others() -> None:
 
 def test_a_snapshot_larger_than_the_capacity_is_kept_whole() -> None:
     rows = unit(5)
-    memory = Memory(tuple("pqrst"), rows, np.full((5, 2), 0.5), [0] * 5, capacity=2)
+    memory = PromptIndex(tuple("pqrst"), rows, np.full((5, 2), 0.5), [0] * 5, capacity=2)
     assert len(memory) == 5
     memory.learn_one("new", unit(1, seed=9)[0], 1, 0, 1.0)
     known = set(scores(memory, rows[0]))

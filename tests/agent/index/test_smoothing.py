@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from agent.examples import Scores
-from agent.index.neighbours import Neighbourhood, around, lean
+from agent.index.neighbours import Neighbours, neighbour_means, shrunk_mean
 
 
 def test_without_scores_nothing_moves() -> None:
     base = np.array([[0.2, 0.7]])
-    assert lean(np.zeros((1, 2)), np.zeros((1, 2)), base, 10.0) == pytest.approx(base)
+    assert shrunk_mean(np.zeros((1, 2)), np.zeros((1, 2)), base, 10.0) == pytest.approx(base)
 
 
 def test_many_scores_outweigh_what_was_expected() -> None:
-    said = lean(np.array([[900.0, 100.0]]), np.full((1, 2), 1000.0), np.array([0.5, 0.5]), 10.0)
+    said = shrunk_mean(np.array([[900.0, 100.0]]), np.full((1, 2), 1000.0), np.array([0.5, 0.5]), 10.0)
     assert said == pytest.approx(np.array([[0.9, 0.1]]), abs=0.01)
 
 
@@ -23,20 +23,20 @@ def test_the_order_of_models_that_were_all_scored_is_that_of_their_own_averages(
     rng = np.random.default_rng(0)
     total, base = 20 * rng.random((50, 5)), rng.random((50, 5))
     own = (total + 10.0 * base) / 30.0
-    assert (np.argsort(lean(total, np.full((50, 5), 20.0), base, 10.0)) == np.argsort(own)).all()
+    assert (np.argsort(shrunk_mean(total, np.full((50, 5), 20.0), base, 10.0)) == np.argsort(own)).all()
 
 
 @pytest.mark.parametrize("easy", [0.0, 1.0])
 def test_an_easy_or_hard_place_is_so_for_models_that_were_not_asked_too(easy: float) -> None:
     """One model was asked everywhere; what it scored says more of the place than of the model."""
     count = np.array([[40.0, 0.0, 0.0]])
-    said = lean(easy * count, count, np.full((1, 3), 0.5), 10.0)[0]
+    said = shrunk_mean(easy * count, count, np.full((1, 3), 0.5), 10.0)[0]
     assert np.abs(said - said.mean()).max() < 0.5 * np.abs(said - 0.5).min()
 
 
 def test_neighbours_count_as_near_as_they_are_and_as_far_as_they_are_trusted() -> None:
-    hood = Neighbourhood(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[1.0, 0.5]] * 3, np.float32))
+    hood = Neighbours(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[1.0, 0.5]] * 3, np.float32))
     value = np.array([[0.0], [1.0], [0.0]])
-    both = around(hood, Scores(value, np.ones((3, 1))), np.array([0.5]), 1.0, 1.0)
-    near = around(hood, Scores(value, np.array([[1.0], [1.0], [0.1]])), np.array([0.5]), 1.0, 1.0)
+    both = neighbour_means(hood, Scores(value, np.ones((3, 1))), np.array([0.5]), 1.0, 1.0)
+    near = neighbour_means(hood, Scores(value, np.array([[1.0], [1.0], [0.1]])), np.array([0.5]), 1.0, 1.0)
     assert both[0, 0] > 0.5 and near[0, 0] > both[0, 0]

@@ -9,26 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.online.drift import Surprise
-from agent.online.estimator import Lesson, OnlineConfig, OnlineEstimator
-from agent.online.prior import Openness
+from agent.online.drift import Innovation
+from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualObservation
+from agent.online.prior import Prior
 
 MODELS = ("a", "b")
 
 
 def estimator(evidence: float = 20.0, **config: Any) -> OnlineEstimator:
-    openness = Openness(0.05 * np.eye(2) + 0.02, 0.003 * np.eye(2), np.full((20, 2), evidence), np.full((20, 2), 0.6))
-    return OnlineEstimator(MODELS, range(20), openness, OnlineConfig(**config))
+    prior = Prior(0.05 * np.eye(2) + 0.02, 0.003 * np.eye(2), np.full((20, 2), evidence), np.full((20, 2), 0.6))
+    return OnlineEstimator(MODELS, range(20), prior, OnlineConfig(**config))
 
 
-def lesson(seq: int, residual: float, model: str = "a", task: int = 0, key: Hashable = None, **fields: Any) -> Lesson:
-    return Lesson(seq, seq if key is None else key, {model: 1.0}, {task: 1.0}, residual, 0.3, **fields)
+def observation(
+    seq: int, residual: float, model: str = "a", task: int = 0, key: Hashable = None, **fields: Any
+) -> ResidualObservation:
+    return ResidualObservation(seq, seq if key is None else key, {model: 1.0}, {task: 1.0}, residual, 0.3, **fields)
 
 
 def learned(n: int, residual: float, evidence: float = 20.0, **fields: Any) -> OnlineEstimator:
     online = estimator(evidence)
     for seq in range(n):
-        online.learn_one(lesson(seq, residual, **fields))
+        online.learn_one(observation(seq, residual, **fields))
     return online
 
 
@@ -37,8 +39,8 @@ def delta(online: OnlineEstimator, task: int = 0, model: str = "a") -> float:
 
 
 def test_nothing_learned_corrects_nothing() -> None:
-    belief = estimator().predict_one(MODELS, {0: 1.0})
-    assert belief.mean.tolist() == [0.0, 0.0] and (np.diag(belief.covariance) > 0.0).all()
+    posterior = estimator().predict_one(MODELS, {0: 1.0})
+    assert posterior.mean.tolist() == [0.0, 0.0] and (np.diag(posterior.covariance) > 0.0).all()
 
 
 def test_many_scores_are_believed_and_few_only_in_part() -> None:
@@ -55,7 +57,7 @@ def test_other_tasks_hear_a_little() -> None:
 def test_a_fall_on_all_tasks_is_believed_of_a_task_that_was_not_seen() -> None:
     everywhere = estimator()
     for seq in range(400):
-        everywhere.learn_one(lesson(seq, -0.4, task=seq % 19))
+        everywhere.learn_one(observation(seq, -0.4, task=seq % 19))
     assert delta(everywhere, 19) < 2 * delta(learned(400, -0.4), 19)
 
 
@@ -71,8 +73,8 @@ def test_variance_falls_with_scores() -> None:
 def test_a_revision_replaces_what_was_said() -> None:
     revised, straight = estimator(), estimator()
     for online, first in ((revised, -0.9), (straight, 0.4)):
-        online.learn_one(lesson(1, first, key="k"))
-    revised.learn_one(lesson(2, 0.4, key="k"))
+        online.learn_one(observation(1, first, key="k"))
+    revised.learn_one(observation(2, 0.4, key="k"))
     assert delta(revised) == pytest.approx(delta(straight), rel=1e-3)
     assert revised.scores_of("a") == straight.scores_of("a")
 
@@ -80,7 +82,7 @@ def test_a_revision_replaces_what_was_said() -> None:
 def test_a_comparison_parts_two_models() -> None:
     online = estimator()
     for seq in range(60):
-        online.learn_one(Lesson(seq, seq, {"a": 1.0, "b": -1.0}, {0: 1.0}, 0.6, 0.6))
+        online.learn_one(ResidualObservation(seq, seq, {"a": 1.0, "b": -1.0}, {0: 1.0}, 0.6, 0.6))
     assert delta(online, model="a") > 0.1 and delta(online, model="b") < -0.1
 
 
@@ -89,7 +91,7 @@ def test_a_newcomer_is_learned_from_its_first_score_and_the_others_keep_theirs()
     before = delta(online)
     assert online.predict_one(("new",), {0: 1.0}).covariance[0, 0] > 0.15
     for seq in range(100, 130):
-        online.learn_one(lesson(seq, 0.3, model="new"))
+        online.learn_one(observation(seq, 0.3, model="new"))
     assert delta(online, model="new") == pytest.approx(0.3, abs=0.08)
     assert delta(online) == pytest.approx(before, abs=0.12)
 
@@ -99,8 +101,8 @@ def test_what_is_asked_changes_nothing() -> None:
     asked.predict_one(("new", "a"), {3: 0.5, 4: 0.5})
     asked.level(("new", "b"))
     for seq in range(100, 110):
-        asked.learn_one(lesson(seq, 0.3, model="new"))
-        quiet.learn_one(lesson(seq, 0.3, model="new"))
+        asked.learn_one(observation(seq, 0.3, model="new"))
+        quiet.learn_one(observation(seq, 0.3, model="new"))
         asked.predict_one(MODELS, {0: 1.0})
     assert asked.digest() == quiet.digest()
     assert np.array_equal(asked.predict_one(MODELS, {0: 1.0}).mean, quiet.predict_one(MODELS, {0: 1.0}).mean)
@@ -109,7 +111,7 @@ def test_what_is_asked_changes_nothing() -> None:
 def test_the_digest_tells_any_difference() -> None:
     base = learned(10, -0.5)
     other = learned(9, -0.5)
-    other.learn_one(lesson(9, -0.5000001))
+    other.learn_one(observation(9, -0.5000001))
     assert base.digest() != other.digest() and base.digest() == learned(10, -0.5).digest()
 
 
@@ -120,13 +122,13 @@ def test_after_a_drift_the_past_is_dropped_and_the_new_level_is_found_on_every_t
         fall = -0.4 if seq >= 600 else 0.0
         score = float(rng.normal(fall, 0.3))
         found = online.learn_one(
-            lesson(seq, score, task=seq % 19, surprise=Surprise(score - delta(online, seq % 19), 0.15))
+            observation(seq, score, task=seq % 19, innovation=Innovation(score - delta(online, seq % 19), 0.15))
         )
         seq += 1
     assert found is not None and found.model == "a" and 560 < found.since <= found.position == seq - 1 < 700
     assert online.drifts() == (found,)
     for later in range(seq, seq + 30):
-        online.learn_one(lesson(later, float(rng.normal(-0.4, 0.3)), task=later % 19))
+        online.learn_one(observation(later, float(rng.normal(-0.4, 0.3)), task=later % 19))
     assert delta(online, 19) < -0.15 and abs(delta(online, 19, "b")) < 0.05
     same = replace(found)
     assert same == found
@@ -137,14 +139,14 @@ def test_the_young_do_not_alarm() -> None:
     assert not [
         d
         for s in range(90)
-        if (d := online.learn_one(lesson(s, -0.9 * (s > 40), surprise=Surprise(-0.9 * (s > 40), 0.15))))
+        if (d := online.learn_one(observation(s, -0.9 * (s > 40), innovation=Innovation(-0.9 * (s > 40), 0.15))))
     ]
 
 
 def test_only_the_latest_scores_can_be_revised() -> None:
     online = estimator(held=5)
     for seq in range(10):
-        online.learn_one(lesson(seq, -0.5, key=seq))
+        online.learn_one(observation(seq, -0.5, key=seq))
     before = delta(online)
-    online.learn_one(lesson(10, 0.5, key=9))
+    online.learn_one(observation(10, 0.5, key=9))
     assert delta(online) > before

@@ -114,7 +114,8 @@ def test_every_community_has_one_id_and_every_old_task_one_fate(data: st.DataObj
 def test_no_id_is_ever_used_twice_over_generations() -> None:
     """Where ``next_id`` is carried on, as the champion's record does."""
     rng = np.random.default_rng(0)
-    old, ids, next_id, ever = np.full(200, NONE), (), 0, set[int]()
+    ids: tuple[int, ...] = ()
+    old, next_id, ever = np.full(200, NONE), 0, set[int]()
     for _ in range(20):
         moved = rng.random(200) < 0.4
         communities = np.unique(np.where(moved, rng.integers(0, 6, 200), old % 6), return_inverse=True)[1]

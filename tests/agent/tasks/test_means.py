@@ -35,9 +35,9 @@ def test_variances_are_those_of_the_world() -> None:
 @pytest.mark.parametrize("share", [1.0, 0.3, 0.05])
 def test_means_beat_averages_and_know_their_error(share: float) -> None:
     labels, truth, value = crossed()
-    trust = (np.random.default_rng(1).random(value.shape) < share).astype(float)
-    means = task_means(labels, Scores(value, trust), None)
-    total = np.stack([np.bincount(labels, column) for column in (trust * value).T], axis=1)
+    score_weight = (np.random.default_rng(1).random(value.shape) < share).astype(float)
+    means = task_means(labels, Scores(value, score_weight), None)
+    total = np.stack([np.bincount(labels, column) for column in (score_weight * value).T], axis=1)
     raw = np.where(means.evidence > 0, total / np.maximum(means.evidence, 1.0), value.mean())
     error = means.mean - truth
     assert (error**2).mean() < ((raw - truth) ** 2).mean()
@@ -47,11 +47,11 @@ def test_means_beat_averages_and_know_their_error(share: float) -> None:
 def test_a_model_that_met_easy_tasks_only_is_not_taken_for_a_good_one() -> None:
     labels, truth, value = crossed()
     easy = truth.mean(axis=1) > 0.5
-    trust = np.ones_like(value)
-    trust[:, 3] = easy[labels]
-    trust[:, 2] = ~easy[labels]
-    seen = np.nanmean(np.where(trust > 0, value, np.nan), axis=0)
-    overall = task_means(labels, Scores(value, trust), None).overall
+    score_weight = np.ones_like(value)
+    score_weight[:, 3] = easy[labels]
+    score_weight[:, 2] = ~easy[labels]
+    seen = np.nanmean(np.where(score_weight > 0, value, np.nan), axis=0)
+    overall = task_means(labels, Scores(value, score_weight), None).overall
     real = truth.mean(axis=0)
     flattered, corrected = ((m[3] - m[2]) - (real[3] - real[2]) for m in (seen, overall))
     assert flattered > 0.1 and abs(corrected) < 0.7 * flattered

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.types import Candidate, Decision, Drift, TaskGuess, Turn
+from agent.types import Candidate, Decision, Drift, TaskAssignment, Turn
 from jobs.cli import main
 from jobs.cli.app import app
 from jobs.settings import JobSettings
@@ -63,7 +63,7 @@ def a_decision(settings: JobSettings, name: str = "d1") -> None:
     candidates = tuple(
         Candidate(name, 0.5, 0.1, 0.0, 0.5, p) for name, p in (("openai/gpt-4o", 1.0), ("acme/other", 0.0))
     )
-    decision = Decision("openai/gpt-4o", candidates, TaskGuess(0, "t", 1.0), (), 1, 0, encoded, False, "why")
+    decision = Decision("openai/gpt-4o", candidates, TaskAssignment(0, "t", 1.0), (), 1, 0, encoded, False, "why")
     DecisionLog(database, writer).append(
         DecisionRecord(id=name, created_at=datetime.now(UTC), decision=decision, encoder="words/v1", prompt="simmer")
     ).result()
@@ -220,7 +220,7 @@ def test_values_and_a_rollback_by_itself_are_told(home: Path, world: Database) -
     assert "200 decisions: 200 with feedback after" in shown and "snapshot 2" in shown and "doubly robust" in shown
     assert "no snapshot 9" in refused("snapshots", "value", "9")
     assert "no decision could have chosen" in refused("snapshots", "value", "--always", "nobody")
-    snapshots.depose(2, 1, "worse live", {"reason": "worse live by 0.2"})
+    snapshots.demote(2, 1, "worse live", {"reason": "worse live by 0.2"})
     assert "worse live by 0.2" in thalweg("snapshots", "list").stdout
     assert "no former champion" in refused("snapshots", "rollback")
 

@@ -31,7 +31,7 @@ def test_a_score_of_null_or_nan_was_not_observed(tmp_path: Path) -> None:
 
 
 def test_every_bad_line_is_named_with_its_key_and_what_to_do(tmp_path: Path) -> None:
-    bad = [
+    bad: list[Any] = [
         GOOD,
         GOOD | {"scores": {"a": 7.0}},
         GOOD | {"prompt": ""},

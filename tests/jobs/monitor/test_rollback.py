@@ -16,7 +16,7 @@ from jobs.schedule.timetable import Timetable
 from jobs.settings import JobSettings
 from store.database import Database
 from store.feedback import FeedbackLog
-from store.snapshots import DEPOSED, SnapshotStore
+from store.snapshots import DEMOTED, SnapshotStore
 from store.writer import GroupCommitter
 from tests.jobs.made import WordEncoder, examples, false_scores, live, records, true_scores
 
@@ -47,9 +47,9 @@ def test_a_champion_worse_by_a_clear_margin_is_rolled_back_with_its_report(datab
     assert watch.look() == 1
     now, then = {row.version: row for row in snapshots.list()}[1], snapshots.list()[0]
     assert (now.status, then.status) == ("champion", "retired")
-    told = then.report[DEPOSED]
+    told = then.report[DEMOTED]
     assert told["reason"] == now.reason and "snapshot 2 is worse live by" in told["reason"]
-    assert told["heir"] == 1 and told["promised"]["pooled"]["mean"] == 0.04
+    assert told["successor"] == 1 and told["promised"]["pooled"]["mean"] == 0.04
     assert told["live"]["upper"] < 0.0 and told["live"]["decisions"] == LIVE
     assert then.report["reason"] == "better", "the gate's report is kept"
 

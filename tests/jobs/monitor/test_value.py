@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agent.errors import InvalidInput
-from agent.evaluation.value import Valuation
+from agent.evaluation.value import PolicyValues
 from jobs.monitor.value import value
 from store.database import Database
 from store.feedback import FeedbackEvent, FeedbackLog
@@ -28,7 +28,7 @@ def worlds(database: Database) -> Database:
     return database
 
 
-def judged(database: Database, *versions: int, **options: object) -> Valuation:
+def judged(database: Database, *versions: int, **options: object) -> PolicyValues:
     writer = GroupCommitter(database)
     found = value(database, FeedbackLog(database, writer), versions, **options)  # type: ignore[arg-type]
     writer.close()
@@ -37,9 +37,9 @@ def judged(database: Database, *versions: int, **options: object) -> Valuation:
 
 def test_values_agree_with_the_truth(worlds: Database) -> None:
     found = judged(worlds, always=["cheap"])
-    assert [w.policy for w in found.worths] == ["snapshot 2", "snapshot 1", "logged", "always cheap"]
+    assert [w.policy for w in found.policies] == ["snapshot 2", "snapshot 1", "logged", "always cheap"]
     assert (found.decisions, found.fresh, found.trained_on) == (N, N, 0)
-    misled, good, logged, cheap = found.worths
+    misled, good, logged, cheap = found.policies
     rows = records(N, seed=7)
     truth = {
         good.policy: np.mean([r["scores"][BEST[r["source"]]] for r in rows]),
@@ -72,7 +72,7 @@ def test_what_a_snapshot_was_trained_on_is_told(worlds: Database) -> None:
 
 def test_what_the_champion_expects_does_not_calibrate_what_it_is_judged_by(worlds: Database) -> None:
     """The misled champion expects much of the cheap model; a ledger that heard it all would blame the judge."""
-    assert max(w.snips.mean for w in judged(worlds).worths) < 1.0
+    assert max(w.snips.mean for w in judged(worlds).policies) < 1.0
 
 
 def test_mistakes_are_named(worlds: Database) -> None:
@@ -84,7 +84,7 @@ def test_mistakes_are_named(worlds: Database) -> None:
     SnapshotStore(worlds).publish(other, status="champion", report={}, created_by="refresh")
     with pytest.raises(InvalidInput, match="another encoder"):
         judged(worlds, 3, 1)
-    assert judged(worlds).worths == () and judged(worlds).left_out["of another encoder"] == N
+    assert judged(worlds).policies == () and judged(worlds).excluded["of another encoder"] == N
 
 
 def test_without_a_champion_there_is_nothing_to_judge(database: Database) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from agent.examples import Examples, join
-from agent.feedback.state import evaluated, hear
+from agent.feedback.state import evaluated, learn_one
 from agent.snapshot import FORMAT, Snapshot
 from agent.types import Observation
 from tests.jobs.made import WordEncoder
@@ -61,9 +61,9 @@ def test_the_ledger_goes_on_from_the_champions_and_believes_evaluations() -> Non
     ]
     truth = evaluated(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
     assert (truth("q", "a"), truth("p", "b"), truth("r", "a"), truth("p", "z")) == (1.0, None, None, None)
-    [informed], [guessing] = hear(None, rows, truth).ledger.sources(), hear(None, rows).ledger.sources()
+    [informed], [guessing] = learn_one(None, rows, truth).ledger.sources(), learn_one(None, rows).ledger.sources()
     assert informed.slope < 0.6 < guessing.slope
-    half = hear(None, rows[:100], truth).ledger
-    trained = {"task_evidence": np.zeros((1, 1))}
+    half = learn_one(None, rows[:100], truth).ledger
+    trained = {"task_n_scores": np.zeros((1, 1))}
     champion = Snapshot(1, 100, {"format": FORMAT, "models": ["a"], "ledger": half.state()}, trained, (), ())
-    assert hear(champion, rows[100:], truth).ledger.state() == hear(None, rows, truth).ledger.state()
+    assert learn_one(champion, rows[100:], truth).ledger.state() == learn_one(None, rows, truth).ledger.state()

@@ -11,7 +11,7 @@ import pytest
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
 from agent.feedback.ledger import Ledger
-from agent.types import Candidate, Decision, ModelCard, TaskGuess, Turn
+from agent.types import Candidate, Decision, ModelCard, TaskAssignment, Turn
 from jobs.data.importer import load, store_file
 from jobs.refresh.run import refresh
 from jobs.refresh.seed import ensure_champion
@@ -79,7 +79,7 @@ def test_feedback_is_trained_on_and_the_position_moves(world: Database, settings
     for i, row in enumerate(records(40, seed=5)):
         encoded = WordEncoder().encode([(Turn("user", row["prompt"]),)])[0]
         candidates = tuple(Candidate(m, 0.5, 0.1, 0.0, 0.5, p) for m, p in (("chef", 0.9), ("cheap", 0.1)))
-        decision = Decision("chef", candidates, TaskGuess(0, "t", 1.0), (), 1, 0, encoded, False, "why")
+        decision = Decision("chef", candidates, TaskAssignment(0, "t", 1.0), (), 1, 0, encoded, False, "why")
         decisions.append(
             DecisionRecord(
                 id=f"d{i}", created_at=datetime.now(UTC), decision=decision, encoder="words/v1", prompt=row["prompt"]
@@ -93,7 +93,7 @@ def test_feedback_is_trained_on_and_the_position_moves(world: Database, settings
     published = SnapshotStore(world).load(result.version)
     assert published.position == 40
     [user] = Ledger.from_state(published.meta["ledger"]).sources()
-    assert (user.source, user.words) == ("user", 40)
+    assert (user.source, user.n_ratings) == ("user", 40)
     assert result.report["gate"]["feedback"]["n"] > 0
 
 

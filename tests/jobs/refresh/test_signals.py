@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from agent.types import UNKNOWN_TASK, Candidate, Decision, Drift, Encoded, TaskGuess
+from agent.types import UNKNOWN_TASK, Candidate, Decision, Drift, Encoded, TaskAssignment
 from jobs.schedule.timetable import Timetable
 from jobs.settings import JobSettings
 from store.database import Database
@@ -60,7 +60,9 @@ class Server:
             vector = np.eye(32)[axis] + 0.1 * rng.standard_normal(32)
             encoded = Encoded((vector / np.linalg.norm(vector)).astype(np.float32), np.zeros(3, np.float32), 3)
             ranked = tuple(Candidate(name, 0.5, 0.1, 0.0, 0.5, 0.5) for name in ("a", "b"))
-            decision = Decision(model, ranked, TaskGuess(task, "t", 1.0), (), self.champion, 0, encoded, False, "why")
+            decision = Decision(
+                model, ranked, TaskAssignment(task, "t", 1.0), (), self.champion, 0, encoded, False, "why"
+            )
             record = DecisionRecord(
                 id=f"d{i}", created_at=datetime.now(UTC), decision=decision, encoder="e", prompt=prompt
             )

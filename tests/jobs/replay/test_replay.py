@@ -157,8 +157,8 @@ def test_only_the_chosen_models_score_is_revealed(tmp_path: Path) -> None:
 
 def test_a_seed_names_one_shuffle_whatever_happens(tmp_path: Path) -> None:
     scenario = parse(join=["maths@5"], noise=["bias"], delay=3)
-    plain, troubled = a_world(tmp_path), a_world(tmp_path, scenario=scenario)
-    assert plain.rows.tolist() == troubled.rows.tolist()
+    plain, perturbed = a_world(tmp_path), a_world(tmp_path, scenario=scenario)
+    assert plain.rows.tolist() == perturbed.rows.tolist()
     assert plain.rows.tolist() != a_world(tmp_path, seed=1).rows.tolist()
 
 

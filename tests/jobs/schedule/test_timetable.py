@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InvalidInput
-from agent.types import Candidate, Decision, ModelCard, TaskGuess, Turn
+from agent.types import Candidate, Decision, ModelCard, TaskAssignment, Turn
 from jobs.refresh.seed import ensure_champion
 from jobs.schedule.timetable import Timetable
 from jobs.schedule.worker import Heart, RunLost, run_job
@@ -53,7 +53,7 @@ def give_feedback(database: Database, count: int, first: int = 0) -> None:
     writer = GroupCommitter(database)
     encoded = WordEncoder().encode([(Turn("user", "simmer"),)])[0]
     candidate = Candidate("a", 0.5, 0.1, 0.0, 0.5, 1.0)
-    decision = Decision("a", (candidate,), TaskGuess(0, "t", 1.0), (), 1, 0, encoded, False, "why")
+    decision = Decision("a", (candidate,), TaskAssignment(0, "t", 1.0), (), 1, 0, encoded, False, "why")
     record = DecisionRecord(
         id="d", created_at=datetime.now(UTC), decision=decision, encoder="words/v1", prompt="simmer"
     )
@@ -89,7 +89,7 @@ def test_a_queued_run_is_executed_and_two_never_at_once(world: Database, setting
 
 def test_a_refresh_is_due_an_interval_after_the_last_one(world: Database, settings: JobSettings) -> None:
     timetable = Timetable(world, replace(settings, refresh_interval_s=0.2), lambda run: None)
-    timetable._started = datetime.now(UTC)
+    timetable._made = datetime.now(UTC)
     timetable.request_due()
     assert JobRuns(world).list() == []
     time.sleep(0.3)

@@ -496,11 +496,11 @@ def test_tasks_tell_their_candidates_and_experts(http: httpx.Client) -> None:
 def test_a_task_that_has_gone_is_still_told_of_with_its_heir_and_why(
     http: httpx.Client, service: Service, snapshot: Snapshot
 ) -> None:
-    heir, gone = (task.id for task in snapshot.tasks[:2])
+    successor, gone = (task.id for task in snapshot.tasks[:2])
     new = int(snapshot.meta["next_task"])
     events = (
-        LineageEvent("keep", heir, (heir,), {"prompts": 20.0, "overlap": 0.9}),
-        LineageEvent("merge", gone, (heir,), {"share": 0.625}),
+        LineageEvent("keep", successor, (successor,), {"prompts": 20.0, "overlap": 0.9}),
+        LineageEvent("merge", gone, (successor,), {"share": 0.625}),
         LineageEvent("spawn", new, (gone,), {"prompts": 20.0, "share_from_parent": 0.25}),
     )
     entries = [task | ({"id": new, "parents": [gone]} if task["id"] == gone else {}) for task in snapshot.meta["tasks"]]
@@ -514,13 +514,24 @@ def test_a_task_that_has_gone_is_still_told_of_with_its_heir_and_why(
         assert gone not in alive and every.keys() == alive.keys() | {gone}
         child = alive[new]
         assert (child["born_in"], child["born_from"], child["retired_in"]) == (version, [gone], None)
-        life = {"id": gone, "name": snapshot.tasks[1].name, "born_in": 1, "merged_into": heir, "retired_in": version}
+        life = {
+            "id": gone,
+            "name": snapshot.tasks[1].name,
+            "born_in": 1,
+            "merged_into": successor,
+            "retired_in": version,
+        }
         one = http.get(f"/v1/tasks/{gone}").json()
         assert life.items() <= every[gone].items() <= one.items()
         assert child["retired_at"] is None and one["retired_at"] > one["born_at"]
         last = one["lineage"][-1]
-        assert (last["snapshot"], last["kind"], last["parents"], last["promoted"]) == (version, "merge", [heir], True)
-        assert last["why"] == f"62% of its prompts went to task {heir}" and last["evidence"] == {"share": 0.625}
+        assert (last["snapshot"], last["kind"], last["parents"], last["promoted"]) == (
+            version,
+            "merge",
+            [successor],
+            True,
+        )
+        assert last["why"] == f"62% of its prompts went to task {successor}" and last["evidence"] == {"share": 0.625}
         assert last["at"] <= one["retired_at"]
         born = http.get(f"/v1/tasks/{new}").json()
         assert born["medoids"] and born["lineage"][0]["why"].endswith(f"25% of them from task {gone}")
@@ -551,7 +562,12 @@ def test_snapshots_and_a_rollback_without_a_failed_request(
 ) -> None:
     version = service.snapshots.publish(snapshot, status="champion", report={"gate": 1}, created_by="tests").version
     seen = {route(http, prompt("sum"))["snapshot"]}
-    wait(lambda: seen.add(route(http, prompt("sum"))["snapshot"]) or version in seen)
+
+    def swapped() -> bool:
+        seen.add(route(http, prompt("sum"))["snapshot"])
+        return version in seen
+
+    wait(swapped)
     listed = http.get("/v1/snapshots").json()
     assert listed["serving"] == version and listed["data"][0]["report"] == {"gate": 1}
     http.post("/v1/snapshots/1/promote", json={"reason": "worse"}).raise_for_status()
@@ -567,9 +583,9 @@ def test_a_rollback_in_one_call(http: httpx.Client, service: Service, snapshot: 
     wait(lambda: route(http, prompt("sum"))["snapshot"] == before)
     assert http.post("/v1/snapshots/rollback", json={"why": "?"}).status_code == 422
     http.post(f"/v1/snapshots/{bad}/promote").raise_for_status()
-    assert service.snapshots.depose(bad, before, "worse", {"live": {"mean": -0.1}})
+    assert service.snapshots.demote(bad, before, "worse", {"live": {"mean": -0.1}})
     listed = {row["version"]: row for row in http.get("/v1/snapshots").json()["data"]}
-    assert listed[bad]["report"]["deposed"] == {"live": {"mean": -0.1}} and listed[before]["reason"] == "worse"
+    assert listed[bad]["report"]["demoted"] == {"live": {"mean": -0.1}} and listed[before]["reason"] == "worse"
     assert http.post("/v1/snapshots/rollback", json={"reason": "further"}).json()["version"] not in (bad, before)
     service.snapshots.promote(1, "as it was")
     wait(lambda: route(http, prompt("sum"))["snapshot"] == 1)

@@ -44,7 +44,7 @@ def replica(home: Path, cache_dir: Path, pool_file: Path, url: str) -> Iterator[
         service.database.close()
 
 
-async def hear(service: Service, count: int, score: float) -> None:
+async def learn_one(service: Service, count: int, score: float) -> None:
     """``count`` answers of up/alpha to river prompts get this score; returns once the replica has heard it."""
     for n in range(count):
         said = [{"role": "user", "content": prompt("river", WORDS.split()[n % 20])}]
@@ -74,9 +74,9 @@ async def test_two_replicas_record_a_drift_once_and_a_refreshed_model_is_not_tol
         replica(tmp_path / "one", cache_dir, pool_file, database_url) as one,
         replica(tmp_path / "two", cache_dir, pool_file, database_url) as two,
     ):
-        await hear(one, STEADY, 0.8)
+        await learn_one(one, STEADY, 0.8)
         assert one.drifts.list() == []
-        await hear(one, STEADY, 0.0)
+        await learn_one(one, STEADY, 0.0)
         wait(lambda: all(s.live.serving.router.drifts() and s.follower._recorded for s in (one, two)))
 
         (found,) = one.drifts.list()

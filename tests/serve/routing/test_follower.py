@@ -87,7 +87,7 @@ async def test_replay_equals_live(home: Path, pool_file: Path) -> None:
             routed = await live.live.route(body("sum"), "chat", "tests")
             event = FeedbackEvent(routed.id, score=(n % 3) / 2, source="user", rater=f"r{n}")
             receipt = live.feedback.append([event]).result()[0]
-            live.follower.nudge()
+            live.follower.wake()
         wait(lambda: live.live.serving.router.position == receipt.seq)
         with opened(home, pool_file) as replayed:
             ready(replayed)
@@ -102,11 +102,11 @@ def test_a_corrupt_champion_leaves_the_old_one_serving(home: Path, pool_file: Pa
         second = service.snapshots.publish(snapshot, status="challenger", report={}, created_by="tests").version
         service.snapshots.promote(second, "good so far")
         spoil(home, second)
-        wait(lambda: service.follower.setback)
-        assert f"snapshot {second}" in str(service.follower.setback)
-        assert version(service) == 1 and service.follower.outage is None
+        wait(lambda: service.follower.degraded_reason)
+        assert f"snapshot {second}" in str(service.follower.degraded_reason)
+        assert version(service) == 1 and service.follower.unavailable_reason is None
         service.snapshots.promote(1, "back")
-        wait(lambda: service.follower.setback is None)
+        wait(lambda: service.follower.degraded_reason is None)
 
 
 def test_a_replica_that_starts_with_a_corrupt_champion_serves_the_one_before(
@@ -117,7 +117,7 @@ def test_a_replica_that_starts_with_a_corrupt_champion_serves_the_one_before(
     spoil(home, second)
     with opened(home, pool_file) as service:
         ready(service)
-        assert version(service) == 1 and f"snapshot {second}" in str(service.follower.setback)
+        assert version(service) == 1 and f"snapshot {second}" in str(service.follower.degraded_reason)
 
 
 def test_a_snapshot_of_another_encoder_is_not_served(home: Path, pool_file: Path, snapshot: Snapshot) -> None:
@@ -125,8 +125,8 @@ def test_a_snapshot_of_another_encoder_is_not_served(home: Path, pool_file: Path
         ready(service)
         foreign = replace(snapshot, meta={**snapshot.meta, "encoder": "another/encoder"})
         service.snapshots.publish(foreign, status="champion", report={}, created_by="tests")
-        wait(lambda: service.follower.setback)
-        assert "another/encoder" in str(service.follower.setback) and version(service) == 1
+        wait(lambda: service.follower.degraded_reason)
+        assert "another/encoder" in str(service.follower.degraded_reason) and version(service) == 1
 
 
 async def test_a_database_that_goes_away_and_comes_back(home: Path, pool_file: Path) -> None:
@@ -135,12 +135,12 @@ async def test_a_database_that_goes_away_and_comes_back(home: Path, pool_file: P
         before = await service.live.route(body("sum"), "route", "tests")
         for name in ("thalweg.db", "thalweg.db-wal", "thalweg.db-shm"):
             (home / name).rename(home / f"gone-{name}")
-        wait(lambda: service.follower.outage)
+        wait(lambda: service.follower.unavailable_reason)
         with pytest.raises(StoreUnavailable, match=r"thalweg\.db"):
             await service.live.route(body("sum"), "route", "tests")
         for name in ("thalweg.db", "thalweg.db-wal", "thalweg.db-shm"):
             (home / f"gone-{name}").rename(home / name)
-        wait(lambda: service.follower.outage is None)
+        wait(lambda: service.follower.unavailable_reason is None)
         after = await service.live.route(body("sum"), "route", "tests")
         assert service.decisions.get(before.id) and service.decisions.get(after.id)
 
@@ -149,4 +149,4 @@ def test_a_changed_pool_is_noticed(home: Path, pool_file: Path) -> None:
     with opened(home, pool_file) as service:
         ready(service)
         service.pool.remove("up/beta")
-        wait(lambda: "up/beta" not in {c.name for c in service.follower.roster.cards}, 2.0)
+        wait(lambda: "up/beta" not in {c.name for c in service.follower.pool_view.cards}, 2.0)

@@ -27,7 +27,7 @@ from store.writer import GroupCommitter
 from tests.jobs.made import WordEncoder, live, records, write
 from tests.jobs.monitor.test_rollback import publish
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROMPT = "Prove that sqrt(2) is irrational"
 
 

@@ -29,7 +29,7 @@ from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 from tests.jobs.made import WordEncoder
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @contextmanager

@@ -16,6 +16,9 @@ Foreign errors (SQLAlchemy, httpx, pydantic) are translated where they enter, ne
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ThalwegError(Exception):
     """Base of the tree.
@@ -101,3 +104,15 @@ class UpstreamTimeout(UpstreamError):
     """The chosen model's provider did not answer in time."""
 
     code = "upstream_timeout"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"``, or ``""`` where no known word is close.
+
+    Examples
+    --------
+    >>> did_you_mean("scor", ("score", "source")), did_you_mean("x", ("score",))
+    ("; did you mean 'score'?", '')
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -21,13 +21,12 @@ from ray import serve
 from ray.exceptions import RayTaskError
 from ray.serve import Application
 
-from agent.errors import InvalidInput, ThalwegError
+from agent.errors import InvalidInput, ThalwegError, did_you_mean
 from jobs.context import Context
 from jobs.refresh.seed import ensure_champion
 from jobs.schedule.timetable import JOBS, Timetable
 from jobs.schedule.worker import run_job
 from jobs.settings import JobSettings
-from serve.http.errors import did_you_mean
 from serve.ingress import Ingress
 from serve.providers.local.model import LocalModel
 from serve.settings import ServeSettings

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from agent.choice.utility import TYPICAL_OUTPUT_TOKENS
-from agent.errors import InvalidInput, UnknownModel
+from agent.errors import InvalidInput, UnknownModel, did_you_mean
 from agent.types import UNKNOWN_TASK, Candidate, Encoded, ModelCard, RouteRequest, TaskAssignment
 
 
@@ -15,8 +14,7 @@ def exclusions(cards: Sequence[ModelCard], encoded: Encoded, request: RouteReque
     names = {card.name for card in cards}
     for i, name in enumerate(request.candidates or ()):
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, names)
             raise UnknownModel(f"no model {name!r} in the pool{hint}", param=f"thalweg.candidates[{i}]")
     if not 0.0 <= request.cost_quality_tradeoff <= 1.0:
         raise InvalidInput(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from agent.errors import InvalidInput
+from agent.errors import InvalidInput, did_you_mean
 from agent.estimate import Estimator
 from agent.evaluation.logged import LoggedDecisions
 from agent.evaluation.off_policy import MAX_WEIGHT, Value, doubly_robust, effective_size, importance, ips, snips
@@ -101,8 +100,7 @@ def predict_one(
     offered = [m for m, could in zip(found.models, found.eligible.T, strict=True) if could.any()]
     for model in always:
         if len(found) and model not in offered:
-            close = difflib.get_close_matches(model, offered, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(model, offered)
             raise InvalidInput(f"--always: no decision could have chosen {model!r}{hint}", param="always")
     if len(found):
         policies = [

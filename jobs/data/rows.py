@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.errors import BadDataFile
+from agent.errors import BadDataFile, did_you_mean
 from store.evaluations import EvaluationRow
 
 SHOWN = 20
@@ -125,7 +125,4 @@ def _name(value: Any) -> str:
 
 
 def _suggest(key: str) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(key, KEYS, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(KEYS)}"
+    return did_you_mean(key, KEYS) or f"; known keys are {', '.join(KEYS)}"

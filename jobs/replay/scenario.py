@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
-from agent.errors import InvalidInput
+from agent.errors import InvalidInput, did_you_mean
 
 PRESETS = {"bias": "judge:-0.2,flip:0.2", "malicious": "malicious:0.1"}
 """Names for what `--noise` can say; `bias`: a harsh judge beside users who err."""
@@ -114,9 +113,8 @@ def check(scenario: Scenario, models: Sequence[str], steps: int) -> None:
     for option, changes in named:
         for change in changes:
             if change.model not in models:
-                close = get_close_matches(change.model, models, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"the data hold {', '.join(models)}"
-                raise _bad(option, change.model, f"no such model in the data; {hint}")
+                hint = did_you_mean(change.model, models) or f"; the data hold {', '.join(models)}"
+                raise _bad(option, change.model, f"no such model in the data{hint}")
             if change.step >= steps:
                 raise _bad(option, f"{change.model}@{change.step}", f"the stream has steps 0 to {steps - 1:,}")
     if not set(models) - {c.model for c in (*scenario.joins, *scenario.leaves)}:

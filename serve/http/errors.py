@@ -15,7 +15,6 @@ StoreUnavailable
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,6 +32,7 @@ from agent.errors import (
     UnknownModel,
     UpstreamError,
     UpstreamTimeout,
+    did_you_mean,
 )
 
 
@@ -181,9 +181,3 @@ def path(*steps: str | int) -> str:
         elif step:
             out += f".{step}" if out else step
     return out
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"``, or nothing where no known word is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""

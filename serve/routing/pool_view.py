@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agent.errors import UnknownModel
+from agent.errors import UnknownModel, did_you_mean
 from agent.types import ModelCard
-from serve.http.errors import ModelUnavailable, did_you_mean
+from serve.http.errors import ModelUnavailable
 from serve.providers.base import Provider
 from store.pool.file import PoolModel
 

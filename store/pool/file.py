@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from agent.errors import BadDataFile
+from agent.errors import BadDataFile, did_you_mean
 from agent.types import ModelCard
 from store.pool.schema import BenchmarkEntry, Kind, ModelEntry, PoolEntries, PriceEntry, PriorEntry, ProviderEntry
 from store.pool.yaml import Location, YamlFile, read_yaml
@@ -181,8 +180,7 @@ _NESTED: dict[str, type[BaseModel]] = {"provider": ProviderEntry, "price": Price
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; the keys here are {', '.join(known)}"
+    return did_you_mean(word, known) or f"; the keys here are {', '.join(known)}"
 
 
 def _dotted(at: Location) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from agent.errors import InvalidInput, UnknownModel
+from agent.errors import InvalidInput, UnknownModel, did_you_mean
 from agent.types import ModelCard
 from store.columns import clean, utc_now
 from store.database import Database
@@ -130,8 +129,7 @@ def _validated(definition: Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            close = get_close_matches(str(first["loc"][-1]), _Definition.model_fields, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(str(first["loc"][-1]), _Definition.model_fields)
             raise InvalidInput(f"a model has no field {param!r}{hint}", param=param) from error
         raise InvalidInput(f"{param}: {first['msg']}, not {first['input']!r:.60}", param=param) from error
 
@@ -178,6 +176,5 @@ def _find(session: Session, name: str) -> ModelTable:
     if row is not None and _alive(row):
         return row
     known = [r.name for r in session.scalars(select(ModelTable)) if _alive(r)]
-    close = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; it holds {', '.join(sorted(known)[:20]) or 'no model'}"
+    hint = did_you_mean(name, known) or f"; it holds {', '.join(sorted(known)[:20]) or 'no model'}"
     raise UnknownModel(f"the pool holds no model {name!r}{hint}", param="model")

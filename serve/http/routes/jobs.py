@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Response
 
-from agent.errors import InvalidInput
-from serve.http.errors import Json, NotFound, did_you_mean
+from agent.errors import InvalidInput, did_you_mean
+from serve.http.errors import Json, NotFound
 from serve.http.routes.context import Context, OptionalJsonBody
 from serve.service import BOOTSTRAP
 

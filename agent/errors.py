@@ -106,13 +106,13 @@ class UpstreamTimeout(UpstreamError):
     code = "upstream_timeout"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"``, or ``""`` where no known word is close.
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``"; did you mean 'x'?"``, or ``""`` where no known word is as similar as ``cutoff``, in [0, 1].
 
     Examples
     --------
     >>> did_you_mean("scor", ("score", "source")), did_you_mean("x", ("score",))
     ("; did you mean 'score'?", '')
     """
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else ""

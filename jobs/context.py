@@ -1,10 +1,13 @@
-"""What a job works with, opened when it is first needed and closed together."""
+"""The composition root of a job: database, logs, encoder and model pool by one set of settings.
+
+Each part is opened when it is first used; leaving the ``with`` block closes them.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Self
 
 import store
 from agent.encoding.encoder import Encoder
+from agent.snapshot import Snapshot
 from agent.types import ModelCard
 from jobs.settings import JobSettings
 from store.database import Database
@@ -27,15 +31,15 @@ from store.writer import GroupCommitter
 PACKAGED_POOL = Path(str(store.__file__)).parent / "data" / "pool.yaml"
 
 
-class Context:
-    """Database, encoder and pool by one set of settings.
+class JobContext:
+    """Everything that a job or a command works with.
 
     Parameters
     ----------
     settings
-        Whose.
+        Where the database is, which encoder, which pool file.
     env
-        Where providers' keys are looked up.
+        Environment in which the providers' API keys are looked up; the process's own where None.
     """
 
     def __init__(self, settings: JobSettings, env: Mapping[str, str] | None = None) -> None:
@@ -55,11 +59,11 @@ class Context:
     @cached_property
     def database(self) -> Database:
         """The database, migrated."""
-        return Database.open(self.settings.store.database_url)
+        return Database.open(self.settings.database_url)
 
     @cached_property
     def writer(self) -> GroupCommitter:
-        """Commits decisions and feedback."""
+        """The group committer through which decisions and feedback are written."""
         return GroupCommitter(self.database)
 
     @cached_property
@@ -74,24 +78,24 @@ class Context:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The configured encoder; the bundled one is exported to the cache at its first use ever."""
+        """The configured encoder; the bundled one is exported to the cache the first time it is used."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch and its exporter remark on themselves
+            warnings.simplefilter("ignore")  # torch and its exporter warn about themselves
             return load_encoder(self.settings.encoder, self.settings.cache, self.settings.encoder_threads)
 
     @cached_property
     def cached_encoder(self) -> CachedEncoder:
-        """The same for lone prompts, remembered by content."""
+        """The same encoder for single prompts, with a cache on disk by content."""
         return CachedEncoder(self.encoder, self.settings.cache)
 
     @cached_property
     def pool(self) -> ModelPool:
-        """The pool, its file read before."""
+        """The model pool, after `sync_pool`."""
         self.sync_pool()
         return ModelPool(self.database)
 
     def sync_pool(self) -> None:
-        """Read the pool file: always where the settings name one, else only into an empty pool.
+        """Read the pool file into the database: always where the settings name one, else only into an empty pool.
 
         A command without `THALWEG_POOL` must not undo the pool file that the server was started with.
         """
@@ -99,21 +103,22 @@ class Context:
         if self.settings.pool is not None or not pool.list(include_removed=True):
             pool.sync(PoolFile.load(self.settings.pool or PACKAGED_POOL))
 
-    def models(self) -> list[tuple[PoolModel, str | None]]:
-        """The pool's models, each with what it lacks to be called (None: nothing)."""
-        return [(model, missing(model, self._env)) for model in self.pool.list()]
+    def models(self, *, include_removed: bool = False) -> list[tuple[PoolModel, str | None]]:
+        """The pool's models, each with the reason why it cannot be called from here; None where it can."""
+        models = self.pool.list(include_removed=include_removed)
+        return [(model, unavailable_reason(model, self._env)) for model in models]
 
     def cards(self) -> list[ModelCard]:
-        """What the router reads of them."""
-        return [replace(model.card, available=lack is None) for model, lack in self.models()]
+        """The router's cards of these models."""
+        return [replace(model.card, available=reason is None) for model, reason in self.models()]
+
+    def champion(self) -> Snapshot | None:
+        """The champion; None before the first. Raises `SnapshotCorrupt` where it cannot be read."""
+        version = self.snapshots.champion_version()
+        return None if version is None else self.snapshots.load(version)
 
 
-def missing(model: PoolModel, env: Mapping[str, str]) -> str | None:
-    """What a model lacks to be called from here, by its key alone; None where nothing."""
+def unavailable_reason(model: PoolModel, env: Mapping[str, str]) -> str | None:
+    """Why a model cannot be called with the API keys in ``env``; None where it can."""
     key = model.provider.api_key_env
     return f"{key} is not set" if key and not env.get(key) else None
-
-
-def means_of_priors(cards: Sequence[ModelCard]) -> dict[str, float]:
-    """model -> the mean of its published figures, for those that have any."""
-    return {c.name: sum(c.priors.values()) / len(c.priors) for c in cards if c.priors}

@@ -12,8 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -34,27 +32,11 @@ from store.database import Database
 from store.keys import bootstrap_key
 from store.pool.file import PoolFile
 from store.runs import Run
+from store.settings import PREFIX
 from store.snapshots import SnapshotStore
 
-_PREFIX = "THALWEG_"
-_PATHS = ("THALWEG_HOME", "THALWEG_POOL", "THALWEG_DATA")
 _RETRY_S = 10.0
-_ARGUMENTS = (
-    "home",
-    "database_url",
-    "store_prompts",
-    "pool",
-    "encoder",
-    "encoder_threads",
-    "data",
-    "max_body",
-    "upstream_timeout_s",
-    "connect_timeout_s",
-    "refresh_interval_s",
-    "refresh_min_feedback",
-    "refresh_cooldown_s",
-    "seed",
-)
+_ARGUMENTS = tuple(name for name in ServeSettings.model_fields | JobSettings.model_fields if name != "api_key")
 
 _log = logging.getLogger("ray.serve")
 
@@ -80,15 +62,15 @@ def build(args: Mapping[str, Any]) -> Application:
         settings = ServeSettings.from_env(env)
         jobs = JobSettings.from_env(env)
         PoolFile.load(settings.pool)
-        key, made = bootstrap_key(settings.api_key, settings.store.home)
+        key, made = bootstrap_key(settings.api_key, settings.home)
     except ThalwegError as error:
         raise SystemExit(f"thalweg: {error.message}") from error
     if made:
-        print(f"Thalweg's API key is {key} (kept in {settings.store.home / 'api_key'})", flush=True)
+        print(f"Thalweg's API key is {key} (kept in {settings.home / 'api_key'})", flush=True)
     local = deployment(LocalModel, cpus=0.2, ongoing=64).bind(settings.cache)
     scheduler = deployment(Scheduler, cpus=0.1).bind(jobs)
     router = deployment(serve.ingress()(Ingress), cpus=0.4, ongoing=200)
-    return router.bind(replace(settings, api_key=key), local, scheduler, JOBS)
+    return router.bind(settings.model_copy(update={"api_key": key}), local, scheduler, JOBS)
 
 
 def deployment(kind: Callable[..., Any], *, cpus: float, ongoing: int = 5) -> serve.Deployment:
@@ -103,9 +85,7 @@ def environment(env: Mapping[str, str], args: Mapping[str, Any]) -> dict[str, st
     if unknown:
         hints = ", ".join(f"{name!r}{did_you_mean(name, _ARGUMENTS)}" for name in unknown)
         raise InvalidInput(f"no such argument: {hints} (there are {', '.join(_ARGUMENTS)})")
-    merged = dict(env) | {_PREFIX + name.upper(): str(value) for name, value in args.items()}
-    paths = {name: merged[name] for name in _PATHS if merged.get(name)}
-    return merged | {name: str(Path(value).expanduser().absolute()) for name, value in paths.items()}
+    return dict(env) | {PREFIX + name.upper(): str(value) for name, value in args.items()}
 
 
 class Scheduler:
@@ -119,7 +99,7 @@ class Scheduler:
 
     def __init__(self, settings: JobSettings) -> None:
         self._settings = settings
-        self._database = Database.open(settings.store.database_url)
+        self._database = Database.open(settings.database_url)
         self._timetable = Timetable(self._database, settings, self._execute)
         threading.Thread(target=self._begin, name="begin", daemon=True).start()
 

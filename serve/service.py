@@ -73,11 +73,11 @@ class Service:
             The database or the home cannot be used.
         """
         models = PoolFile.load(settings.pool)
-        key, _ = bootstrap_key(settings.api_key, settings.store.home)
-        database = Database.open(settings.store.database_url)
+        key, _ = bootstrap_key(settings.api_key, settings.home)
+        database = Database.open(settings.database_url)
         writer = GroupCommitter(database)
         metrics = Metrics()
-        decisions = DecisionLog(database, writer, settings.store.prompts)
+        decisions = DecisionLog(database, writer, settings.store_prompts)
         feedback = FeedbackLog(database, writer)
         snapshots = SnapshotStore(database)
         drifts = DriftStore(database)

@@ -1,102 +1,56 @@
-"""What the serve room reads from the environment, once, in the composition root."""
+"""What the serve room reads from the environment."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 import store
 from agent.choice.limiter import ExplorationBudget
-from agent.errors import InvalidInput
 from store.encoders.onnx import BUNDLED
-from store.settings import StoreSettings
+from store.settings import AbsolutePath, StoreSettings
 
 PACKAGED_POOL = Path(str(store.__file__)).parent / "data" / "pool.yaml"
 
+_ApiKey = Annotated[str, StringConstraints(pattern=r"^[!-~]{8,}$")]
 
-@dataclass(frozen=True, slots=True)
-class ServeSettings:
+
+class ServeSettings(StoreSettings):
     """Settings of one serving replica.
 
     Parameters
     ----------
-    store
-        Where everything is kept.
     api_key
-        `THALWEG_API_KEY`: the bootstrap admin key; None to have one made at first start and kept in the home.
+        The bootstrap admin key; None to have one made at first start and kept in the home.
     pool
-        `THALWEG_POOL`: the pool file; the packaged one where it is not set.
+        The pool file; the packaged one where it is not set.
     encoder
-        `THALWEG_ENCODER`: the bundled encoder, or a sentence-transformers name or folder.
+        The bundled encoder, or a sentence-transformers name or folder.
     max_body
-        `THALWEG_MAX_BODY`: longest request body, in bytes.
+        Longest request body, in bytes.
     upstream_timeout_s
-        `THALWEG_UPSTREAM_TIMEOUT_S`: longest wait for an upstream's next byte.
+        Longest wait for an upstream's next byte.
     connect_timeout_s
-        `THALWEG_CONNECT_TIMEOUT_S`: longest wait for a connection to an upstream.
-    explore
-        `THALWEG_EXPLORE_SHARE`: share of each key's requests that may be explored in the long run, 0 to 1;
-        `THALWEG_EXPLORE_BURST`: how many may be saved up, for a pool that is still cold.
+        Longest wait for a connection to an upstream.
+    explore_share, explore_burst
+        Share of each key's requests that may be explored in the long run, and how many may be saved up, for a pool that
+        is still cold.
     """
 
-    store: StoreSettings
-    api_key: str | None = field(default=None, repr=False)
-    pool: Path = PACKAGED_POOL
+    api_key: _ApiKey | None = Field(default=None, repr=False, description="at least 8 ASCII characters without spaces")
+    pool: AbsolutePath = PACKAGED_POOL
     encoder: str = BUNDLED
-    max_body: int = 10_000_000
-    upstream_timeout_s: float = 120.0
-    connect_timeout_s: float = 10.0
-    explore: ExplorationBudget = ExplorationBudget()
+    max_body: int = Field(default=10_000_000, gt=0, description="a whole number above 0")
+    upstream_timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False, description="a number above 0")
+    connect_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="a number above 0")
+    explore_share: float = Field(default=ExplorationBudget().share, ge=0, le=1, description="a number from 0 to 1")
+    explore_burst: float = Field(
+        default=ExplorationBudget().burst, gt=0, allow_inf_nan=False, description="a number above 0"
+    )
 
     @property
-    def cache(self) -> Path:
-        """What can be made again: the encoder's graph, the local model's unpacked weights."""
-        return self.store.home / "cache"
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> ServeSettings:
-        """Read the settings; raises `InvalidInput` that names the variable at fault."""
-        pool = env.get("THALWEG_POOL")
-        return cls(
-            store=StoreSettings.from_env(env),
-            api_key=_key(env),
-            pool=Path(pool).expanduser().absolute() if pool else PACKAGED_POOL,
-            encoder=env.get("THALWEG_ENCODER") or BUNDLED,
-            max_body=int(_positive(env, "THALWEG_MAX_BODY", 10_000_000)),
-            upstream_timeout_s=_positive(env, "THALWEG_UPSTREAM_TIMEOUT_S", 120.0),
-            connect_timeout_s=_positive(env, "THALWEG_CONNECT_TIMEOUT_S", 10.0),
-            explore=_explore(env),
-        )
-
-
-def _key(env: Mapping[str, str]) -> str | None:
-    key = env.get("THALWEG_API_KEY")
-    if key and (len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key):
-        raise InvalidInput("THALWEG_API_KEY: give at least 8 ASCII characters without spaces", param="THALWEG_API_KEY")
-    return key or None
-
-
-def _explore(env: Mapping[str, str]) -> ExplorationBudget:
-    usual = ExplorationBudget()
-    text = env.get("THALWEG_EXPLORE_SHARE") or str(usual.share)
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0.0 <= share <= 1.0:
-        raise InvalidInput(f"THALWEG_EXPLORE_SHARE={text!r}: give a number from 0 to 1", param="THALWEG_EXPLORE_SHARE")
-    return ExplorationBudget(share, _positive(env, "THALWEG_EXPLORE_BURST", usual.burst))
-
-
-def _positive(env: Mapping[str, str], name: str, default: float) -> float:
-    text = env.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise InvalidInput(f"{name}={text!r}: give a number above 0", param=name)
-    return value
+    def explore(self) -> ExplorationBudget:
+        """How much may be explored."""
+        return ExplorationBudget(self.explore_share, self.explore_burst)

@@ -1,52 +1,104 @@
-"""Where things are kept; only a composition root calls `StoreSettings.from_env`."""
+"""Settings: what each room reads from the environment, once, in a process's composition root.
+
+A room's settings are a class on `Settings`; its fields are the variables, ``home`` being ``THALWEG_HOME``. Nothing is read
+implicitly: only what is given to `Settings.from_env`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Any, Literal, Self
 
-from agent.errors import InvalidInput
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agent.errors import InvalidInput, did_you_mean
+
+PREFIX = "THALWEG_"
+VARIABLES = [
+    PREFIX + name.upper()
+    for name in (
+        "home database_url store_prompts api_key pool encoder encoder_threads data max_body upstream_timeout_s "
+        "connect_timeout_s explore_share explore_burst refresh_interval_s refresh_min_feedback refresh_cooldown_s seed "
+        "debug bench"
+    ).split()
+]
+"""The variables of all rooms."""
 
 PromptsSetting = Literal["full", "embedding"]
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    """Settings of the store.
+class Settings(BaseSettings):
+    """Base of each room's settings: frozen, with the prefix ``THALWEG_``, an empty variable being an unset one.
 
-    Parameters
-    ----------
-    home
-        `THALWEG_HOME`: folder for everything written.
-    database_url
-        `THALWEG_DATABASE_URL`: ``sqlite:///path`` or ``postgresql://user:password@host/name``.
-    prompts
-        `THALWEG_STORE_PROMPTS`: ``embedding`` keeps no text of prompts, only their embeddings and content hashes.
+    The ``description`` of a field says what values it takes; of a field with ``repr=False`` no message shows the value.
     """
 
-    home: Path
-    database_url: str
-    prompts: PromptsSetting = "full"
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> StoreSettings:
-        """Read the settings; an empty value is an unset one.
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read the settings from ``env`` and nothing else.
 
         Raises
         ------
         InvalidInput
-            Where a value cannot be used; ``param`` names the variable.
+            Where a value cannot be used, or an unknown variable is close to a known one (others may be an upstream's key,
+            or come from Kubernetes); ``param`` names the variable.
         """
-        home = Path(env.get("THALWEG_HOME") or "var").expanduser().absolute()
-        prompts = env.get("THALWEG_STORE_PROMPTS") or "full"
-        if prompts not in ("full", "embedding"):
-            raise InvalidInput(
-                f"THALWEG_STORE_PROMPTS is {prompts!r}; write 'full' or 'embedding'", param="THALWEG_STORE_PROMPTS"
-            )
-        return cls(
-            home=home,
-            database_url=env.get("THALWEG_DATABASE_URL") or f"sqlite:///{home}/thalweg.db",
-            prompts=cast(PromptsSetting, prompts),
-        )
+        ours = {name: value for name, value in env.items() if name.startswith(PREFIX)}
+        for name in ours:
+            hint = "" if name in VARIABLES else did_you_mean(name, VARIABLES, cutoff=0.87)
+            if hint:
+                raise InvalidInput(f"{name} is no setting of Thalweg{hint}", param=name)
+        try:
+            return cls(**_Variables(cls, ours)())
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = cls.model_fields[str(first["loc"][0])]
+            name = PREFIX + str(first["loc"][0]).upper()
+            value = f"={first['input']!r}" if field.repr else ""
+            raise InvalidInput(f"{name}{value}: give {field.description or first['msg']}", param=name) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments only: no variable and no file is read unasked."""
+        return (init_settings,)
+
+
+class _Variables(EnvSettingsSource):
+    """pydantic-settings' reading of variables, from a mapping instead of the process's environment."""
+
+    def __init__(self, settings: type[Settings], env: Mapping[str, str]) -> None:
+        self._env = env
+        super().__init__(settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._env.items() if value}
+
+
+class StoreSettings(Settings):
+    """Settings of the store, and so of every room.
+
+    Parameters
+    ----------
+    home
+        Folder for everything written.
+    database_url
+        ``sqlite:///path`` or ``postgresql://user:password@host/name``; a SQLite file in the home where it is not set.
+    store_prompts
+        ``embedding`` keeps no text of prompts, only their embeddings and content hashes.
+    """
+
+    home: AbsolutePath = Field(default_factory=lambda: Path("var").absolute())
+    database_url: str = Field(default_factory=lambda data: f"sqlite:///{data['home']}/thalweg.db", repr=False)
+    store_prompts: PromptsSetting = Field(default="full", description="'full' or 'embedding'")
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what can be made again: the encoder's graph, embeddings, the local model's unpacked weights."""
+        return self.home / "cache"

@@ -38,7 +38,7 @@ def import_files(
                 data,
                 world.database,
                 world.encoder,
-                prompts=world.settings.store.prompts,
+                prompts=world.settings.store_prompts,
                 progress=partial(_tell, tell, data),
             )
             done.append((data, report))

@@ -59,7 +59,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _home(world: JobSettings) -> Finding:
-    home = world.store.home
+    home = world.home
     try:
         home.mkdir(parents=True, exist_ok=True)
         probe = home / f".doctor-{os.getpid()}"
@@ -71,7 +71,7 @@ def _home(world: JobSettings) -> Finding:
 
 
 def _disk(world: JobSettings) -> Finding:
-    folder = world.store.home
+    folder = world.home
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / GB
@@ -84,7 +84,7 @@ def _database(world: JobSettings) -> Finding:
 
     from store.database import Database
 
-    database = Database.open(world.store.database_url)  # migrates
+    database = Database.open(world.database_url)  # migrates
     try:
         with database.session(write=True) as session:  # rolled back: writable, and nothing changed
             session.execute(text("CREATE TABLE thalweg_doctor (x INTEGER)"))

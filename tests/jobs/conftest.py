@@ -42,6 +42,6 @@ def word_encoder(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
 @pytest.fixture
 def world(settings: JobSettings) -> Iterator[Database]:
     """The home's database."""
-    database = Database.open(settings.store.database_url)
+    database = Database.open(settings.database_url)
     yield database
     database.close()

@@ -57,7 +57,7 @@ def as_process(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def a_decision(settings: JobSettings, name: str = "d1") -> None:
-    database = Database.open(settings.store.database_url)
+    database = Database.open(settings.database_url)
     writer = GroupCommitter(database)
     encoded = WordEncoder().encode([(Turn("user", "simmer"),)])[0]
     candidates = tuple(

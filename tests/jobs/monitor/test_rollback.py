@@ -125,7 +125,7 @@ def test_little_feedback_proves_nothing_and_looks_wait_for_more(database: Databa
 def test_the_timetable_looks(world: Database, settings: JobSettings) -> None:
     publish(world, misled=False)
     live(world, publish(world, misled=True), records(LIVE, seed=7))
-    quiet = replace(settings, refresh_interval_s=0, refresh_min_feedback=0)
+    quiet = settings.model_copy(update={"refresh_interval_s": 0, "refresh_min_feedback": 0})
     timetable = Timetable(world, quiet, lambda run: None)
     timetable.start()
     try:

@@ -33,13 +33,13 @@ class Server:
         self._drifts = DriftStore(database)
         self._count = 0
         self.runs = JobRuns(database)
-        self.timetable = Timetable(database, replace(settings, refresh_cooldown_s=0), lambda run: None)
+        self.timetable = Timetable(database, settings.model_copy(update={"refresh_cooldown_s": 0}), lambda run: None)
         self.crown(scores)
 
     def crown(self, scores: int) -> None:
         """A new champion, trained on the whole log."""
         made = a_snapshot()
-        made = replace(made, meta={**made.meta, "scores": scores}, position=self._feedback.head())
+        made = replace(made, meta={**made.meta, "n_scores": scores}, position=self._feedback.head())
         self.champion = self._snapshots.publish(made, status="champion", report={}, created_by="tests").version
 
     def serve(
@@ -119,7 +119,7 @@ def test_feedback_that_doubles_what_the_champion_knew_calls_a_refresh(server: Se
 def test_the_setting_is_the_most_that_is_waited_for(database: Database, server: Server, settings: JobSettings) -> None:
     server.serve(60)
     assert server.why() is None
-    Timetable(database, replace(settings, refresh_min_feedback=60), lambda run: None).request_early()
+    Timetable(database, settings.model_copy(update={"refresh_min_feedback": 60}), lambda run: None).request_early()
     assert [run.params for run in server.runs.list()] == [{"why": "60 new feedback rows"}]
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,7 +73,7 @@ def test_a_queued_run_is_executed_and_two_never_at_once(world: Database, setting
         running.remove(run.id)
         runs.finish(run.id, {"position": 0})
 
-    quiet = replace(settings, refresh_interval_s=0, refresh_min_feedback=0)
+    quiet = settings.model_copy(update={"refresh_interval_s": 0, "refresh_min_feedback": 0})
     with a_timetable(world, quiet, execute):
         first = runs.request("refresh", {}, "test")
         until(lambda: runs.get(first).state == "running")
@@ -88,7 +87,7 @@ def test_a_queued_run_is_executed_and_two_never_at_once(world: Database, setting
 
 
 def test_a_refresh_is_due_an_interval_after_the_last_one(world: Database, settings: JobSettings) -> None:
-    timetable = Timetable(world, replace(settings, refresh_interval_s=0.2), lambda run: None)
+    timetable = Timetable(world, settings.model_copy(update={"refresh_interval_s": 0.2}), lambda run: None)
     timetable._made = datetime.now(UTC)
     timetable.request_due()
     assert JobRuns(world).list() == []
@@ -100,7 +99,9 @@ def test_a_refresh_is_due_an_interval_after_the_last_one(world: Database, settin
 
 def test_enough_feedback_calls_an_early_refresh_once(world: Database, settings: JobSettings) -> None:
     runs = JobRuns(world)
-    timetable = Timetable(world, replace(settings, refresh_min_feedback=5, refresh_cooldown_s=0), lambda run: None)
+    timetable = Timetable(
+        world, settings.model_copy(update={"refresh_min_feedback": 5, "refresh_cooldown_s": 0}), lambda run: None
+    )
     give_feedback(world, 4)
     timetable.request_early()
     assert runs.list() == []
@@ -122,7 +123,9 @@ def test_enough_feedback_calls_an_early_refresh_once(world: Database, settings: 
 def test_a_failed_refresh_is_left_to_the_interval(world: Database, settings: JobSettings) -> None:
     runs = JobRuns(world)
     give_feedback(world, 5)
-    timetable = Timetable(world, replace(settings, refresh_min_feedback=5, refresh_cooldown_s=0), lambda run: None)
+    timetable = Timetable(
+        world, settings.model_copy(update={"refresh_min_feedback": 5, "refresh_cooldown_s": 0}), lambda run: None
+    )
     timetable.request_early()
     run = runs.claim(["refresh"], "test")
     assert run is not None
@@ -148,7 +151,7 @@ def test_a_run_that_ends_badly_is_failed_with_its_reason(
         if error is not None:
             raise error
 
-    with a_timetable(world, replace(settings, refresh_interval_s=0), execute):
+    with a_timetable(world, settings.model_copy(update={"refresh_interval_s": 0}), execute):
         run_id = runs.request("refresh", {}, "test")
         until(lambda: runs.get(run_id).state == "failed")
     assert told in str(runs.get(run_id).reason)

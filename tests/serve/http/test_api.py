@@ -31,7 +31,7 @@ HEADERS = ("x-thalweg-model", "x-thalweg-decision-id", "x-thalweg-task", "x-thal
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -> Service:
     store = new_home(tmp_path_factory.mktemp("api") / "home", cache_dir, snapshot)
-    settings = ServeSettings(store, KEY, pool_file, max_body=100_000)
+    settings = ServeSettings(home=store.home, api_key=KEY, pool=pool_file, max_body=100_000)
     provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
     return Service.open(settings, {"openai": provider}, ("refresh",))
 

@@ -1,4 +1,4 @@
-"""Why a model cannot take a request, and why one was chosen: for people to read."""
+"""Why a model is not eligible, why one was chosen, and why another was not: sentences for people."""
 
 from __future__ import annotations
 
@@ -6,43 +6,57 @@ from collections.abc import Sequence
 
 from agent.choice.utility import TYPICAL_OUTPUT_TOKENS
 from agent.errors import InvalidInput, UnknownModel, did_you_mean
-from agent.types import UNKNOWN_TASK, Candidate, Encoded, ModelCard, RouteRequest, TaskAssignment
+from agent.types import UNKNOWN_TASK, Array, Candidate, Decision, Encoded, ModelCard, RouteRequest, TaskAssignment
 
 
-def exclusions(cards: Sequence[ModelCard], encoded: Encoded, request: RouteRequest) -> list[str | None]:
-    """For each card, why it cannot take the request; None where it can."""
+def exclusions(cards: Sequence[ModelCard], costs: Array, encoded: Encoded, request: RouteRequest) -> list[str | None]:
+    """For each card, why it cannot take the request; None where it is eligible.
+
+    Parameters
+    ----------
+    costs
+        (cards,) expected USD of the request.
+
+    Raises
+    ------
+    UnknownModel
+        Where ``request.candidates`` names a model that is not among ``cards``.
+    InvalidInput
+        Where the request's tradeoff is not within 0 and 1.
+    """
     names = {card.name for card in cards}
     for i, name in enumerate(request.candidates or ()):
         if name not in names:
-            hint = did_you_mean(name, names)
-            raise UnknownModel(f"no model {name!r} in the pool{hint}", param=f"thalweg.candidates[{i}]")
+            raise UnknownModel(
+                f"no model {name!r} in the pool{did_you_mean(name, names)}", param=f"thalweg.candidates[{i}]"
+            )
     if not 0.0 <= request.cost_quality_tradeoff <= 1.0:
         raise InvalidInput(
             f"cost_quality_tradeoff is {request.cost_quality_tradeoff}, not within 0 (cheapest) and 1 (best)",
             param="thalweg.cost_quality_tradeoff",
         )
     needed = encoded.tokens + (request.output_tokens or TYPICAL_OUTPUT_TOKENS)
-    return [exclusion(card, needed, request) for card in cards]
+    return [_exclusion(card, float(cost), needed, request) for card, cost in zip(cards, costs)]
 
 
-def exclusion(card: ModelCard, needed: int, request: RouteRequest) -> str | None:
-    """Why one card cannot take a request of ``needed`` tokens; None where it can."""
+def _exclusion(card: ModelCard, cost: float, needed: int, request: RouteRequest) -> str | None:
     if request.candidates is not None and card.name not in request.candidates:
         return "not among the request's candidates"
-    missing = sorted(request.requires - card.capabilities)
-    if missing:
+    if missing := sorted(request.requires - card.capabilities):
         return f"lacks {', '.join(missing)}"
     if card.context < needed:
         return f"context of {card.context:,} tokens is shorter than the {needed:,} needed"
     if not card.available and not request.include_unavailable:
         return "unavailable"
+    if request.max_cost is not None and cost > request.max_cost:
+        return f"expected cost of ${cost:.6f} is above max_cost"
     return None
 
 
-def explain(ranked: Sequence[Candidate], model: str, task: TaskAssignment, price: float) -> str:
-    """One sentence: why this model."""
-    chosen = next(c for c in ranked if c.model == model)
-    best, others = ranked[0], [c for c in ranked[1:] if c.excluded is None]
+def explain(candidates: Sequence[Candidate], model: str, task: TaskAssignment, cost_weight: float) -> str:
+    """Why ``model`` was chosen among ``candidates`` (ranked), in one sentence; ``cost_weight`` is lambda."""
+    chosen = next(c for c in candidates if c.model == model)
+    best, others = candidates[0], [c for c in candidates[1:] if c.excluded is None]
     known = f"task {task.id} ({task.name}, p={task.probability:.2f})"
     where = "a prompt unlike every task" if task.id == UNKNOWN_TASK else known
     if model != best.model:
@@ -51,5 +65,26 @@ def explain(ranked: Sequence[Candidate], model: str, task: TaskAssignment, price
             f"{best.model} leads with {best.utility:.3f}"
         )
     ahead = f", {best.utility - others[0].utility:.3f} ahead of {others[0].model}" if others else ", the only candidate"
-    weighed = "" if price == 0.0 else f" less cost (${chosen.cost:.6f} at {price:.4g} quality a dollar)"
-    return f"{model} is best on {where}: quality {chosen.quality:.3f} +- {chosen.stderr:.3f}{weighed}{ahead}"
+    less = "" if cost_weight == 0.0 else f" less cost (${chosen.cost:.6f} at {cost_weight:.4g} quality a dollar)"
+    return f"{model} is best on {where}: quality {chosen.quality:.3f} +- {chosen.stderr:.3f}{less}{ahead}"
+
+
+def why_not(candidate: Candidate, decision: Decision) -> str | None:
+    """Why ``candidate`` was not chosen, in one sentence with 95 % intervals; None for the one that was."""
+    chosen = decision.chosen
+    if candidate.model == chosen.model:
+        return None
+    if candidate.excluded:
+        return candidate.excluded
+    against = f"{_figures(candidate)}, against {_figures(chosen)} of {chosen.model}"
+    if candidate.utility > chosen.utility:
+        return f"this request explored: its own chance was {candidate.propensity:.1%}; {against}"
+    if candidate.quality >= chosen.quality:
+        return f"not worth its price at this tradeoff: {against}"
+    if candidate.quality + 1.96 * candidate.stderr >= chosen.quality:
+        return f"probably worse, though it may be as good: {against}"
+    return f"worse: {against}"
+
+
+def _figures(candidate: Candidate) -> str:
+    return f"quality {candidate.quality:.2f} ± {1.96 * candidate.stderr:.2f} for ${candidate.cost:.2g}"

@@ -1,10 +1,10 @@
-"""From utilities to a choice whose propensity is exact.
+"""Choice probabilities from utilities, so that every decision's propensity is exact.
 
-Who leads is decided by the *value of trying*: the leader by expectation gives way to a model that may be better over
-all tasks, where what a few trials would teach is worth more over the requests to come than what they cost (Frazier,
-Powell & Dayanik's knowledge gradient, looking several trials ahead). The same question asked of each task alone cost
-more than it taught (docs/log.md). Around the leader, inverse-gap weighting (SquareCB, Foster & Rakhlin 2020) keeps
-every model's propensity positive.
+The model that gets most of the probability (the leader) is the one with the highest utility, unless trying another is worth
+more: the knowledge gradient (Frazier, Powell & Dayanik 2008, with a lookahead of several trials) compares what some
+trials of a model over all tasks would improve later choices with what they cost. Asked for each task alone, the same
+comparison cost more than it gained (docs/log.md), so that is done for under-sampled models only. The other models share the
+rest by inverse-gap weighting (SquareCB, Foster & Rakhlin 2020), so that every propensity is positive.
 """
 
 from __future__ import annotations
@@ -29,26 +29,28 @@ class ChoiceConfig:
     Parameters
     ----------
     gamma
-        Greed at no evidence: a model that is worse by a gap is chosen with probability ``1 / (K + gamma * gap)``.
+        Greed without any scores: a model whose utility is lower by a gap has probability ``1 / (K + gamma * gap)``.
     gamma_growth
-        Gamma grows by this with every score that stands behind the prompt's task.
+        Gamma grows by this with every score of the prompt's task.
     cap
-        Most of a request's probability that may go to other models than the leader.
-    horizon, trials
-        Requests that a lesson learned now is thought to serve, and the numbers of trials weighed.
+        Most probability of a request that the models beside the leader may have together.
+    horizon
+        Later requests over which a trial is expected to pay.
+    lookahead
+        Numbers of trials that are compared.
     initial_pulls
-        Scores that every model gets first of which the snapshot knows nothing at all.
+        A model without scores or priors is explored until it has this many scores.
     task_horizon
-        Requests of one task that a lesson on it is thought to serve.
+        Later requests of the same task over which a trial on it is expected to pay.
     under_sampled
-        Scores a task, on average, below which a model is still tried task by task.
+        A model with fewer scores per task, on average, is also explored task by task.
     """
 
     gamma: float = 5000.0
     gamma_growth: float = 100.0
     cap: float = 0.05
     horizon: float = 500.0
-    trials: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    lookahead: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     initial_pulls: float = 8.0
     task_horizon: float = 10.0
     under_sampled: float = 4.0
@@ -56,16 +58,16 @@ class ChoiceConfig:
 
 @dataclass(frozen=True, slots=True)
 class ArmPosterior:
-    """What is known of K candidates over all tasks.
+    """Gaussian posterior of K candidates' utilities, over all tasks or on one.
 
     Parameters
     ----------
     utility
         (K,) expected.
     covariance
-        (K, K) of what further scores could teach.
+        (K, K) of what further scores could still change.
     noise
-        (K,) variance of one score around it: that of the score, and that from task to task.
+        (K,) variance of one score around it; over all tasks, the model's variance from task to task included.
     """
 
     utility: Array
@@ -73,73 +75,72 @@ class ArmPosterior:
     noise: Array
 
 
-def knowledge_gradient(outlook: ArmPosterior, horizon: float, trials: Sequence[int]) -> Array:
-    """What the best plan "try this model n times, then choose for the other requests" earns a trial; 0 for the leader.
+def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[int]) -> Array:
+    """Net gain per trial of the best plan "try this model n times, then take the better one"; 0 for the leader.
 
     Parameters
     ----------
-    outlook
-        Of K candidates.
+    arms
+        K candidates.
     horizon
-        How many choices are ahead, trials included.
-    trials
-        The n that are weighed.
+        Number of choices ahead, trials included.
+    lookahead
+        The n that are compared.
 
     Returns
     -------
     NDArray
-        (K,) in utility; negative where trying costs more than it teaches.
+        (K,) in utility; negative where the trials cost more than they are expected to gain.
 
     Examples
     --------
-    >>> look = ArmPosterior(np.array([0.7, 0.6]), np.diag([0.0, 0.04]), np.array([0.25, 0.25]))
-    >>> knowledge_gradient(look, 100, (1, 4)).round(3).tolist(), knowledge_gradient(look, 2, (1, 4)).round(3).tolist()
+    >>> arms = ArmPosterior(np.array([0.7, 0.6]), np.diag([0.0, 0.04]), np.array([0.25, 0.25]))
+    >>> knowledge_gradient(arms, 100, (1, 4)).round(3).tolist(), knowledge_gradient(arms, 2, (1, 4)).round(3).tolist()
     ([0.0, 0.26], [0.0, -0.097])
     """
-    best = int(outlook.utility.argmax())
-    n = np.array(trials, np.float64)[:, None]  # (t, 1)
-    gap = outlook.utility[best] - outlook.utility
-    own = np.maximum(np.diag(outlook.covariance), 1e-12)
-    # standard deviation that n scores of a model will give to the estimate of its lead
-    reach = np.abs(outlook.covariance[best] - own) / np.sqrt(own + outlook.noise / n) + 1e-9
-    z = gap / reach
-    gain = reach * _DENSITY * np.exp(-0.5 * z * z) - gap * ndtr(-z)  # (t, K)
-    plan = np.maximum(horizon - n, 0.0) * gain / n - gap
-    value: Array = plan.max(axis=0)
+    best = int(arms.utility.argmax())
+    n = np.array(lookahead, np.float64)[:, None]  # (t, 1)
+    gap = arms.utility[best] - arms.utility
+    own = np.maximum(np.diag(arms.covariance), 1e-12)
+    # standard deviation of the change that n scores of a model will make to its estimated gap
+    change = np.abs(arms.covariance[best] - own) / np.sqrt(own + arms.noise / n) + 1e-9
+    z = gap / change
+    gain = change * _DENSITY * np.exp(-0.5 * z * z) - gap * ndtr(-z)  # (t, K)
+    value: Array = (np.maximum(horizon - n, 0.0) * gain / n - gap).max(axis=0)
     value[best] = 0.0
     return value
 
 
 def add_knowledge_gradient(
     utility: Array,
-    outlook: ArmPosterior,
+    overall: ArmPosterior,
     pulls_left: Array,
     config: ChoiceConfig = ChoiceConfig(),
-    near: ArmPosterior | None = None,
+    on_task: ArmPosterior | None = None,
     under_sampled: NDArray[np.bool_] | None = None,
 ) -> Array:
-    """(K,) ``utility`` on this prompt, plus the value of trying where that is positive; the largest is to lead.
+    """(K,) ``utility`` with the leader's raised to be the largest.
 
     Parameters
     ----------
     utility
-        (K,) expected on this prompt: a trial costs what it costs here.
-    outlook
+        (K,) expected on this prompt.
+    overall
         Over all tasks.
     pulls_left
-        (K,) scores that a model which nobody knows still lacks of its welcome; 0 for the others.
-    near
+        (K,) scores that a model without priors still lacks of its initial pulls; 0 for the others.
+    on_task
         On the prompt's task.
     under_sampled
-        (K,) which models are still tried task by task.
+        (K,) models that are also explored task by task.
     """
-    value = knowledge_gradient(outlook, config.horizon, config.trials)
-    dearer = (utility.max() - utility) - (outlook.utility.max() - outlook.utility)
-    value = np.where(value > 0.0, np.maximum(value - np.maximum(dearer, 0.0), 0.0), 0.0)
-    if near is not None and under_sampled is not None and under_sampled.any():
-        value = np.maximum(
-            value, np.where(under_sampled, knowledge_gradient(near, config.task_horizon, config.trials), 0.0)
-        )
+    value = knowledge_gradient(overall, config.horizon, config.lookahead)
+    # a trial that costs more here than on average is left to other prompts
+    extra_gap = (utility.max() - utility) - (overall.utility.max() - overall.utility)
+    value = np.where(value > 0.0, np.maximum(value - np.maximum(extra_gap, 0.0), 0.0), 0.0)
+    if on_task is not None and under_sampled is not None and under_sampled.any():
+        gradient = knowledge_gradient(on_task, config.task_horizon, config.lookahead)
+        value = np.maximum(value, np.where(under_sampled, gradient, 0.0))
     index = utility + value
     if pulls_left.any():
         index[int(pulls_left.argmax())] = index.max() + 1.0
@@ -174,11 +175,10 @@ def inverse_gap_weights(utility: Array, gamma: float, cap: float) -> Array:
     array([0.9, 0.1])
     """
     best = int(utility.argmax())
-    weight = 1.0 / (len(utility) + gamma * (utility[best] - utility))
+    weight: Array = 1.0 / (len(utility) + gamma * (utility[best] - utility))
     weight[best] = 0.0
     explored = weight.sum()
     if explored > cap:
         weight *= cap / explored
     weight[best] = 1.0 - weight.sum()
-    out: Array = weight
-    return out
+    return weight

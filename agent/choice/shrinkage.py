@@ -1,8 +1,8 @@
-"""Caution: how far a choice leans to what is best over all prompts.
+"""Estimates are drawn toward the models' overall means before the best is chosen.
 
-The model that looks best on a prompt is often the one whose estimate erred most in its favour (Smith & Winkler 2006, "The
-Optimizer's Curse"). So before the best is taken, estimates are drawn to the models' overall means. How far is learned: by
-what choices earned on prompts whose scores were hidden. Where cost decides, it breaks near-ties by itself, and caution fades.
+The model that looks best on a prompt is often the one whose estimate erred most in its favour (the optimizer's curse: Smith
+& Winkler 2006). The share by which estimates are drawn is fitted to what choices by out-of-fold estimates earned. It
+fades as cost grows in importance, since cost then separates models whose qualities are nearly equal.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from agent.examples import Scores
 from agent.types import Array
 
 SHARES = np.linspace(0.0, 0.9, 10)
-"""How far estimates may be drawn; the first is not at all."""
+"""Shares that are compared; 0 leaves estimates as they are."""
 
-USUAL = 0.5
-"""A share is expected to be about so large: a priori it is exponentially distributed with this mean."""
+PRIOR_MEAN = 0.5
+"""A share's prior density is that of an exponential distribution with this mean."""
 
 FADE = 0.005
-"""Quality that a typical request costs at which caution has fallen to 1/e."""
+"""Cost penalty of a typical request at which the share has fallen to 1/e."""
 
-FEWEST = 30
-"""Prompts with scores of several models below which nothing is learned, and the usual is taken."""
+MIN_PROMPTS = 30
+"""With fewer prompts that have scores of several models, the prior's mean is returned."""
 
 
 def fit_shrinkage(estimate: Array, overall: Array, scores: Scores) -> float:
-    """The share, in [0, 0.9]: its posterior mean, given what each share's choices earned.
+    """Posterior mean of the share, in [0, 0.9], given what each share's choices earned.
 
     Parameters
     ----------
     estimate
-        (n, m) estimates that did not see the prompt's own scores.
+        (n, m) out-of-fold estimates.
     overall
         (m,) means over all prompts.
     scores
-        Of the n prompts; those with one score tell nothing.
+        Of the n prompts; prompts with fewer than two scores of weight 1 are not used.
     """
     if not scores.seen.any():
-        return 0.0  # published figures alone have not erred yet
+        return 0.0  # estimates made of published figures alone have no errors to learn from yet
     rows = np.flatnonzero((scores.score_weight == 1.0).sum(axis=1) >= 2)
-    usual = np.exp(-SHARES / USUAL)
-    if len(rows) < FEWEST:
-        return float(usual @ SHARES / usual.sum())
+    prior = np.exp(-SHARES / PRIOR_MEAN)
+    if len(rows) < MIN_PROMPTS:
+        return float(prior @ SHARES / prior.sum())
     seen, value, estimate = scores.score_weight[rows] == 1.0, scores.value[rows], estimate[rows]
 
     def earned(share: float) -> Array:
@@ -52,14 +52,17 @@ def fit_shrinkage(estimate: Array, overall: Array, scores: Scores) -> float:
     earnings = np.array([earned(share) for share in SHARES])  # (shares, n)
     short = earnings[earnings.mean(axis=1).argmax()] - earnings
     errors = np.maximum(short.std(axis=1) / np.sqrt(len(rows)), 1e-9)
-    posterior = usual * np.exp(-0.5 * (short.mean(axis=1) / errors) ** 2)
+    posterior = prior * np.exp(-0.5 * (short.mean(axis=1) / errors) ** 2)
     return float(posterior @ SHARES / posterior.sum())
 
 
-def shrink_to_mean(quality: Array, overall: Array, share: float, pressure: float = 0.0) -> Array:
-    """(n, m) ``quality`` drawn to ``overall`` (m,) by ``share``, less so the more cost decides.
+def shrink_to_mean(quality: Array, overall: Array, share: float, cost_penalty: float = 0.0) -> Array:
+    """(n, m) ``quality`` moved by `shrinkage`."""
+    out: Array = quality + shrinkage(quality, overall, share, cost_penalty)
+    return out
 
-    ``pressure`` is the price of quality times the cost of a typical request: what such a request costs in quality.
-    """
-    out: Array = quality + share * np.exp(-pressure / FADE) * (overall - quality)
+
+def shrinkage(quality: Array, overall: Array, share: float, cost_penalty: float = 0.0) -> Array:
+    """(n, m) by how much ``quality`` is drawn toward ``overall`` (m,); ``cost_penalty`` is that of a typical request."""
+    out: Array = share * np.exp(-cost_penalty / FADE) * (overall - quality)
     return out

@@ -1,4 +1,4 @@
-"""What a request is expected to cost, and what a dollar is worth in quality."""
+"""``utility = quality - lambda * cost``: the expected cost of a request, and lambda."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from agent.types import ModelCard, RouteRequest
 
 TYPICAL_OUTPUT_TOKENS = 350
-"""Expected length of an answer where nothing better is known."""
+"""Length that is assumed of an answer."""
 
 EVEN_PREMIUM = 0.25
-"""At a tradeoff of one half, the dearest model of the pool must be this much better than a free one to be chosen."""
+"""At a tradeoff of one half, the pool's dearest model must be this much better than a free one to be chosen."""
 
-_CHEAPEST = 1e6
+_MAX_PREMIUM = 1e6
 
 
 def expected_costs(cards: Sequence[ModelCard], tokens: int, request: RouteRequest) -> NDArray[np.float64]:
@@ -28,14 +28,14 @@ def expected_costs(cards: Sequence[ModelCard], tokens: int, request: RouteReques
 
 
 def cost_weight(tradeoff: float, dearest: float) -> float:
-    """Lambda of ``utility = quality - lambda * cost``.
+    """Lambda, in quality per USD.
 
     Parameters
     ----------
     tradeoff
         0 = cheapest, 1 = best quality; ``lambda * dearest = EVEN_PREMIUM * (1 - tradeoff) / tradeoff``.
     dearest
-        Expected USD of this request at the pool's dearest model; the unit that makes lambda a number of the pool.
+        Expected USD of this request at the pool's dearest model; scales lambda to the pool's prices.
 
     Examples
     --------
@@ -46,5 +46,5 @@ def cost_weight(tradeoff: float, dearest: float) -> float:
     """
     if tradeoff >= 1.0 or dearest <= 0.0:
         return 0.0
-    premium = EVEN_PREMIUM * (1.0 - tradeoff) / tradeoff if tradeoff > 0.0 else _CHEAPEST
-    return min(premium, _CHEAPEST) / dearest
+    premium = EVEN_PREMIUM * (1.0 - tradeoff) / tradeoff if tradeoff > 0.0 else _MAX_PREMIUM
+    return min(premium, _MAX_PREMIUM) / dearest

@@ -1,8 +1,8 @@
-"""Logged decisions and what was said of them, as arrays: what every off-policy question reads.
+"""Logged decisions and their feedback as arrays, for off-policy evaluation.
 
-A decision says something of other policies only where it could have gone otherwise: where at least two models were
-eligible. One that the client had sent to a model by name says nothing of what another model would have earned. One that
-was not to explore (`LoggedDecisions.explored` leaves it out) says only that two policies that agree on it differ by nothing.
+A decision tells something of other policies only where at least two models were eligible: not one that a client sent to a
+model by name. One made without exploration tells only that two policies which agree on it do not differ there;
+`LoggedDecisions.explored` leaves such decisions out.
 """
 
 from __future__ import annotations
@@ -10,57 +10,50 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.estimate import Estimator
-from agent.evaluation.off_policy import Logged
+from agent.evaluation.off_policy import ScoredChoices
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import latest
 from agent.types import Array, Observation
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedDecisions:
-    """n decisions among m models, the last word on each, and how many others could not be read.
+class LoggedDecisions(ScoredChoices):
+    """n scored decisions among m models, and how many others could not be used.
 
     Parameters
     ----------
+    chosen, score, score_weight, propensity
+        See `ScoredChoices`; scores are the ledger's means of each decision's calibrated ratings, weights are in (0, 1].
     models
         The columns.
     prompts
         Id of each decision's prompt.
-    first
-        (n,) position of the first word on each; 0 where that stood before all that was read.
-    chosen
-        (n,) column of the model that answered.
-    score, score_weight
-        (n,) what the ledger makes of the words on it: an estimate of its quality, and its weight in (0, 1].
+    first_position
+        (n,) position of each decision's first feedback; 0 where that came before all rows that were read.
     eligible
         (n, m) which models could be chosen.
-    propensity
-        (n, m) with which each model was to be chosen: the logging policy. 0 where not eligible.
     quality
-        (n, m) as the decision estimated it, so before anything was said; where that is not known, the decision's mean.
+        (n, m) as estimated by the decision, before any feedback; the decision's mean where a model's is not known.
     cost_penalty
-        (n, m) what its cost takes off a model's utility, by the request's own tradeoff; 0 where not known.
+        (n, m) lambda times cost, by the request's own tradeoff; 0 where not known.
     cost
         (n, m) expected USD; 0 where not known.
     embeddings, features
         (n, d) and (n, f) of the prompts.
     excluded
-        reason -> decisions of which there was a word, but that tell nothing.
+        reason -> decisions with feedback that are not among these.
     """
 
     models: tuple[str, ...]
     prompts: tuple[str, ...]
-    first: NDArray[np.int64]
-    chosen: NDArray[np.int64]
-    score: Array
-    score_weight: Array
+    first_position: NDArray[np.int64]
     eligible: NDArray[np.bool_]
-    propensity: Array
     quality: Array
     cost_penalty: Array
     cost: Array
@@ -68,21 +61,13 @@ class LoggedDecisions:
     features: NDArray[np.float32]
     excluded: Mapping[str, int] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.prompts)
+    def net(self) -> Self:
+        """The same with cost penalties taken off scores and qualities: what these estimate is utility."""
+        return replace(
+            self, score=self.score - self.of_chosen(self.cost_penalty), quality=self.quality - self.cost_penalty
+        )
 
-    @property
-    def log(self) -> Logged:
-        """As `agent.evaluation.off_policy` reads it."""
-        taken = self.propensity[np.arange(len(self)), self.chosen]
-        return Logged(self.chosen, self.score, taken, options=self.propensity, score_weight=self.score_weight)
-
-    @property
-    def net(self) -> Logged:
-        """The log with each score less the charge of its model: utility, which is what routing is for."""
-        return replace(self.log, score=self.score - self.cost_penalty[np.arange(len(self)), self.chosen])
-
-    def take(self, rows: NDArray[np.bool_]) -> LoggedDecisions:
+    def take(self, rows: NDArray[np.bool_]) -> Self:
         """The decisions of these rows."""
         at = np.flatnonzero(rows)
         kept = {
@@ -92,17 +77,17 @@ class LoggedDecisions:
         }
         return replace(self, prompts=tuple(self.prompts[i] for i in at), **kept)
 
-    def explored(self) -> LoggedDecisions:
-        """The decisions in which every eligible model had a positive propensity; the others are counted as left out."""
+    def explored(self) -> Self:
+        """The decisions in which every eligible model had a positive propensity; the others are counted in ``excluded``."""
         could: NDArray[np.bool_] = np.all(~self.eligible | (self.propensity > 0.0), axis=1)
         return replace(self.take(could), excluded={**self.excluded, "unexplored": int((~could).sum())})
 
-    def expected(self, estimator: Estimator, seed: int = 0) -> Array:
+    def estimates(self, estimator: Estimator, seed: int = 0) -> Array:
         """(n, m) `snapshot_qualities` of the decisions."""
         return snapshot_qualities(estimator, self.prompts, self.embeddings, self.features, self.models, seed)
 
     def greedy(self, quality: Array) -> Array:
-        """(n, m) the policy that takes, of the eligible models, that of highest utility by ``quality`` (n, m)."""
+        """(n, m) the policy that chooses the eligible model of highest utility, given ``quality`` (n, m)."""
         best = np.where(self.eligible, quality - self.cost_penalty, -np.inf).argmax(axis=1)
         policy = np.zeros_like(quality)
         policy[np.arange(len(self)), best] = 1.0
@@ -117,10 +102,10 @@ def snapshot_qualities(
     models: Sequence[str],
     seed: int = 0,
 ) -> Array:
-    """(n, m) qualities that a snapshot expects, scores of a prompt's own id hidden, as a choice leans them.
+    """(n, m) out-of-fold qualities by a snapshot, shrunken as a choice shrinks them.
 
-    A model that it does not know stands at the mean of those that it does. Among unknown models the choice must be a
-    lottery (by ``seed``), not the first column, hence the jitter.
+    A model that it does not know gets the mean of those that it does, and a tiny noise (by ``seed``), so that the choice
+    among unknown models is random, not always the first column.
     """
     known = estimator.shrink_to_mean(estimator.predict_out_of_fold(prompts, embeddings, features))
     full = np.repeat(known.mean(axis=1, keepdims=True), len(models), axis=1)
@@ -132,61 +117,61 @@ def snapshot_qualities(
 
 
 def logged_decisions(rows: Iterable[Observation], ledger: Ledger, encoder: str) -> LoggedDecisions:
-    """Lay decisions out.
+    """Decisions with feedback, as arrays.
 
     Parameters
     ----------
     rows
         Of the feedback log, in order.
     ledger
-        Which calibrates and weighs the words; those on one decision are averaged.
+        Calibrates and weights the ratings; those of one decision are averaged.
     encoder
-        Fingerprint of the encoder whose embeddings are wanted; decisions on other prompts are left out.
+        Fingerprint of the encoder whose embeddings are wanted; decisions on others are left out.
     """
-    words = [o for o in rows if o.other is None]  # a comparison is no score
+    ratings = [o for o in rows if o.other is None]  # a comparison is not a score
     first: dict[str, int] = {}
-    for o in words:
+    for o in ratings:
         first.setdefault(o.decision_id, o.seq if o.revises is None else 0)
-    last = latest(words)
-    heard = ledger.mean_scores(replace(o, prompt_id=o.decision_id) for o in last)
+    last = latest(ratings)
+    scores = ledger.mean_scores(replace(o, prompt_id=o.decision_id) for o in last)
 
-    left = {"of another encoder": 0, "disbelieved": 0, "without a choice": 0}
+    excluded = {"of another encoder": 0, "without weight": 0, "without a choice": 0}
     kept: list[Observation] = []
     for o in {o.decision_id: o for o in last}.values():
         if o.encoder != encoder:
-            left["of another encoder"] += 1
-        elif (o.decision_id, o.model) not in heard:
-            left["disbelieved"] += 1
-        elif len(o.actions) < 2 or all(c.model != o.model for c in o.actions):
-            left["without a choice"] += 1
+            excluded["of another encoder"] += 1
+        elif (o.decision_id, o.model) not in scores:
+            excluded["without weight"] += 1
+        elif len(o.actions) < 2 or all(a.model != o.model for a in o.actions):
+            excluded["without a choice"] += 1
         else:
             kept.append(o)
 
-    models = tuple(sorted({c.model for o in kept for c in o.actions}))
+    models = tuple(sorted({a.model for o in kept for a in o.actions}))
     column = {model: j for j, model in enumerate(models)}
     eligible = np.zeros((len(kept), len(models)), np.bool_)
-    laid = np.full((4, len(kept), len(models)), math.nan)
+    actions = np.full((4, len(kept), len(models)), math.nan)
     for i, o in enumerate(kept):
-        at = [column[c.model] for c in o.actions]
+        at = [column[a.model] for a in o.actions]
         eligible[i, at] = True
-        laid[:, i, at] = np.array([(c.propensity, c.quality, c.cost_penalty, c.cost) for c in o.actions]).T
-    propensity, quality, cost_penalty, cost = np.where(np.isfinite(laid), laid, 0.0)
-    known = np.isfinite(laid[1])
+        actions[:, i, at] = np.array([(a.propensity, a.quality, a.cost_penalty, a.cost) for a in o.actions]).T
+    propensity, quality, cost_penalty, cost = np.where(np.isfinite(actions), actions, 0.0)
+    known = np.isfinite(actions[1])
     mean = quality.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    said = [heard[o.decision_id, o.model] for o in kept]
+    calibrated = [scores[o.decision_id, o.model] for o in kept]
     return LoggedDecisions(
+        chosen=np.array([column[o.model] for o in kept], np.int64),
+        score=np.array([score.value for score in calibrated]),
+        score_weight=np.array([score.weight for score in calibrated]),
+        propensity=propensity,
         models=models,
         prompts=tuple(o.prompt_id for o in kept),
-        first=np.array([first[o.decision_id] for o in kept], np.int64),
-        chosen=np.array([column[o.model] for o in kept], np.int64),
-        score=np.array([word.value for word in said]),
-        score_weight=np.array([word.weight for word in said]),
+        first_position=np.array([first[o.decision_id] for o in kept], np.int64),
         eligible=eligible,
-        propensity=propensity,
         quality=np.where(known, quality, mean[:, None]),
         cost_penalty=cost_penalty,
         cost=cost,
         embeddings=np.array([o.encoded.embedding for o in kept], np.float32),
         features=np.array([o.encoded.features for o in kept], np.float32),
-        excluded=left,
+        excluded=excluded,
     )

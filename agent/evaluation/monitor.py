@@ -1,17 +1,17 @@
-"""Probation: whether a promoted champion is proven worse, live, than the snapshot that it replaced.
+"""The champion monitor: whether a promoted champion is proven worse, live, than the snapshot that it replaced.
 
-The gate promised that the champion is better. What is said of decisions since then holds it to that: of the two greedy
-policies, the doubly robust difference in utility (quality, less what the request's tradeoff makes of cost). The champion
-is worse than promised where the upper confidence limit of that difference is below 0.
+The evidence is the feedback on decisions since its promotion: the doubly robust difference of the two greedy policies in
+utility (quality less lambda times cost). The champion is worse where the upper confidence limit of that difference is
+below 0.
 
-That is asked again and again while feedback comes in, so the limit is that of a *confidence sequence*: over all looks
+The question is asked again with every batch of feedback, so the limit is that of a *confidence sequence*: over all looks
 together it is wrong with probability ``alpha`` at most, whenever and however often one looks (Waudby-Smith, Arbour, Sinha,
 Kennedy & Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence sequences", one-sided, appendix B).
 
-Only one of two answers is ever seen, mostly the champion's; what the other would have been worth rests on the mean of the
-two snapshots' own estimates, as at the gate. When all models score lower than both expect (a judge turned harsh, prompts
-became harder), that would count against the champion alone. So the estimates are moved by what is seen where both snapshots
-choose the same model: there the difference is 0 for certain, and all that is left is how far everything is off.
+Mostly only the champion's answer is seen; the value of the other's choice rests on the mean of the two snapshots' own
+estimates. When scores of all models fall below both estimates (a judge became harsher, prompts became harder), that would
+count against the champion alone. So the estimates are corrected by the mean error on decisions where both snapshots
+choose the same model: there the difference is 0 for certain.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from agent.estimate import Estimator
 from agent.evaluation.logged import LoggedDecisions
-from agent.evaluation.off_policy import Logged, effective_size, importance
+from agent.evaluation.off_policy import ScoredChoices, doubly_robust_terms, effective_size, importance
 from agent.snapshot import Snapshot
 from agent.types import Array
 
@@ -37,25 +37,25 @@ class MonitorConfig:
     alpha
         Probability, over all looks together, of calling a champion worse that is not.
     least
-        Fewest decisions (effective: trust is uneven) that prove anything; the sequence is asymptotic.
+        Fewest decisions (effective, by score weight) before a champion may be called worse; the sequence is asymptotic.
     most
-        So many rows of feedback end the probation.
-    tuned
-        Decisions at which the sequence is tightest.
-    doubt
-        Decisions on which the snapshots agree that weigh as much as the belief that nothing has shifted.
+        The monitor stops after this many rows of feedback.
+    tuned_at
+        Number of decisions at which the sequence is tightest.
+    shift_prior
+        The mean error is shrunken toward 0 as by this many decisions on which the snapshots agree.
     """
 
     alpha: float = 0.05
     least: float = 50.0
     most: int = 5000
-    tuned: float = 250.0
-    doubt: float = 10.0
+    tuned_at: float = 250.0
+    shift_prior: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class LiveComparison:
-    """How a champion does against the snapshot that it replaced.
+    """A champion against the snapshot that it replaced, on live decisions.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ class LiveComparison:
     mean, stderr
         Of the difference in utility, champion less predecessor.
     upper
-        Limit above the difference, at every look together with confidence ``1 - alpha``.
+        Upper limit of the difference, at every look together with confidence ``1 - alpha``.
     decisions, effective
-        How many, and how many equally trusted ones they are worth.
-    apart
-        Share of them (by trust) on which the two choose differently.
+        Number of decisions, and of equally weighted ones that they are worth.
+    share_apart
+        Share of them (by score weight) on which the two choose differently.
     shift
-        How far scores are from what both expected, where they choose the same.
+        Mean error of the estimates where the two choose the same model.
     """
 
     worse: bool
@@ -79,83 +79,80 @@ class LiveComparison:
     upper: float
     decisions: int
     effective: float
-    apart: float
+    share_apart: float
     shift: float
 
 
 def compare_live(
-    champion: Snapshot, predecessor: Snapshot, found: LoggedDecisions, config: MonitorConfig = MonitorConfig()
+    champion: Snapshot, predecessor: Snapshot, decisions: LoggedDecisions, config: MonitorConfig = MonitorConfig()
 ) -> LiveComparison:
-    """How ``champion`` does on decisions that neither snapshot was trained on."""
-    if not len(found):
+    """Compare on decisions that neither snapshot was trained on."""
+    if not len(decisions):
         return LiveComparison(False, 0.0, inf, inf, 0, 0.0, 0.0, 0.0)
-    now, before = (found.expected(Estimator(s)) for s in (champion, predecessor))
-    return compare_policies(
-        found.greedy(now), found.greedy(before), (now + before) / 2, found.cost_penalty, found.log, config
-    )
+    new, old = (decisions.estimates(Estimator(s)) for s in (champion, predecessor))
+    utility = (new + old) / 2 - decisions.cost_penalty
+    return compare_policies(decisions.greedy(new), decisions.greedy(old), utility, decisions.net(), config)
 
 
 def compare_policies(
     champion: Array,
     predecessor: Array,
-    quality: Array,
-    cost_penalty: Array,
-    logged: Logged,
+    utility: Array,
+    decisions: ScoredChoices,
     config: MonitorConfig = MonitorConfig(),
 ) -> LiveComparison:
-    """The same for two policies (n, m) of choice probabilities, by estimates of ``quality`` (n, m) that favour neither.
+    """The same for two policies (n, m) of choice probabilities.
 
     Parameters
     ----------
-    cost_penalty
-        (n, m) what cost takes off a model's utility.
+    utility
+        (n, m) estimates that favour neither policy.
+    decisions
+        With scores less cost penalties.
 
     Notes
     -----
-    Not by `agent.evaluation.gate.feedback_difference`, which leaves out what was hardly ever tried: of a champion that serves,
-    that is nearly all on which the two differ. By that, no bad champion was found at all (docs/log.md).
+    `agent.evaluation.gate.feedback_difference` leaves out what was seldom tried. Of a champion that serves, that is nearly
+    everything on which the two differ: by it no bad champion was found at all (docs/log.md).
     """
-    n = len(logged)
-    rows, chosen = np.arange(n), logged.chosen
-    score_weight = np.ones(n) if logged.score_weight is None else logged.score_weight
+    score_weight = decisions.score_weight
     share = score_weight / score_weight.sum()
-    off = logged.score - quality[rows, chosen]
-    weight = importance(champion, logged) - importance(predecessor, logged)
-    plain = ((champion - predecessor) * (quality - cost_penalty)).sum(axis=1)
+    apart = champion - predecessor
+    error = decisions.score - decisions.of_chosen(utility)
 
-    alike = (champion * predecessor)[rows, chosen] == 1.0
-    evidence = float(score_weight @ alike) + config.doubt
-    shift = float((score_weight * alike) @ off) / evidence
-    leverage = float(share @ weight)
-    terms = plain + weight * (off - shift)
+    same = decisions.of_chosen(champion * predecessor) == 1.0
+    evidence = float(score_weight @ same) + config.shift_prior
+    shift = float((score_weight * same) @ error) / evidence
+    terms = doubly_robust_terms(apart, utility + shift, decisions)
     mean = float(share @ terms)
-    # each decision's influence on the mean, the shift's own uncertainty included
-    influence = terms - mean - leverage * float(score_weight.sum()) / evidence * alike * (off - shift)
+    # each decision's influence on the mean, that through the shift included
+    leverage = float(share @ importance(apart, decisions)) * float(score_weight.sum()) / evidence
+    influence = terms - mean - leverage * same * (error - shift)
 
     effective = effective_size(score_weight)
     spread = sqrt(float(share @ influence**2))
-    upper = mean + spread * reach(effective, config)
+    upper = mean + spread * radius(effective, config)
     return LiveComparison(
         worse=bool(effective >= config.least and upper < 0.0),
         mean=mean,
         stderr=spread / sqrt(effective),
         upper=upper,
-        decisions=n,
+        decisions=len(decisions),
         effective=effective,
-        apart=float(share @ np.any(champion != predecessor, axis=1)),
+        share_apart=float(share @ np.any(apart != 0.0, axis=1)),
         shift=shift,
     )
 
 
-def reach(n: float, config: MonitorConfig = MonitorConfig()) -> float:
-    """Standard deviations of one decision between a mean of n and its one-sided confidence sequence.
+def radius(n: float, config: MonitorConfig = MonitorConfig()) -> float:
+    """Distance of the one-sided confidence sequence from a mean of n, in standard deviations of one decision.
 
     Examples
     --------
-    >>> [round(reach(n) * n**0.5, 2) for n in (50, 250, 5000)]
+    >>> [round(radius(n) * n**0.5, 2) for n in (50, 250, 5000)]
     [3.08, 2.78, 3.11]
     """
     two = 2.0 * config.alpha
-    squared = (1.0 - 2.0 * log(two) + log(1.0 - 2.0 * log(two))) / config.tuned
-    spread = n * squared + 1.0
-    return sqrt(2.0 * spread / (n * n * squared) * log(1.0 + sqrt(spread) / two))
+    squared = (1.0 - 2.0 * log(two) + log(1.0 - 2.0 * log(two))) / config.tuned_at
+    variance = n * squared + 1.0
+    return sqrt(2.0 * variance / (n * n * squared) * log(1.0 + sqrt(variance) / two))

@@ -1,13 +1,14 @@
-"""Off-policy evaluation: what a policy would have earned, from decisions that another one made.
+"""Off-policy evaluation: what a policy would have earned, from decisions that another policy made.
 
-Every decision logs its exact propensity, so inverse propensity scoring (IPS) is unbiased; self-normalised (SNIPS,
+Every decision logs its exact propensities, so inverse propensity scoring (IPS) is unbiased; self-normalised (SNIPS,
 Swaminathan & Joachims 2015) and doubly robust (DR, Dudik, Langford & Li 2011) estimates trade a little bias for much
-less variance.
+less variance. DR terms are linear in the policy, so those of a difference of two policies estimate the difference of
+their values; the gate, the champion monitor and `agent.evaluation.value` all use them.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 from agent.types import Array
 
 MAX_WEIGHT = 50.0
-"""Importance weights are clipped here; DR's model term keeps the clipped part from being lost."""
+"""Importance weights are clipped here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
-    """n logged decisions with their scores.
+class ScoredChoices:
+    """n logged choices among m models, with their scores.
 
     Parameters
     ----------
@@ -29,23 +30,24 @@ class Logged:
         (n,) column of the model that answered.
     score
         (n,) in [0, 1]; calibrated feedback may lie outside.
-    propensity
-        (n,) in (0, 1], with which it was chosen.
-    options
-        (n, m) propensity of every model, 0 where it could not be chosen; None where only that of the chosen is known.
     score_weight
-        (n,) how much each score counts; None: all the same.
+        (n,) how much each score counts, at least 0.
+    propensity
+        (n, m) with which each model was to be chosen (the logging policy); 0 where it was not eligible.
     """
 
     chosen: NDArray[np.int64]
     score: Array
+    score_weight: Array
     propensity: Array
-    _: KW_ONLY
-    options: Array | None = None
-    score_weight: Array | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    def of_chosen(self, values: Array) -> Array:
+        """(n,) entries of (n, m) ``values`` in the columns that were chosen."""
+        out: Array = values[np.arange(len(self)), self.chosen]
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +64,32 @@ class Value:
         return self.mean - z * self.stderr, self.mean + z * self.stderr
 
     def lower(self, confidence: float = 0.95) -> float:
-        """One-sided lower bound: the truth is above it with this confidence."""
+        """One-sided lower confidence bound."""
         return self.mean - NormalDist().inv_cdf(confidence) * self.stderr
 
     def upper(self, confidence: float = 0.95) -> float:
-        """One-sided upper bound: the truth is below it with this confidence."""
+        """One-sided upper confidence bound."""
         return self.mean + NormalDist().inv_cdf(confidence) * self.stderr
 
 
-def mean_value(terms: Array, score_weight: Array | None = None) -> Value:
-    """The mean of n independent terms, weighted by (n,) ``score_weight`` where that is given."""
+def mean_value(terms: Array, score_weight: Array) -> Value:
+    """Mean of (n,) independent terms, weighted by (n,) ``score_weight``."""
     n = len(terms)
-    weight = np.ones(n) if score_weight is None else score_weight
-    if not weight.sum() > 0.0:
+    if not score_weight.sum() > 0.0:
         return Value(0.0, float("inf"), 0)
-    share = weight / weight.sum()
+    share = score_weight / score_weight.sum()
     mean = float(share @ terms)
-    spread = float(np.sqrt(np.sum((share * (terms - mean)) ** 2) * n / (n - 1))) if n > 1 else float("inf")
-    return Value(mean, spread, n)
+    stderr = float(np.sqrt(np.sum((share * (terms - mean)) ** 2) * n / (n - 1))) if n > 1 else float("inf")
+    return Value(mean, stderr, n)
 
 
-def importance(policy: Array, log: Logged) -> Array:
-    """(n,) weights ``policy[i, chosen] / propensity``, clipped at `MAX_WEIGHT`."""
-    taken = policy[np.arange(len(log)), log.chosen]
-    return np.minimum(taken / log.propensity, MAX_WEIGHT)
+def importance(policy: Array, log: ScoredChoices, max_weight: float = MAX_WEIGHT) -> Array:
+    """(n,) weights ``policy[i, chosen] / propensity[i, chosen]``, clipped at ``max_weight`` (either sign)."""
+    return np.clip(log.of_chosen(policy) / log.of_chosen(log.propensity), -max_weight, max_weight)
 
 
 def effective_size(weight: Array) -> float:
-    """How many equally weighed decisions (n,) weighed ones are worth (Kish 1965): ``(sum w)^2 / sum w^2``.
+    """Number of equally weighted decisions that (n,) weighted ones are worth: ``(sum w)^2 / sum w^2`` (Kish 1965).
 
     Examples
     --------
@@ -100,29 +100,40 @@ def effective_size(weight: Array) -> float:
     return float(weight.sum()) ** 2 / squares if squares > 0.0 else 0.0
 
 
-def ips(policy: Array, log: Logged) -> Value:
+def ips(policy: Array, log: ScoredChoices) -> Value:
     """Inverse propensity score value of a ``policy`` (n, m) of choice probabilities."""
     return mean_value(importance(policy, log) * log.score, log.score_weight)
 
 
-def snips(policy: Array, log: Logged) -> Value:
+def snips(policy: Array, log: ScoredChoices) -> Value:
     """Self-normalised IPS; its standard error by the delta method."""
-    weight = importance(policy, log) * (1.0 if log.score_weight is None else log.score_weight)
+    weight = importance(policy, log) * log.score_weight
     total = weight.sum()
     if total <= 0:
         return Value(0.0, float("inf"), len(log))
     mean = float(weight @ log.score / total)
-    spread = float(np.sqrt(np.sum((weight * (log.score - mean)) ** 2)) / total)
-    return Value(mean, spread, len(log))
+    stderr = float(np.sqrt(np.sum((weight * (log.score - mean)) ** 2)) / total)
+    return Value(mean, stderr, len(log))
 
 
-def doubly_robust_terms(policy: Array, quality: Array, log: Logged) -> Array:
-    """(n,) DR terms of a ``policy`` (n, m), given any model of ``quality`` (n, m) that was not fitted on these scores."""
-    predicted = quality[np.arange(len(log)), log.chosen]
-    terms: Array = (policy * quality).sum(axis=1) + importance(policy, log) * (log.score - predicted)
-    return terms
+def doubly_robust_terms(policy: Array, quality: Array, log: ScoredChoices, max_weight: float = MAX_WEIGHT) -> Array:
+    """(n,) ``sum_a policy_a * quality_a + policy_chosen / propensity_chosen * (score - quality_chosen)``.
+
+    Parameters
+    ----------
+    policy
+        (n, m) choice probabilities, or a difference of two policies' choice probabilities.
+    quality
+        (n, m) estimates that were not fitted to these scores.
+    log
+        The choices.
+    max_weight
+        Importance weights are clipped here; the first term still counts what is clipped.
+    """
+    terms: Array = (policy * quality).sum(axis=1)
+    return terms + importance(policy, log, max_weight) * (log.score - log.of_chosen(quality))
 
 
-def doubly_robust(policy: Array, quality: Array, log: Logged) -> Value:
+def doubly_robust(policy: Array, quality: Array, log: ScoredChoices) -> Value:
     """Doubly robust value of a ``policy``."""
     return mean_value(doubly_robust_terms(policy, quality, log), log.score_weight)

@@ -1,4 +1,4 @@
-"""When an early refresh is due: in counts of what has come in, so that the same rule serves a clock and a replay."""
+"""When an early refresh is due, by counts of what came in since the last one: the same rule for a server and a replay."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ import numpy as np
 from agent.types import Vector
 
 RECENT = 1000
-"""Only so many of the latest prompts are looked through for such as no task takes."""
+"""Outliers are counted among this many of the latest prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshRuleConfig:
-    """How soon.
+    """Thresholds.
 
     Parameters
     ----------
-    growth
-        Feedback calls a refresh when it has grown to this many times the scores that the champion was trained on...
-    least, most
-        ...but never at fewer rows than ``least``, and always at ``most``.
+    growth, least, most
+        A refresh is due at ``growth`` times as many rows of feedback as the champion was trained on scores; at no fewer
+        than ``least``, and always at ``most``.
     outliers, outlier_share
-        So many prompts far from every task, and at least this share of the latest decisions, call a refresh where
-        they gather.
-    closeness, min_neighbours
-        A stray gathers where at least ``min_neighbours`` others have this cosine with it.
+        A refresh is due at this many clustered prompts far from every task, if they are at least this share of the
+        latest decisions.
+    min_similarity, min_neighbours
+        An outlier is clustered where at least ``min_neighbours`` others have this cosine with it.
     drift_feedback
-        A model that drifted calls a refresh once it has this much feedback from after the change; so does one that the
-        champion does not know at all.
+        A refresh is due where a model that drifted has this much feedback from after the change; and where a model that
+        the champion does not know has this much.
     """
 
     growth: float = 1.0
@@ -38,29 +37,29 @@ class RefreshRuleConfig:
     most: int = 500
     outliers: int = 30
     outlier_share: float = 0.05
-    closeness: float = 0.5
+    min_similarity: float = 0.5
     min_neighbours: int = 5
     drift_feedback: int = 40
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshSignals:
-    """What has come in since the last refresh, promoted or not.
+    """What has come in since the last refresh, whether that was promoted or not.
 
     Parameters
     ----------
     scores
-        That the champion was trained on.
+        Number that the champion was trained on.
     feedback
         Rows.
     decisions
-        Prompts routed (by a live server: routed and scored), at most `RECENT`, the latest.
+        Prompts routed (by a live server: routed and scored), at most the latest `RECENT`.
     outliers
         Embeddings of those of them that lie far from every task.
     drifted
-        Models found to have changed silently, each with its feedback from after the change.
+        Models that changed silently, each with its feedback from after the change.
     newcomers
-        Models that the champion does not know, each with its feedback since the last refresh.
+        Models that the champion does not know, each with its feedback.
     """
 
     scores: int
@@ -72,7 +71,7 @@ class RefreshSignals:
 
 
 def refresh_reason(signals: RefreshSignals, config: RefreshRuleConfig = RefreshRuleConfig()) -> str | None:
-    """Why a refresh is due now, as a person reads it; None where it is not.
+    """Why a refresh is due now, for people; None where it is not.
 
     Examples
     --------
@@ -97,9 +96,9 @@ def refresh_reason(signals: RefreshSignals, config: RefreshRuleConfig = RefreshR
 
 
 def _clustered(outliers: tuple[Vector, ...], config: RefreshRuleConfig) -> int:
-    """How many strays have company."""
+    """Number of outliers that lie close to others."""
     if len(outliers) < config.outliers:
         return 0
     embeddings = np.stack(outliers)
-    near = (embeddings @ embeddings.T >= config.closeness).sum(axis=1) - 1  # each is near itself
+    near = (embeddings @ embeddings.T >= config.min_similarity).sum(axis=1) - 1  # each is near itself
     return int((near >= config.min_neighbours).sum())

@@ -1,4 +1,4 @@
-"""What policies would have earned on logged decisions, with confidence intervals."""
+"""Policies side by side: what each would have earned on the same logged decisions, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class PolicyValue:
     Parameters
     ----------
     policy
-        ``snapshot 3``, ``logged`` (what was done) or ``always MODEL`` (where that could be chosen; else what was done).
+        ``snapshot 3``, ``logged`` (the logging policy) or ``always MODEL`` (where eligible; else the logging policy).
     ips, snips, dr
         Quality by inverse propensity scores, self-normalised ones, and doubly robust, see `agent.evaluation.off_policy`.
     cost
         Expected USD a request.
     effective
-        How many decisions the weighed ones are worth.
+        Number of equally weighted decisions that the importance-weighted ones are worth.
     clipped
-        Decisions whose weight was cut: what is missing there pulls IPS down, and leaves DR to the estimates.
+        Decisions whose importance weight was clipped; there IPS is too low, and DR rests on the estimates.
     """
 
     policy: str
@@ -52,13 +52,13 @@ class PolicyValues:
     since, upto
         Positions in the log between which was read.
     fresh
-        Decisions of which nothing was said before the latest position of a snapshot that is judged.
+        Decisions without feedback before the latest position of the snapshots.
     trained_on
-        Earlier ones: a snapshot that was trained on them says of each what it said with its scores hidden.
+        Earlier ones; a snapshot's estimates of those that it was trained on are out-of-fold.
     excluded
         reason -> decisions that are not among these.
     policies
-        Of every policy, on the same decisions.
+        Their values.
     """
 
     since: int
@@ -70,11 +70,11 @@ class PolicyValues:
 
     @property
     def decisions(self) -> int:
-        """How many decisions the policies are judged on."""
+        """Number of decisions that the values rest on."""
         return self.fresh + self.trained_on
 
     def as_json(self) -> dict[str, Any]:
-        """With 95 % intervals; null where nothing is known."""
+        """With 95 % intervals; null where a value is not known."""
         return {
             "since": self.since,
             "upto": self.upto,
@@ -83,63 +83,70 @@ class PolicyValues:
             "trained_on": self.trained_on,
             "excluded": dict(self.excluded),
             "policies": [
-                {"policy": w.policy}
-                | {name: _value(getattr(w, name)) for name in ("ips", "snips", "dr")}
-                | {"cost": w.cost, "effective": w.effective, "clipped": w.clipped}
-                for w in self.policies
+                {"policy": v.policy}
+                | {name: _value(getattr(v, name)) for name in ("ips", "snips", "dr")}
+                | {"cost": v.cost, "effective": v.effective, "clipped": v.clipped}
+                for v in self.policies
             ],
         }
 
 
-def predict_one(
-    found: LoggedDecisions, judged: Sequence[Snapshot], always: Sequence[str], *, since: int, upto: int
+def policy_values(
+    decisions: LoggedDecisions, snapshots: Sequence[Snapshot], always: Sequence[str], *, since: int, upto: int
 ) -> PolicyValues:
-    """The same on decisions that have been read."""
-    fresh = found.first > max(s.position for s in judged)
-    policies: list[PolicyValue] = []
-    offered = [m for m, could in zip(found.models, found.eligible.T, strict=True) if could.any()]
+    """Values of the snapshots' greedy policies, the logging policy, and one policy for each model of ``always``.
+
+    Raises
+    ------
+    InvalidInput
+        Where a model of ``always`` was never eligible.
+    """
+    eligible = [m for m, could in zip(decisions.models, decisions.eligible.T, strict=True) if could.any()]
     for model in always:
-        if len(found) and model not in offered:
-            hint = did_you_mean(model, offered)
+        if len(decisions) and model not in eligible:
+            hint = did_you_mean(model, eligible)
             raise InvalidInput(f"--always: no decision could have chosen {model!r}{hint}", param="always")
-    if len(found):
-        policies = [
-            _policy_value(f"snapshot {s.version}", found.greedy(found.expected(Estimator(s))), found) for s in judged
-        ]
-        policies += [_policy_value("logged", found.propensity, found)]
-        policies += [_policy_value(f"always {model}", _always(model, found), found) for model in always]
-    return PolicyValues(since, upto, int(fresh.sum()), int((~fresh).sum()), found.excluded, tuple(policies))
-
-
-def _always(model: str, found: LoggedDecisions) -> Array:
-    """(n, m) choice probabilities: ``model`` wherever it was eligible, else what was done."""
-    j = found.models.index(model)
-    sole = np.zeros(len(found.models))
-    sole[j] = 1.0
-    policy: Array = np.where(found.eligible[:, [j]], sole, found.propensity)
-    return policy
-
-
-def _policy_value(name: str, policy: Array, found: LoggedDecisions) -> PolicyValue:
-    log = found.log
-    taken = policy[np.arange(len(log)), log.chosen]
-    return PolicyValue(
-        policy=name,
-        ips=ips(policy, log),
-        snips=snips(policy, log),
-        dr=doubly_robust(policy, found.quality, log),
-        cost=float((policy * found.cost).sum(axis=1).mean()),
-        effective=effective_size(importance(policy, log) * found.score_weight),
-        clipped=int((taken / log.propensity > MAX_WEIGHT).sum()),
+    policies: dict[str, Array] = {}
+    if len(decisions):
+        policies = {f"snapshot {s.version}": decisions.greedy(decisions.estimates(Estimator(s))) for s in snapshots}
+        policies["logged"] = decisions.propensity
+        policies |= {f"always {model}": _always(model, decisions) for model in always}
+    fresh = decisions.first_position > max(s.position for s in snapshots)
+    return PolicyValues(
+        since=since,
+        upto=upto,
+        fresh=int(fresh.sum()),
+        trained_on=int((~fresh).sum()),
+        excluded=decisions.excluded,
+        policies=tuple(_policy_value(name, policy, decisions) for name, policy in policies.items()),
     )
 
 
-def _value(found: Value) -> dict[str, Any]:
-    low, high = found.interval(0.95)
-    known = np.isfinite(found.stderr)
+def _always(model: str, decisions: LoggedDecisions) -> Array:
+    """(n, m) choice probabilities: ``model`` wherever it was eligible, else the logging policy."""
+    j = decisions.models.index(model)
+    policy: Array = np.where(decisions.eligible[:, [j]], np.eye(len(decisions.models))[j], decisions.propensity)
+    return policy
+
+
+def _policy_value(name: str, policy: Array, decisions: LoggedDecisions) -> PolicyValue:
+    return PolicyValue(
+        policy=name,
+        ips=ips(policy, decisions),
+        snips=snips(policy, decisions),
+        dr=doubly_robust(policy, decisions.quality, decisions),
+        cost=float((policy * decisions.cost).sum(axis=1).mean()),
+        effective=effective_size(importance(policy, decisions) * decisions.score_weight),
+        clipped=int((importance(policy, decisions, np.inf) > MAX_WEIGHT).sum()),
+    )
+
+
+def _value(value: Value) -> dict[str, Any]:
+    low, high = value.interval(0.95)
+    known = np.isfinite(value.stderr)
     return {
-        "mean": found.mean if known else None,
-        "stderr": found.stderr if known else None,
+        "mean": value.mean if known else None,
+        "stderr": value.stderr if known else None,
         "low": low if known else None,
         "high": high if known else None,
     }

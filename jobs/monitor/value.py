@@ -1,10 +1,8 @@
-"""What snapshots and simple policies would have earned on the decisions that were logged, with confidence intervals.
+"""Off-policy values: the quality that snapshots and fixed policies would have had on the logged decisions.
 
-A snapshot never profits from what it was trained on: of a prompt that its training saw, it says what training said with
-that prompt's scores hidden. All policies are judged on the same decisions, or they could not be compared.
-
-Words are worth what was known of their sources and raters when the latest of the snapshots was trained. What came later
-would calibrate them by what the champion's decisions expected, which is in question here.
+All policies are evaluated on the same decisions. A snapshot's prediction for a prompt that it was trained on is
+out-of-fold: made with that prompt's scores hidden. Scores are calibrated by the ledger as it was when the latest of the
+snapshots was trained: a later one is calibrated by what the champion's decisions expect, which is in question here.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from collections.abc import Sequence
 
 from agent.errors import InvalidInput
 from agent.evaluation.logged import logged_decisions
-from agent.evaluation.value import PolicyValues, predict_one
+from agent.evaluation.value import PolicyValues, policy_values
 from agent.feedback.state import learn_one
 from agent.snapshot import Snapshot
 from store.database import Database
@@ -21,7 +19,7 @@ from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
 
 
-def value(
+def snapshot_values(
     database: Database,
     log: FeedbackLog,
     versions: Sequence[int] = (),
@@ -29,40 +27,39 @@ def value(
     always: Sequence[str] = (),
     since: int = 0,
 ) -> PolicyValues:
-    """Judge snapshots and policies on logged decisions.
+    """Estimate the values of snapshots and policies on the logged decisions.
 
     Parameters
     ----------
     versions
-        Which snapshots; none for the champion and the one before it.
+        Of the snapshots; none for the champion and its predecessor.
     always
-        Models, each as a policy of its own.
+        Models, each as a policy that always chooses it.
     since
-        Only what was said after this position of the log.
+        Position of the feedback log after which rows are read.
 
     Raises
     ------
     InvalidInput
-        Where there is no such snapshot or model, or snapshots read the embeddings of different encoders.
+        Where there is no such snapshot or model, or the snapshots read embeddings of different encoders.
     """
     store = SnapshotStore(database)
-    judged = _snapshots(store, versions)
-    encoder = judged[0].encoder
-    if other := [s.version for s in judged if s.encoder != encoder]:
+    snapshots = _snapshots(store, versions)
+    encoder = snapshots[0].encoder
+    if other := [s.version for s in snapshots if s.encoder != encoder]:
         raise InvalidInput(
-            f"snapshot {other[0]} reads the embeddings of another encoder than snapshot {judged[0].version}; "
-            "they cannot be judged on the same decisions",
+            f"snapshot {other[0]} reads the embeddings of another encoder than snapshot {snapshots[0].version}; "
+            "compare snapshots of one encoder only",
             param="version",
         )
     upto = log.head()
-    rows = log.between(since, upto)
-    ledger = learn_one(max(judged, key=lambda s: s.position), ()).ledger
-    found = logged_decisions(rows, ledger, encoder).explored()
-    return predict_one(found, judged, always, since=since, upto=upto)
+    ledger = learn_one(max(snapshots, key=lambda s: s.position), ()).ledger
+    decisions = logged_decisions(log.between(since, upto), ledger, encoder).explored()
+    return policy_values(decisions, snapshots, always, since=since, upto=upto)
 
 
 def _snapshots(store: SnapshotStore, versions: Sequence[int]) -> list[Snapshot]:
-    """Those named; else the champion and, where it reads the same embeddings, the champion that it replaced."""
+    """Those of ``versions``; without any the champion and, where it has the same encoder, its predecessor."""
     if versions:
         return [store.load(version) for version in dict.fromkeys(versions)]
     rows = {row.version: row for row in store.list()}

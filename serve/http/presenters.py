@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from agent.choice.explain import why_not
 from agent.types import Candidate, Decision
 from store.drifts import FoundDrift
 
@@ -76,27 +77,3 @@ def _candidate(candidate: Candidate, decision: Decision) -> Mapping[str, Any]:
         "excluded": candidate.excluded,
         "why_not": why_not(candidate, decision),
     }
-
-
-def why_not(candidate: Candidate, decision: Decision) -> str | None:
-    """Why ``candidate`` was not chosen, in a sentence; None for the one that was.
-
-    Qualities stand with their 95 % interval.
-    """
-    chosen = decision.chosen
-    if candidate.model == chosen.model:
-        return None
-    if candidate.excluded:
-        return candidate.excluded
-    against = f"{_figures(candidate)}, against {_figures(chosen)} of {chosen.model}"
-    if candidate.utility > chosen.utility:
-        return f"this request explored: its own chance was {candidate.propensity:.1%}; {against}"
-    if candidate.quality >= chosen.quality:
-        return f"not worth its price at this tradeoff: {against}"
-    if candidate.quality + 1.96 * candidate.stderr >= chosen.quality:
-        return f"probably worse, though it may be as good: {against}"
-    return f"worse: {against}"
-
-
-def _figures(candidate: Candidate) -> str:
-    return f"quality {candidate.quality:.2f} ± {1.96 * candidate.stderr:.2f} for ${candidate.cost:.2g}"

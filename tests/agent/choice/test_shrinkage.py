@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.choice.shrinkage import FEWEST, fit_shrinkage, shrink_to_mean
+from agent.choice.shrinkage import MIN_PROMPTS, fit_shrinkage, shrink_to_mean
 from agent.examples import Scores
 
 MEANS = np.array([0.7, 0.6, 0.5])
@@ -27,7 +27,7 @@ def test_noise_calls_for_caution_and_knowledge_does_not() -> None:
 
 
 def test_too_few_prompts_with_several_scores_teach_nothing() -> None:
-    truth, scores = a_world(0.0, FEWEST - 1)
+    truth, scores = a_world(0.0, MIN_PROMPTS - 1)
     usual = fit_shrinkage(truth, MEANS, scores)
     assert 0.2 < usual < 0.5
     truth, scores = a_world(0.0)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.evaluation.gate import GateConfig, GateReport, evaluation_difference, feedback_difference, judge, pool
-from agent.evaluation.off_policy import Logged, Value
+from agent.evaluation.off_policy import ScoredChoices, Value
 
 TRIALS, N, M = 300, 300, 3
 BASE = np.array([0.7, 0.6, 0.5])
@@ -24,7 +24,7 @@ def trial(seed: int, challenger: int) -> GateReport:
     evaluations = evaluation_difference(first, other, scores)
     logging = np.tile([0.6, 0.2, 0.2], (N, 1))
     chosen = rng.choice(M, N, p=logging[0])
-    log = Logged(chosen, (rng.random(N) < BASE[chosen]).astype(float), logging[np.arange(N), chosen], options=logging)
+    log = ScoredChoices(chosen, (rng.random(N) < BASE[chosen]).astype(float), np.ones(N), logging)
     feedback = feedback_difference(first, other, np.full((N, M), 0.6), log)
     return judge(evaluations, feedback)
 
@@ -76,12 +76,8 @@ def test_no_scored_prompt_is_no_evidence() -> None:
 def test_feedback_needs_no_second_score() -> None:
     rng = np.random.default_rng(0)
     chosen = rng.integers(0, 2, 4000)
-    log = Logged(
-        chosen,
-        (rng.random(4000) < np.array([0.3, 0.8])[chosen]).astype(float),
-        np.full(4000, 0.5),
-        options=np.full((4000, 2), 0.5),
-    )
+    score = (rng.random(4000) < np.array([0.3, 0.8])[chosen]).astype(float)
+    log = ScoredChoices(chosen, score, np.ones(4000), np.full((4000, 2), 0.5))
     sides = [np.tile(np.eye(2)[i], (4000, 1)) for i in range(2)]
     value = feedback_difference(sides[0], sides[1], np.full((4000, 2), 0.5), log)
     assert value.mean == pytest.approx(0.5, abs=0.05)
@@ -89,11 +85,11 @@ def test_feedback_needs_no_second_score() -> None:
     assert (back.mean, back.stderr) == pytest.approx((-value.mean, value.stderr))
 
 
-def logged(options: NDArray[np.float64], truth: NDArray[np.float64], rng: np.random.Generator) -> Logged:
+def logged(propensity: NDArray[np.float64], truth: NDArray[np.float64], rng: np.random.Generator) -> ScoredChoices:
     """Choices by these (n, m) propensities, scored by coins of these (m,) chances."""
-    chosen = (options.cumsum(axis=1) > rng.random((len(options), 1))).argmax(axis=1)
-    score = (rng.random(len(options)) < truth[chosen]).astype(float)
-    return Logged(chosen, score, options[np.arange(len(options)), chosen], options=options)
+    chosen = (propensity.cumsum(axis=1) > rng.random((len(propensity), 1))).argmax(axis=1)
+    score = (rng.random(len(propensity)) < truth[chosen]).astype(float)
+    return ScoredChoices(chosen, score, np.ones(len(chosen)), propensity)
 
 
 def test_three_wins_in_three_prove_nothing_and_ten_do() -> None:
@@ -107,8 +103,7 @@ def test_three_wins_in_three_prove_nothing_and_ten_do() -> None:
 def test_what_was_hardly_ever_tried_is_no_evidence() -> None:
     """The challenger's model was never drawn where it differs, and the model of quality flatters it."""
     rng = np.random.default_rng(0)
-    options = np.tile([0.998, 0.002], (400, 1))
-    log = logged(options, np.array([0.6, 0.1]), rng)
+    log = logged(np.tile([0.998, 0.002], (400, 1)), np.array([0.6, 0.1]), rng)
     sides = np.tile(np.eye(2)[0], (400, 1)), np.tile(np.eye(2)[1], (400, 1))
     flattering = np.tile([0.5, 0.9], (400, 1))
     assert feedback_difference(*sides, flattering, log).n == 0
@@ -122,8 +117,7 @@ def test_the_error_of_a_difference_is_honest_though_a_model_was_seldom_drawn() -
     found = []
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        options = np.tile([0.99, 0.01], (100, 1))
-        log = logged(options, np.array([0.6, 0.6]), rng)
+        log = logged(np.tile([0.99, 0.01], (100, 1)), np.array([0.6, 0.6]), rng)
         sides = np.tile(np.eye(2)[0], (100, 1)), np.tile(np.eye(2)[1], (100, 1))
         found.append(feedback_difference(*sides, np.full((100, 2), 0.6), log))
     means, told = np.array([v.mean for v in found]), np.array([v.stderr for v in found])
@@ -132,14 +126,18 @@ def test_the_error_of_a_difference_is_honest_though_a_model_was_seldom_drawn() -
     assert np.mean([judge(None, v).promote for v in found]) <= 0.05
 
 
-def test_distrusted_feedback_counts_less() -> None:
+def test_feedback_counts_by_its_weight() -> None:
     rng = np.random.default_rng(0)
     log = logged(np.full((400, 2), 0.5), np.array([0.2, 0.9]), rng)
-    liars = np.arange(400) < 200
-    lying = replace(log, score=np.where(liars, 1.0 - log.score, log.score), score_weight=np.where(liars, 0.01, 1.0))
+    wrong = np.arange(400) < 200
+    half_wrong = replace(
+        log, score=np.where(wrong, 1.0 - log.score, log.score), score_weight=np.where(wrong, 0.01, 1.0)
+    )
     sides = np.tile(np.eye(2)[0], (400, 1)), np.tile(np.eye(2)[1], (400, 1))
-    assert feedback_difference(*sides, np.full((400, 2), 0.5), lying).mean == pytest.approx(0.7, abs=0.15)
-    assert feedback_difference(*sides, np.full((400, 2), 0.5), replace(lying, score_weight=None)).mean < 0.2
+    assert feedback_difference(*sides, np.full((400, 2), 0.5), half_wrong).mean == pytest.approx(0.7, abs=0.15)
+    assert (
+        feedback_difference(*sides, np.full((400, 2), 0.5), replace(half_wrong, score_weight=np.ones(400))).mean < 0.2
+    )
 
 
 # --- the verdict

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agent.choice.exploration import inverse_gap_weights
-from agent.evaluation.monitor import MonitorConfig, compare_policies, reach
-from agent.evaluation.off_policy import Logged
+from agent.evaluation.monitor import MonitorConfig, compare_policies, radius
+from agent.evaluation.off_policy import ScoredChoices
 
 Array = np.ndarray
 MODELS, TASKS, WORLDS = 5, 20, 60
@@ -33,22 +33,21 @@ def first_alarm(seed: int, *, bad: float = 0.0, shift: float = 0.0, spread: floa
     mean = np.clip(rng.normal(0.65, 0.12, MODELS) + rng.normal(0.0, 0.1, (TASKS, MODELS)), 0.05, 0.95)
     task = rng.integers(TASKS, size=n)
     quality = np.clip(mean[task] + rng.normal(0.0, 0.1, (n, MODELS)), 0.0, 1.0)
-    believed = mean + rng.normal(0.0, spread, mean.shape)
+    estimated = mean + rng.normal(0.0, spread, mean.shape)
     wrong = rng.random(TASKS) < bad
-    believed[wrong] = 1.3 - mean[wrong]
-    champion = believed[task] + rng.normal(0.0, 0.05, quality.shape)
+    estimated[wrong] = 1.3 - mean[wrong]
+    champion = estimated[task] + rng.normal(0.0, 0.05, quality.shape)
     predecessor = (mean + rng.normal(0.0, 0.1, mean.shape))[task] + rng.normal(0.0, 0.05, quality.shape)
     logging = np.stack([inverse_gap_weights(row, 5000.0, 0.05) for row in champion])
     chosen = (logging.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     rows = np.arange(n)
     score = (rng.random(n) < np.clip(quality + shift, 0.0, 1.0)[rows, chosen]).astype(float)
     new, old = (np.eye(MODELS)[estimate.argmax(axis=1)] for estimate in (champion, predecessor))
-    log = Logged(chosen, score, logging[rows, chosen])
-    middle, free = (champion + predecessor) / 2, np.zeros(quality.shape)
+    both = (champion + predecessor) / 2
     truth = float(((new - old) * quality).sum(axis=1).mean())
     for k in LOOKS:
-        seen = Logged(log.chosen[:k], log.score[:k], log.propensity[:k])
-        if compare_policies(new[:k], old[:k], middle[:k], free[:k], seen).worse:
+        seen = ScoredChoices(chosen[:k], score[:k], np.ones(k), logging[:k])
+        if compare_policies(new[:k], old[:k], both[:k], seen).worse:
             return truth, k
     return truth, None
 
@@ -79,37 +78,38 @@ def test_many_looks_cross_the_limit_no_more_often_than_alpha() -> None:
     paths = np.random.default_rng(0).standard_normal((4000, 2000)).cumsum(axis=1)
     n = np.arange(1, 2001)
     means, after = paths / n, n >= 50
-    limit = np.array([reach(float(k)) for k in n])
+    limit = np.array([radius(float(k)) for k in n])
     assert 0.01 < (means + limit < 0.0)[:, after].any(axis=1).mean() <= 0.05
     assert (means + 1.645 / n**0.5 < 0.0)[:, after].any(axis=1).mean() > 0.2, "a limit for one look is no such limit"
 
 
-def two(n: int, score: float, score_weight: Array | None = None) -> tuple[Array, Array, Array, Array, Logged]:
+def apart(n: int, score: float, score_weight: Array | None = None) -> tuple[Array, Array, Array, ScoredChoices]:
     """Two models, two policies that never agree, and the champion's choice always taken and scored alike."""
     champion, predecessor = np.tile([1.0, 0.0], (n, 1)), np.tile([0.0, 1.0], (n, 1))
     noise = 0.05 * np.resize([-1.0, 1.0], n)
-    log = Logged(np.zeros(n, np.int64), score + noise, np.full(n, 0.95), score_weight=score_weight)
-    return champion, predecessor, np.full((n, 2), 0.5), np.zeros((n, 2)), log
+    weight = np.ones(n) if score_weight is None else score_weight
+    log = ScoredChoices(np.zeros(n, np.int64), score + noise, weight, np.tile([0.95, 0.05], (n, 1)))
+    return champion, predecessor, np.full((n, 2), 0.5), log
 
 
-def test_what_cost_takes_off_counts() -> None:
-    champion, predecessor, quality, cost_penalty, log = two(100, 0.4)
-    assert compare_policies(champion, predecessor, quality, cost_penalty, log).worse
-    dear = cost_penalty + [0.0, 0.3]
-    assert not compare_policies(champion, predecessor, quality, dear, log).worse
-    assert compare_policies(champion, predecessor, quality, dear, log).mean == pytest.approx(0.3 - 0.1 / 0.95)
+def test_the_cost_penalty_counts() -> None:
+    champion, predecessor, utility, log = apart(100, 0.4)
+    assert compare_policies(champion, predecessor, utility, log).worse
+    dear = utility - [0.0, 0.3]  # the predecessor's choice
+    assert not compare_policies(champion, predecessor, dear, log).worse
+    assert compare_policies(champion, predecessor, dear, log).mean == pytest.approx(0.3 - 0.1 / 0.95)
 
 
-def test_few_trusted_decisions_prove_nothing() -> None:
-    assert not compare_policies(*two(49, 0.1)).worse
-    assert compare_policies(*two(50, 0.1)).worse
+def test_few_decisions_of_weight_prove_nothing() -> None:
+    assert not compare_policies(*apart(49, 0.1)).worse
+    assert compare_policies(*apart(50, 0.1)).worse
     score_weight = np.where(np.arange(1000) < 40, 1.0, 1e-6)
-    found = compare_policies(*two(1000, 0.1, score_weight))
+    found = compare_policies(*apart(1000, 0.1, score_weight))
     assert not found.worse and found.effective == pytest.approx(40, abs=0.1)
 
 
-def test_policies_that_agree_differ_by_nothing() -> None:
-    champion, _, quality, cost_penalty, log = two(200, 0.1)
-    found = compare_policies(champion, champion, quality, cost_penalty, log, MonitorConfig(doubt=0.0))
-    assert (found.mean, found.upper, found.worse, found.apart) == (0.0, 0.0, False, 0.0)
+def test_policies_that_agree_do_not_differ() -> None:
+    champion, _, utility, log = apart(200, 0.1)
+    found = compare_policies(champion, champion, utility, log, MonitorConfig(shift_prior=0.0))
+    assert (found.mean, found.upper, found.worse, found.share_apart) == (0.0, 0.0, False, 0.0)
     assert found.shift == pytest.approx(-0.4)

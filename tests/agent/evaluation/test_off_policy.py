@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from agent.evaluation.off_policy import (
     MAX_WEIGHT,
-    Logged,
+    ScoredChoices,
     Value,
     doubly_robust,
     doubly_robust_terms,
@@ -26,7 +27,12 @@ WRONG = 0.2
 """How far the model of quality that DR is given is off."""
 
 
-def world(seed: int, n: int = N) -> tuple[Array, Array, Array, Logged]:
+def choices(chosen: Array, score: Array, propensity: Array, score_weight: Array | None = None) -> ScoredChoices:
+    """All scores weigh 1 unless ``score_weight`` says otherwise."""
+    return ScoredChoices(chosen, score, np.ones(len(chosen)) if score_weight is None else score_weight, propensity)
+
+
+def world(seed: int, n: int = N) -> tuple[Array, Array, Array, ScoredChoices]:
     """Expected quality (n, m), a policy to judge, a wrong model of quality, and a log of another policy's choices."""
     rng = np.random.default_rng(seed)
     quality = np.clip(np.array([0.8, 0.6, 0.4, 0.7]) + 0.15 * rng.standard_normal((n, M)), 0.0, 1.0)
@@ -36,7 +42,7 @@ def world(seed: int, n: int = N) -> tuple[Array, Array, Array, Logged]:
     rows = np.arange(n)
     score = (rng.random(n) < quality[rows, chosen]).astype(float)
     model = np.clip(quality - WRONG + 0.2 * rng.standard_normal((n, M)), 0.0, 1.0)
-    return quality, policy, model, Logged(chosen, score, logging[rows, chosen])
+    return quality, policy, model, choices(chosen, score, logging)
 
 
 @cache
@@ -81,30 +87,31 @@ def test_the_logging_policy_itself_is_worth_its_mean_score() -> None:
     rng = np.random.default_rng(0)
     logging = rng.dirichlet(np.ones(M), 50)
     chosen = np.array([rng.choice(M, p=p) for p in logging])
-    log = Logged(chosen, rng.random(50), logging[np.arange(50), chosen])
+    log = choices(chosen, rng.random(50), logging)
     assert ips(logging, log).mean == pytest.approx(log.score.mean())
     assert snips(logging, log).mean == pytest.approx(log.score.mean())
 
 
 def test_a_perfect_model_needs_no_weights() -> None:
     quality, policy, _, log = world(1)
-    exact = Logged(log.chosen, quality[np.arange(N), log.chosen], log.propensity)
+    exact = replace(log, score=quality[np.arange(N), log.chosen])
     assert doubly_robust_terms(policy, quality, exact) == pytest.approx((policy * quality).sum(axis=1))
 
 
 def test_weights_are_clipped() -> None:
-    log = Logged(np.array([0, 0]), np.ones(2), np.array([1e-4, 0.5]))
+    log = choices(np.array([0, 0]), np.ones(2), np.array([[1e-4], [0.5]]))
     assert importance(np.ones((2, 1)), log).tolist() == [MAX_WEIGHT, 2.0]
+    assert importance(-np.ones((2, 1)), log).tolist() == [-MAX_WEIGHT, -2.0]
 
 
 def test_snips_stays_in_range_where_ips_does_not() -> None:
-    log = Logged(np.array([0, 0, 1]), np.ones(3), np.array([0.1, 0.1, 0.9]))
+    log = choices(np.array([0, 0, 1]), np.ones(3), np.tile([0.1, 0.9], (3, 1)))
     policy = np.array([[1.0, 0.0]] * 3)
     assert ips(policy, log).mean > 1.0 and snips(policy, log).mean == pytest.approx(1.0)
 
 
 def test_a_policy_that_was_never_tried_has_an_unknown_value() -> None:
-    log = Logged(np.array([0, 0]), np.ones(2), np.ones(2))
+    log = choices(np.array([0, 0]), np.ones(2), np.tile([1.0, 0.0], (2, 1)))
     assert snips(np.array([[0.0, 1.0]] * 2), log).stderr == float("inf")
 
 
@@ -116,19 +123,19 @@ def test_intervals_are_normal_quantiles() -> None:
 
 @pytest.mark.parametrize(("terms", "mean", "stderr"), [([], 0.0, np.inf), ([0.3], 0.3, np.inf), ([0, 1], 0.5, 0.5)])
 def test_few_terms_know_little(terms: list[float], mean: float, stderr: float) -> None:
-    value = mean_value(np.array(terms, float))
+    value = mean_value(np.array(terms, float), np.ones(len(terms)))
     assert (value.mean, value.n) == (mean, len(terms)) and value.stderr == pytest.approx(stderr)
 
 
-def test_trust_weighs_scores() -> None:
+def test_scores_count_by_their_weight() -> None:
     _, policy, model, log = world(3)
     rng = np.random.default_rng(0)
-    alike = Logged(log.chosen, log.score, log.propensity, score_weight=np.full(N, 0.3))
+    alike = replace(log, score_weight=np.full(N, 0.3))
     kept = rng.random(N) < 0.5
-    half = Logged(log.chosen, log.score, log.propensity, score_weight=kept.astype(float))
-    rest = Logged(log.chosen[kept], log.score[kept], log.propensity[kept])
+    half = replace(log, score_weight=kept.astype(float))
+    rest = choices(log.chosen[kept], log.score[kept], log.propensity[kept])
 
-    def values(some: Logged, rows: Array) -> list[Value]:
+    def values(some: ScoredChoices, rows: Array) -> list[Value]:
         return [
             ips(policy[rows], some), snips(policy[rows], some), doubly_robust(policy[rows], model[rows], some),
         ]  # fmt: skip
@@ -140,16 +147,14 @@ def test_trust_weighs_scores() -> None:
         assert (weighed.mean, weighed.stderr) == pytest.approx((fewer.mean, fewer.stderr), rel=0.01)
 
 
-def test_intervals_of_unevenly_trusted_scores_cover_the_truth() -> None:
+def test_intervals_of_unevenly_weighted_scores_cover_the_truth() -> None:
     quality, policy, _, _ = world(10**6, 100_000)
     truth = float((policy * quality).sum(axis=1).mean())
     covered = []
     for seed in range(RUNS):
         _, policy, model, log = world(seed)
         score_weight = np.random.default_rng(seed).exponential(size=N)
-        low, high = doubly_robust(
-            policy, model, Logged(log.chosen, log.score, log.propensity, score_weight=score_weight)
-        ).interval()
+        low, high = doubly_robust(policy, model, replace(log, score_weight=score_weight)).interval()
         covered.append(low <= truth <= high)
     assert 0.90 <= np.mean(covered) <= 0.99
 
@@ -157,3 +162,24 @@ def test_intervals_of_unevenly_trusted_scores_cover_the_truth() -> None:
 def test_one_heavy_decision_is_worth_little_more_than_one() -> None:
     assert effective_size(np.ones(9)) == pytest.approx(9.0)
     assert effective_size(np.array([50.0] + [1.0] * 50)) < 4.0
+
+
+def test_terms_of_a_difference_are_the_difference_of_the_terms_as_defined() -> None:
+    for seed in range(20):
+        _, _, model, log = world(seed, 30)
+        rng = np.random.default_rng([seed, 1])
+        after, before = rng.dirichlet(np.ones(M), (2, 30))
+        for i, found in enumerate(doubly_robust_terms(after - before, model, log)):
+            terms = []
+            for policy in (after, before):
+                weight = min(policy[i, log.chosen[i]] / log.propensity[i, log.chosen[i]], MAX_WEIGHT)
+                expected = sum(policy[i, a] * model[i, a] for a in range(M))
+                terms.append(expected + weight * (log.score[i] - model[i, log.chosen[i]]))
+            assert found == pytest.approx(terms[0] - terms[1], abs=1e-12)
+
+
+def test_a_shift_of_all_estimates_moves_a_difference_by_its_importance_weights_alone() -> None:
+    _, policy, model, log = world(5)
+    apart = policy - log.propensity
+    plain, shifted = (doubly_robust_terms(apart, model + shift, log) for shift in (0.0, 0.3))
+    assert shifted == pytest.approx(plain - 0.3 * importance(apart, log), abs=1e-12)

@@ -1,7 +1,7 @@
 """The JSON form of decisions, tasks, models, feedback and drifts, the same for HTTP and the command line.
 
 Each view is a pydantic model with a class method ``of`` that builds it from values of `agent` and `store`, such as
-``DecisionView.of(decision)`` or ``TaskView.of_all(snapshot, lives)``. HTTP routes return views; the command line prints
+``DecisionView.of(decision)`` or ``TaskView.of_all(snapshot, rows)``. HTTP routes return views; the command line prints
 `to_json` of a view or of a list of them. `Run`, `SnapshotRow`, `Outcome`, `Receipt`, `SourceReport` and `RaterReport` are
 their own JSON form: routes and `to_json` take them as they are.
 """
@@ -22,7 +22,7 @@ from agent.types import Candidate, Decision, Evidence, Source, TaskAssignment
 from store.decisions import DecisionRecord, Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackRow, Thumb
-from store.lineage import TaskEvent, TaskLife
+from store.lineage import TaskEvent, TaskRow
 from store.pool.file import PoolModel, Provider
 
 
@@ -165,8 +165,8 @@ class RecordedDecisionView(DecisionView):
     @classmethod
     def of_record(cls, record: DecisionRecord, outcome: Outcome | None, feedback: Sequence[FeedbackRow]) -> Self:
         """The view of ``record``."""
-        others = _attributes(record) | {"cost_quality_tradeoff": record.tradeoff, "outcome": outcome}
-        return cls.of(feedback=[FeedbackView.of(row) for row in feedback], **others)
+        rows = [FeedbackView.of(row) for row in feedback]
+        return cls.of(outcome=outcome, feedback=rows, **_attributes(record))
 
 
 class DriftView(View):
@@ -246,7 +246,7 @@ class TaskView(View):
     quality: list[QualityView] | None = Field(default=None, description="by mean, the best first")
 
     @classmethod
-    def of(cls, life: TaskLife, task: TaskInfo | None, experts: Sequence[str] = (), **others: Any) -> Self:
+    def of(cls, row: TaskRow, task: TaskInfo | None, experts: Sequence[str] = (), **others: Any) -> Self:
         """The view of a task.
 
         Parameters
@@ -257,14 +257,14 @@ class TaskView(View):
             Fields that a subclass adds.
         """
         found = others | {
-            "id": life.id,
-            "name": life.name if task is None else task.name,
-            "spawned_in": life.born_in,
-            "spawned_at": life.created_at,
-            "parents": life.born_from,
-            "successor": life.merged_into,
-            "retired_in": life.retired_in,
-            "retired_at": life.retired_at,
+            "id": row.id,
+            "name": row.name if task is None else task.name,
+            "spawned_in": row.spawned_in,
+            "spawned_at": row.created_at,
+            "parents": row.parents,
+            "successor": row.successor,
+            "retired_in": row.retired_in,
+            "retired_at": row.retired_at,
         }
         if task is not None:
             means = sorted(task.means.items(), key=lambda item: item[1][0], reverse=True)
@@ -273,13 +273,13 @@ class TaskView(View):
         return cls(**found)
 
     @classmethod
-    def of_all(cls, snapshot: Snapshot, lives: Sequence[TaskLife], *, retired: bool = False) -> list[Self]:
-        """The tasks of ``snapshot``, the largest first; then, where ``retired``, those of ``lives`` that have gone."""
-        by_id, experts = {life.id: life for life in lives}, _experts(snapshot)
+    def of_all(cls, snapshot: Snapshot, rows: Sequence[TaskRow], *, retired: bool = False) -> list[Self]:
+        """The tasks of ``snapshot``, the largest first; then, where ``retired``, those of ``rows`` that were retired."""
+        by_id, experts = {row.id: row for row in rows}, _experts(snapshot)
         tasks = sorted(snapshot.tasks, key=lambda task: task.size, reverse=True)
         found = [cls.of(by_id.pop(task.id), task, experts.get(task.id, ())) for task in tasks]
-        gone = [life for life in by_id.values() if retired and life.retired_in is not None]
-        return found + [cls.of(life, None) for life in gone]
+        gone = [row for row in by_id.values() if retired and row.retired_in is not None]
+        return found + [cls.of(row, None) for row in gone]
 
 
 class TaskEventView(View):
@@ -314,15 +314,15 @@ class TaskDetail(TaskView):
     lineage: list[TaskEventView]
 
     @classmethod
-    def of_life(
-        cls, life: TaskLife, snapshot: Snapshot, events: Sequence[TaskEvent], texts: Mapping[str, str] = {}
+    def of_row(
+        cls, row: TaskRow, snapshot: Snapshot, events: Sequence[TaskEvent], texts: Mapping[str, str] = {}
     ) -> Self:
         """The view of a task, whether ``snapshot`` has it or not; ``texts`` maps prompt ids to texts."""
-        task = next((task for task in snapshot.tasks if task.id == life.id), None)
+        task = next((task for task in snapshot.tasks if task.id == row.id), None)
         return cls.of(
-            life,
+            row,
             task,
-            _experts(snapshot).get(life.id, ()),
+            _experts(snapshot).get(row.id, ()),
             snapshot=snapshot.version,
             medoids=None if task is None else [MedoidView(prompt_id=id, text=texts.get(id)) for id in task.medoids],
             lineage=[TaskEventView.of(event) for event in events],

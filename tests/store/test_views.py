@@ -13,7 +13,7 @@ from agent.types import Drift, ModelCard
 from store.decisions import Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackEvent, FeedbackRow
-from store.lineage import TaskEvent, TaskLife
+from store.lineage import TaskEvent, TaskRow
 from store.pool.file import PoolModel, Provider
 from store.views import (
     DecisionSummary,
@@ -37,8 +37,8 @@ def plain(value: Any) -> Any:
     return json.loads(to_json(value))
 
 
-def life(id: int, *, retired: bool = False) -> TaskLife:
-    return TaskLife(id, f"task {id}", 1, (), 1 if retired else None, 2 if retired else None, NOW, NOW)
+def life(id: int, *, retired: bool = False) -> TaskRow:
+    return TaskRow(id, f"task {id}", 1, (), 1 if retired else None, 2 if retired else None, NOW, NOW)
 
 
 def test_a_summary_is_the_beginning_of_the_whole_decision() -> None:
@@ -71,7 +71,7 @@ def test_a_number_that_is_not_finite_is_null() -> None:
 
 
 def test_a_recorded_decision_has_its_request_outcome_and_feedback() -> None:
-    record = a_record("d1", created_at=NOW, session="s", key="bootstrap", tradeoff=0.3, kind="route")
+    record = a_record("d1", created_at=NOW, session="s", key="bootstrap", cost_quality_tradeoff=0.3, kind="route")
     found = plain(RecordedDecisionView.of_record(record, Outcome(status="ok", latency_ms=2.0), [ROW]))
     assert plain(DecisionView.of(record.decision, "d1")).items() <= found.items()
     asked = ("created_at", "kind", "requested_model", "cost_quality_tradeoff", "session", "key", "prompt")
@@ -136,10 +136,10 @@ def test_qualities_of_a_task_come_best_first() -> None:
 
 def test_one_task_has_its_central_prompts_and_its_lineage() -> None:
     event = TaskEvent(3, NOW, True, LineageEvent("merge", 3, (1,), {"share": 0.625}))
-    found = plain(TaskDetail.of_life(life(1), a_snapshot(), [event], {"m": "a prompt"}))
+    found = plain(TaskDetail.of_row(life(1), a_snapshot(), [event], {"m": "a prompt"}))
     assert found["medoids"] == [{"prompt_id": "m", "text": "a prompt"}] and found["snapshot"] == 0
     assert found["lineage"] == [
         {"snapshot": 3, "at": "2026-01-02T03:04:05Z", "promoted": True, "kind": "merge", "parents": [1],
          "figures": {"share": 0.625}, "why": "62% of its prompts went to task 1"}
     ]  # fmt: skip
-    assert TaskDetail.of_life(life(3, retired=True), a_snapshot(), []).medoids is None
+    assert TaskDetail.of_row(life(3, retired=True), a_snapshot(), []).medoids is None

@@ -1,4 +1,4 @@
-"""Put everything that was learned into one immutable snapshot: arrays and JSON."""
+"""Lays a fit out as a snapshot: JSON in ``meta``, arrays in ``tensors``, heads. `agent.estimate` reads what is written here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.encoding.similarity import Blocks
+from agent.encoding.similarity import Representation
 from agent.examples import Examples
 from agent.experts.general_heads import GeneralHeads
 from agent.experts.task_heads import TaskHeads
@@ -22,129 +22,135 @@ from agent.tasks.lineage import Lineage
 from agent.types import Array
 
 MEDOIDS = 5
-"""Most central prompts that a task names."""
+"""Most central prompts listed by task."""
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """Everything that `agent.fit.fit` learned; ``candidates`` by task, (3,) ``weights``, (n, m) ``oof`` estimates.
+    """Everything that `agent.fit.fit` learned.
 
-    ``shrinkage`` is the share that `agent.choice.shrinkage` learned.
+    Parameters
+    ----------
+    candidates
+        By task, columns of its candidate models, best first.
+    stack
+        (3,) weights of task means, heads and neighbours.
+    oof
+        (n, m) out-of-fold qualities of the training prompts, in [0, 1].
+    shrinkage
+        See `agent.choice.shrinkage`.
+    costs
+        Tensors of the cost model.
     """
 
-    blocks: Blocks
-    found: Discovery
+    representation: Representation
+    discovery: Discovery
     trunk: Trunk
-    general: GeneralHeads
-    experts: TaskHeads
+    general_heads: GeneralHeads
+    task_heads: TaskHeads
     candidates: list[tuple[int, ...]]
-    weights: Array
+    stack: Array
     oof: Array
     shrinkage: float
     costs: Mapping[str, Array]
     prior: Prior
 
 
-def assemble(
+def build_snapshot(
     examples: Examples,
-    parts: FitResult,
+    result: FitResult,
     lineage: Lineage,
     config: Mapping[str, Any],
     *,
     encoder: str,
     position: int,
-    unused: int,
+    next_task: int,
     seed: int,
     carried: Mapping[str, Any] | None = None,
 ) -> Snapshot:
-    """The snapshot of ``parts``; ``unused`` is the first task id that was never given, ``carried`` see `agent.fit.fit`."""
-    found, labels, tasks = parts.found, parts.found.primary.labels, parts.found.primary.tasks
-    means = found.primary.means
-    centroids = np.stack([examples.embeddings[labels == t].mean(axis=0) for t in range(tasks)])
+    """The snapshot of ``result``; ``next_task`` is the first task id never assigned, the rest as in `agent.fit.fit`."""
+    primary = result.discovery.primary
+    labels, means = primary.labels, primary.means
+    centroids = np.stack([examples.embeddings[labels == t].mean(axis=0) for t in range(primary.n_tasks)])
     centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
-    closeness = examples.embeddings @ centroids.T  # (n, T)
-    remembered = np.arange(len(examples))[-config["memory"] :]
-    x = parts.blocks.transform(examples.embeddings[remembered], examples.features[remembered])
+    cosine = examples.embeddings @ centroids.T  # (n, T)
+    indexed = np.arange(len(examples))[-config["index_capacity"] :]
+    x = result.representation.transform(examples.embeddings[indexed], examples.features[indexed])
     meta: dict[str, Any] = {
         "format": FORMAT,
         "encoder": encoder,
         "models": list(examples.models),
-        "features": examples.features.shape[1],
-        "tasks": _describe(examples, parts, lineage, closeness),
-        "next_task": unused,
+        "n_features": examples.features.shape[1],
+        "tasks": _tasks(examples, result, lineage, cosine),
+        "next_task": next_task,
         **(carried or {}),
-        "memory": [examples.ids[i] for i in remembered],
-        "prompts": len(examples),
-        "scores": int((~np.isnan(examples.scores)).sum()),
-        "evaluated": int(((examples.score_weight == 1.0).sum(axis=1) >= 2).sum()),
+        "indexed_prompts": [examples.ids[i] for i in indexed],
+        "n_prompts": len(examples),
+        "n_scored": int((examples.score_weight[indexed].astype(np.float32) > 0.0).any(axis=1).sum()),
+        "n_scores": int((~np.isnan(examples.scores)).sum()),
+        "n_evaluated": int(((examples.score_weight == 1.0).sum(axis=1) >= 2).sum()),
         "config": config,
-        "chosen": {
-            "resolution": found.primary.resolution,
-            "vote_power": found.power,
-            "tasks_by_resolution": [p.tasks for p in found.partitions],
-            "weights": dict(zip(("task", "head", "neighbours"), map(float, parts.weights))),
-            "shrinkage": parts.shrinkage,
-            "alpha_mean": float(parts.experts.alpha.mean()),
-            "seed": seed,
+        "fitted": {
+            "resolution": primary.resolution,
+            "vote_power": result.discovery.vote_power,
+            "shrinkage": result.shrinkage,
         },
+        "seed": seed,
     }
     tensors: dict[str, NDArray[Any]] = {
-        **parts.blocks.tensors(),
-        **parts.costs,
-        "landmarks": parts.trunk.landmarks,
-        "trunk_weight": parts.trunk.weight.astype(np.float32),
-        "task_head_basis": parts.experts.basis,
-        "alpha": parts.experts.alpha,
-        "stack": parts.weights,
+        **result.representation.tensors(),
+        **result.costs,
+        "landmarks": result.trunk.landmarks,
+        "trunk_weight": result.trunk.weight.astype(np.float32),
+        "task_head_basis": result.task_heads.basis,
+        "alpha": result.task_heads.alpha,
+        "stack": result.stack,
         "overall": means.overall,
+        "overall_covariance": result.prior.overall_covariance,
         "centroids": centroids,
-        "radius": assign.radii(closeness, labels),
+        "radius": assign.radii(cosine, labels),
         "task_mean": means.mean,
-        "task_stderr": means.stderr,
-        "task_n_scores": parts.prior.evidence,
-        "task_covariance": parts.prior.spread,
-        "overall_covariance": parts.prior.level,
-        "memory_embeddings": examples.embeddings[remembered].astype(np.float16),
-        "memory_rest": x[:, examples.embeddings.shape[1] :].astype(np.float16),
-        "memory_scores": examples.scores[remembered].astype(np.float32),
-        "memory_weight": examples.score_weight[remembered].astype(np.float32),
-        "memory_oof": parts.oof[remembered].astype(np.float32),
-        "memory_task": labels[remembered].astype(np.int32),
-        "memory_means": found.means[remembered].astype(np.float32),
+        "task_n_scores": result.prior.n_scores,
+        "task_covariance": result.prior.covariance,
+        "indexed_embeddings": examples.embeddings[indexed].astype(np.float16),
+        "indexed_words_and_form": x[:, examples.embeddings.shape[1] :].astype(np.float16),
+        "indexed_scores": examples.scores[indexed].astype(np.float32),
+        "indexed_score_weight": examples.score_weight[indexed].astype(np.float32),
+        "indexed_oof": result.oof[indexed].astype(np.float32),
+        "indexed_task": labels[indexed].astype(np.int32),
+        "indexed_means": result.discovery.means[indexed].astype(np.float32),
     }
-    return Snapshot(0, position, meta, tensors, _heads(examples.models, parts, lineage), lineage.events)
+    return Snapshot(0, position, meta, tensors, _heads(examples.models, result, lineage), lineage.events)
 
 
-def _heads(models: tuple[str, ...], parts: FitResult, lineage: Lineage) -> tuple[Head, ...]:
-    """Every expert: a general head per model, and one per (task, candidate)."""
-    heads = [Head(GENERAL, name, {"weight": parts.general.weight[:, m]}) for m, name in enumerate(models)]
+def _heads(models: tuple[str, ...], result: FitResult, lineage: Lineage) -> tuple[Head, ...]:
+    """A general head per model, and a head per (task, candidate)."""
+    heads = [Head(GENERAL, name, {"weight": result.general_heads.weight[:, m]}) for m, name in enumerate(models)]
     for t, task in enumerate(lineage.ids):
-        heads += [Head(task, models[m], {"code": parts.experts.weights[t, :, m]}) for m in parts.candidates[t]]
+        heads += [Head(task, models[m], {"weight": result.task_heads.weights[t, :, m]}) for m in result.candidates[t]]
     return tuple(heads)
 
 
-def _describe(
-    examples: Examples, parts: FitResult, lineage: Lineage, closeness: NDArray[np.float32]
+def _tasks(
+    examples: Examples, result: FitResult, lineage: Lineage, cosine: NDArray[np.float32]
 ) -> list[dict[str, Any]]:
     """The tasks as JSON, see `agent.snapshot.TaskInfo`."""
-    labels, means = parts.found.primary.labels, parts.found.primary.means
+    labels, means = result.discovery.primary.labels, result.discovery.primary.means
     names = naming.task_names(examples.texts or ("",) * len(examples), labels, len(lineage.ids))
-    described = []
+    tasks = []
     for t, task in enumerate(lineage.ids):
         members = np.flatnonzero(labels == t)
-        central = members[np.argsort(-closeness[members, t], kind="stable")[:MEDOIDS]]
-        described.append(
+        central = members[np.argsort(-cosine[members, t], kind="stable")[:MEDOIDS]]
+        pairs = zip(examples.models, means.mean[t].tolist(), means.n_scores[t].tolist())
+        tasks.append(
             {
                 "id": task,
                 "name": names[t],
                 "size": len(members),
-                "candidates": [examples.models[m] for m in parts.candidates[t]],
+                "candidates": [examples.models[m] for m in result.candidates[t]],
                 "medoids": [examples.ids[i] for i in central],
-                "means": {
-                    name: [float(means.mean[t, m]), float(means.evidence[t, m])]
-                    for m, name in enumerate(examples.models)
-                },
+                "means": {name: [mean, count] for name, mean, count in pairs},
                 "parents": list(lineage.parents[t]),
             }
         )
-    return described
+    return tasks

@@ -1,4 +1,4 @@
-"""The scores that training may look at: values, and how much each is to be trusted."""
+"""Training data: prompts with the scores, weights and costs of models on them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Scores:
 
     @classmethod
     def of(cls, examples: Examples) -> Scores:
-        """All of them."""
+        """All scores of ``examples``."""
         return cls(np.nan_to_num(examples.scores, nan=0.0), examples.score_weight)
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """(n, m) what counts at all."""
+        """(n, m) which scores have a weight above 0."""
         return self.score_weight > 0.0
 
     @property
@@ -42,7 +42,7 @@ class Scores:
         return bool((self.score_weight == 1.0).all())
 
     def without(self, rows: NDArray[np.bool_]) -> Scores:
-        """The same, but nothing known of ``rows`` (n,)."""
+        """The same with the scores of ``rows`` (n,) hidden."""
         return Scores(self.value, np.where(rows[:, None], 0.0, self.score_weight))
 
     def residual(self, estimate: Array) -> Array:
@@ -52,7 +52,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Prompts with what is known of each model on them: what training reads.
+    """n prompts with what is known of m models on them.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ class Examples:
     embeddings
         (n, d) unit vectors.
     features
-        (n, f) plain features.
+        (n, f) of `agent.encoding.features`.
     scores
-        (n, m) in [0, 1], NaN where not observed; calibrated feedback may lie outside. Imputed values never stand here.
+        (n, m) in [0, 1], NaN where not observed; calibrated feedback may lie outside. Never imputed.
     models
         m names, the columns.
     costs
@@ -73,7 +73,7 @@ class Examples:
     texts
         n texts for naming tasks, "" where the prompt is not stored.
     weights
-        (n, m) trust in each score beside that of an evaluation, in [0, 1]; None: all are evaluations.
+        (n, m) of the scores, beside an evaluation's 1, in [0, 1]; None: all are evaluations.
     """
 
     ids: tuple[str, ...]
@@ -91,24 +91,24 @@ class Examples:
 
     @property
     def score_weight(self) -> NDArray[np.float64]:
-        """(n, m) how much each score counts: its weight where observed, else 0."""
+        """(n, m) weight of each score, 0 where not observed."""
         seen = ~np.isnan(self.scores)
         return seen.astype(np.float64) if self.weights is None else np.where(seen, self.weights, 0.0)
 
 
 def join(parts: Sequence[Examples]) -> Examples:
-    """All parts as one: models and prompts united; what several parts know of the same pair is averaged by trust."""
+    """The union of the parts' prompts and models; of the same pair, scores are averaged by weight, costs and priors plainly."""
     parts = [p for p in parts if len(p)]
     models = tuple(dict.fromkeys(m for p in parts for m in p.models))
-    ids = tuple(dict.fromkeys(i for p in parts for i in p.ids))
-    row, column = {v: k for k, v in enumerate(ids)}, {v: k for k, v in enumerate(models)}
-    first: dict[str, tuple[Examples, int]] = {}
+    first: dict[str, tuple[Examples, int]] = {}  # id -> where it comes first
     for part in parts:
         for i, name in enumerate(part.ids):
             first.setdefault(name, (part, i))
+    ids = tuple(first)
+    row, column = {v: k for k, v in enumerate(ids)}, {v: k for k, v in enumerate(models)}
 
     def united(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(ids, models) means, NaN where nothing is known, and the trust in them together."""
+        """(ids, models) means, NaN where nothing is known, and the sum of weights."""
         total, score_weight = np.zeros((len(ids), len(models))), np.zeros((len(ids), len(models)))
         for part in parts:
             values = getattr(part, name)

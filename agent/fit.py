@@ -1,7 +1,7 @@
 """Training: from prompts with scores to a snapshot.
 
-Reads like the paper's figure: represent, graph, communities, task means, trunk, general heads, task heads, aggregation.
-Whatever must adapt to the data is chosen here from the training data alone, each prompt left out of its own estimate.
+The steps are those of the paper's figure: representation, graph and communities, task means, trunk, general heads, task
+heads, aggregation. Every quantity fitted on estimates is fitted on out-of-fold ones, from the training data alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.build import FitResult, assemble
+from agent.build import FitResult, build_snapshot
 from agent.choice.shrinkage import fit_shrinkage
-from agent.encoding.similarity import fit_blocks
+from agent.encoding.similarity import fit_representation
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
 from agent.examples import Examples, Scores
@@ -28,8 +28,8 @@ from agent.experts.trunk import Trunk, fit_trunk
 from agent.index.neighbours import NeighbourIndex, neighbour_means
 from agent.online.prior import fit_prior
 from agent.snapshot import Snapshot
-from agent.tasks import lineage as evolve
 from agent.tasks.discover import Discovery, DiscoveryConfig, discover
+from agent.tasks.lineage import Lineage, match
 from agent.types import Array
 
 FEWEST_LANDMARKS = 300
@@ -46,20 +46,20 @@ class FitConfig:
         How tasks are found.
     neighbours
         Neighbours whose scores enter an estimate.
-    evidence_power, evidence_strength
-        A neighbour weighs similarity to this power; the task means weigh like this many scores beside them.
+    neighbour_power, neighbour_strength
+        A neighbour weighs its similarity to this power; the task means weigh like this many scores beside them.
     landmarks
-        Width of the trunk, at most.
-    memory
-        Most prompts that the snapshot remembers.
+        Of the trunk, at most.
+    index_capacity
+        Most prompts (the last ones) that the snapshot holds for `agent.index`.
     """
 
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     neighbours: int = 50
-    evidence_power: float = 4.0
-    evidence_strength: float = 10.0
+    neighbour_power: float = 4.0
+    neighbour_strength: float = 10.0
     landmarks: int = 1000
-    memory: int = 50_000
+    index_capacity: int = 50_000
 
 
 def fit(
@@ -82,18 +82,18 @@ def fit(
     encoder
         Fingerprint of the encoder that made the embeddings.
     config
-        How.
+        Of discovery and estimates.
     champion
-        The snapshot whose tasks live on; None starts afresh.
+        The snapshot whose task ids are continued; None where there is none.
     position
         Sequence number of the last feedback row that ``examples`` hold.
     seed
         Equal inputs and seeds give equal snapshots.
     carried
-        States at ``position`` from which a router of this snapshot goes on, ``ledger`` and ``drift_detectors``; where one is
-        missing, it begins anew.
+        States at ``position`` from which a router of this snapshot goes on, ``ledger`` and ``drift_detectors``; one that
+        is missing starts empty.
     progress
-        Told (stage, share done).
+        Called with (stage, share done).
 
     Raises
     ------
@@ -108,75 +108,85 @@ def fit(
     scores, models = Scores.of(examples), len(examples.models)
 
     report("graph", 0.0)
-    blocks = fit_blocks(examples.embeddings, examples.features, int(scores.seen.any(axis=1).sum()))
-    x = blocks.transform(examples.embeddings, examples.features)
-    hood = NeighbourIndex(blocks, x).find(x, config.neighbours, own=True)
+    n_scored = int(scores.seen.any(axis=1).sum())
+    representation = fit_representation(examples.embeddings, examples.features, n_scored)
+    x = representation.transform(examples.embeddings, examples.features)
+    neighbours = NeighbourIndex(representation, x).find(x, config.neighbours, exclude_self=True)
 
     report("tasks", 0.3)
-    found = discover(hood, examples, scores, config.discovery, seed)
-    labels = found.primary.labels
-    lineage = descend(labels, examples, champion)
+    discovery = discover(neighbours, examples, scores, config.discovery, seed)
+    labels, means = discovery.primary.labels, discovery.primary.means
+    lineage = continue_ids(labels, examples, champion)
 
     report("heads", 0.5)
     penalties = cost_penalties(examples.costs, models)
     enough = int(scores.score_weight.sum() / models)  # prompts that all scores would fill
-    trunk = fit_trunk(x, blocks, min(config.landmarks, max(enough // 2, FEWEST_LANDMARKS)), np.random.default_rng(seed))
-    general = fit_general_heads(trunk, scores, found.estimate, penalties)
+    landmarks = min(config.landmarks, max(enough // 2, FEWEST_LANDMARKS))
+    trunk = fit_trunk(x, representation, landmarks, np.random.default_rng(seed))
+    general_heads = fit_general_heads(trunk, scores, discovery.oof, penalties)
     if not scores.complete:
-        general = replace(general, oof=cross_fitted(trunk, scores, found, penalties))
-    chosen = task_candidates(found, scores)
-    experts = fit_task_heads(trunk, scores, general.oof, labels, chosen)
-    heads = general.oof + experts.oof
+        general_heads = replace(general_heads, oof=cross_fitted(trunk, scores, discovery, penalties))
+    candidates = task_candidates(discovery, scores)
+    task_heads = fit_task_heads(trunk, scores, general_heads.oof, labels, candidates)
 
     report("aggregation", 0.9)
-    near = neighbour_means(hood, scores, found.estimate, config.evidence_power, config.evidence_strength)
-    blind = (found.estimate, heads, near)  # none of them saw a prompt's own scores
-    weights = fit_stack(blind, scores, found.primary.means.variances, penalties)
-    costs = fit_cost_model(trunk, examples.costs)
-    prior = fit_prior(labels, found.primary.means.mean, examples.scores, examples.prior)
-    oof = np.clip(combine(weights, blind), 0.0, 1.0)
-    shrinkage = fit_shrinkage(oof, found.primary.means.overall, scores)
-    parts = FitResult(blocks, found, trunk, general, experts, chosen, weights, oof, shrinkage, costs, prior)
-    unused = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
-    return assemble(
+    near = neighbour_means(neighbours, scores, discovery.oof, config.neighbour_power, config.neighbour_strength)
+    estimates = (discovery.oof, general_heads.oof + task_heads.oof, near)  # all out of fold
+    stack = fit_stack(estimates, scores, means.variances, penalties)
+    oof = np.clip(combine(stack, estimates), 0.0, 1.0)
+    result = FitResult(
+        representation,
+        discovery,
+        trunk,
+        general_heads,
+        task_heads,
+        candidates,
+        stack,
+        oof,
+        fit_shrinkage(oof, means.overall, scores),
+        fit_cost_model(trunk, examples.costs),
+        fit_prior(labels, means.mean, examples.scores, examples.prior),
+    )
+    next_task = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
+    return build_snapshot(
         examples,
-        parts,
+        result,
         lineage,
         asdict(config),
         encoder=encoder,
         position=position,
-        unused=unused,
+        next_task=next_task,
         seed=seed,
         carried=carried,
     )
 
 
-def descend(labels: NDArray[np.int64], examples: Examples, champion: Snapshot | None) -> evolve.Lineage:
-    """Stable ids of the communities, continued from the champion's where there is one that reads the same features."""
-    if champion is None or champion.meta["features"] != examples.features.shape[1]:
-        return evolve.match(labels, np.full(len(labels), -1), (), 0)
-    guess = Estimator(champion).estimate_batch(examples.embeddings, examples.features)
+def continue_ids(labels: NDArray[np.int64], examples: Examples, champion: Snapshot | None) -> Lineage:
+    """Task ids of the communities, continued from the champion's where there is one that reads the same features."""
+    if champion is None or champion.meta["n_features"] != examples.features.shape[1]:
+        return match(labels, np.full(len(labels), -1), (), 0)
+    estimates = Estimator(champion).estimate_batch(examples.embeddings, examples.features)
     old = np.array([t.id for t in champion.tasks])
-    assigned = np.where(guess.known, old[guess.task_probs.argmax(axis=1)], -1)
-    return evolve.match(labels, assigned, [int(i) for i in old], int(champion.meta["next_task"]))
+    assigned = np.where(estimates.known, old[estimates.task_probabilities.argmax(axis=1)], -1)
+    return match(labels, assigned, [int(i) for i in old], int(champion.meta["next_task"]))
 
 
-def cross_fitted(trunk: Trunk, scores: Scores, found: Discovery, penalties: list[Array]) -> Array:
+def cross_fitted(trunk: Trunk, scores: Scores, discovery: Discovery, penalties: list[Array]) -> Array:
     """(n, m) the general heads' estimates of each prompt with its scores hidden from stage 1 too.
 
-    Where scores are missing, stage 1 stands in for them, and would tell the heads of the very scores they are judged by.
+    Missing scores are filled by stage 1's estimates; those must not know the scores that the heads are judged by.
     """
-    out = np.zeros_like(found.estimate)
-    for hidden, expected in found.folds:
+    out = np.zeros_like(discovery.oof)
+    for hidden, expected in discovery.folds:
         out[hidden] = fit_general_heads(trunk, scores.without(hidden), expected, penalties).oof[hidden]
     return out
 
 
-def task_candidates(found: Discovery, scores: Scores) -> list[tuple[int, ...]]:
-    """The candidate models of each task; a prompt without scores prefers what stage 1 expects of it."""
-    means, labels = found.primary.means, found.primary.labels
-    preferred = np.where(
-        scores.seen.any(axis=1, keepdims=True), np.where(scores.seen, scores.value, -1.0), found.estimate
-    )
-    favourite = (preferred + 1e-3 * found.estimate).argmax(axis=1)
-    return [candidate_set(favourite[labels == t], means.mean[t], means.stderr[t]) for t in range(found.primary.tasks)]
+def task_candidates(discovery: Discovery, scores: Scores) -> list[tuple[int, ...]]:
+    """The candidate models of each task; a prompt without scores prefers the model of stage 1's best estimate."""
+    primary, expected = discovery.primary, discovery.oof
+    observed = np.where(scores.seen, scores.value, -1.0)
+    quality = np.where(scores.seen.any(axis=1, keepdims=True), observed, expected)
+    preferred = (quality + 1e-3 * expected).argmax(axis=1)
+    means, stderr = primary.means.mean, primary.means.stderr
+    return [candidate_set(preferred[primary.labels == t], means[t], stderr[t]) for t in range(primary.n_tasks)]

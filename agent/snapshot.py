@@ -1,7 +1,7 @@
 """A snapshot: everything a router learned offline, immutable, as arrays and JSON (never pickle).
 
-The store writes ``meta`` as JSON, ``tensors`` as one safetensors blob and each head as a row of its own, so that one
-expert can be replaced and inspected alone.
+The store writes ``meta`` as JSON, ``tensors`` as one safetensors blob and each head as a row of its own, so that one head
+can be inspected and replaced alone. `agent.build` makes snapshots, `agent.estimate` reads them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agent.errors import SnapshotCorrupt
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever an older reader could misread a snapshot."""
 
 GENERAL = -1
@@ -26,7 +26,7 @@ Tensor = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One expert: the weights that predict `model`'s quality, for one task or (`GENERAL`) for all."""
+    """Weights that predict the quality of ``model``: of its general head (task `GENERAL`), or of its head for one task."""
 
     task: int
     model: str
@@ -35,24 +35,24 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A discovered task as people see it.
+    """A discovered task as clients see it.
 
     Parameters
     ----------
     id
         Stable over snapshots: a community that mostly continues an old one keeps its id.
     name
-        Its most telling terms.
+        The terms most specific to it, see `agent.tasks.naming`.
     size
         Number of training prompts.
     candidates
         The fewest top models that cover the task (see `agent.experts.candidates`), best first.
     medoids
-        Ids of its most central prompts, the most central first.
+        Ids of the prompts nearest to its centroid, nearest first.
     means
-        model -> (mean quality after shrinkage, number of observed scores).
+        model -> (mean quality after shrinkage, weight of the scores behind it).
     parents
-        Ids of the tasks it was born from; empty for one that was born from nothing.
+        Ids of the champion's tasks that it split from; empty where there is none.
     """
 
     id: int
@@ -66,12 +66,12 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class LineageEvent:
-    """What became of a task between two snapshots: ``parents`` and ``evidence`` (overlaps, sizes) say why."""
+    """What became of a task between two snapshots; ``figures`` (prompts, overlap, share) are the numbers that decided it."""
 
     kind: Literal["spawn", "keep", "merge", "retire"]
     task: int
     parents: tuple[int, ...]
-    evidence: Mapping[str, float]
+    figures: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +81,22 @@ class Snapshot:
     Parameters
     ----------
     version
-        Given by the store at `publish`.
+        Assigned by the store at `publish`.
     position
-        Sequence number of the last feedback row it was trained on; online learning starts after it.
+        Sequence number of the last feedback row that it was trained on; online learning starts after it.
     meta
-        JSON: format, encoder name, models, tasks, configuration, sizes.
+        JSON: format, encoder, models, tasks, configuration, sizes; `agent.build` lists the keys.
     tensors
         Shared arrays by name.
     heads
-        Every expert.
+        A general head per model, and the task heads whose estimates count.
     lineage
-        How its tasks came out of the champion's.
+        How its tasks descend from the champion's.
+
+    Raises
+    ------
+    SnapshotCorrupt
+        Where it is of another format.
     """
 
     version: int
@@ -110,23 +115,23 @@ class Snapshot:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models it knows, in column order."""
+        """The models it was trained on, in column order."""
         return tuple(self.meta["models"])
 
     @property
     def scores_by_model(self) -> dict[str, float]:
-        """model -> scores that it was trained on."""
+        """model -> number of scores that it was trained on."""
         return dict(zip(self.models, self.tensors["task_n_scores"].sum(axis=0).tolist()))
 
     @property
-    def evaluated(self) -> int:
-        """Prompts on which several models were scored in full: what its expectations rest on."""
-        return int(self.meta.get("evaluated", 0))
+    def n_evaluated(self) -> int:
+        """Training prompts on which at least two models were scored by evaluation."""
+        return int(self.meta.get("n_evaluated", 0))
 
     @property
-    def scored_prompts(self) -> int:
-        """Prompts with a score that it was trained on, as far as it remembers them."""
-        return int((self.tensors["memory_weight"] > 0.0).any(axis=1).sum())
+    def n_scored(self) -> int:
+        """Training prompts with a score."""
+        return int(self.meta["n_scored"])
 
     @property
     def encoder(self) -> str:
@@ -149,13 +154,13 @@ class Snapshot:
             for t in self.meta["tasks"]
         )
 
-    def published(self, version: int) -> Snapshot:
-        """The same snapshot under the version that the store gave it."""
+    def with_version(self, version: int) -> Snapshot:
+        """The same snapshot as ``version``, which the store assigns."""
         return replace(self, version=version)
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
-    """Raise `SnapshotCorrupt` where an array of ``tensors`` holds NaN or infinity; remembered scores may be unseen (NaN)."""
+    """Raise `SnapshotCorrupt` where an array of ``tensors`` holds NaN or infinity; scores may be NaN: not observed."""
     for name, array in tensors.items():
-        if name != "memory_scores" and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        if name != "indexed_scores" and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise SnapshotCorrupt(f"{what}: tensor {name!r} holds values that are not finite")

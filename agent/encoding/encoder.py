@@ -1,12 +1,9 @@
-"""From a conversation to a unit vector, without cutting it to its first 256 tokens.
+"""From a conversation to a unit vector, by a text model of limited length.
 
-Each turn is read in windows of the encoder's length; a turn longer than `MAX_WINDOWS` windows is read in windows spread
-evenly from its first token to its last, and `Encoded.coverage` says what share was read. Windows are averaged by their
-length, and the last user turn outweighs all that came before it.
-
-The bundled all-MiniLM-L6-v2 runs as an ONNX graph, exported from the packaged weights once and kept in the cache
-folder (4 ms for 15 tokens on one thread, against 10 ms in torch); any other sentence-transformers model, by name or
-folder, runs in torch.
+The last user turn and all other turns are each cut into windows of the model's length; of more than `MAX_WINDOWS`, as many
+are embedded, spread evenly from the first token to the last, and `Encoded.coverage` is the share of tokens embedded. A
+part's vector is the mean of its windows weighted by length; the last user turn weighs `LAST_TURN_WEIGHT`.
+`store.encoders` holds the text models.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ Tokens = list[int]
 
 
 class Encoder(Protocol):
-    """Turns conversations into `Encoded` values; ``fingerprint`` names the function, so that vectors never mix."""
+    """Encodes conversations; embeddings are comparable only under the same ``fingerprint``."""
 
     fingerprint: str
     dimension: int
@@ -54,7 +51,7 @@ class Backend(Protocol):
 
 
 class WindowedEncoder:
-    """Reads whole conversations through a model of limited length.
+    """Encodes whole conversations with a ``backend`` of limited length.
 
     Parameters
     ----------
@@ -73,13 +70,13 @@ class WindowedEncoder:
 
     def encode(self, conversations: Sequence[Sequence[Turn]]) -> list[Encoded]:
         """Encode each conversation; order is kept."""
-        split = [text.parts(turns) for turns in conversations]
-        tokens = self._backend.tokenize([whole_characters(part) for pair in split for part in pair])
+        split = [text.split_turns(turns) for turns in conversations]
+        tokens = self._backend.tokenize([without_surrogates(part) for pair in split for part in pair])
         windows: list[Tokens] = []
         weights: list[float] = []
         owners: list[int] = []
         lengths = np.zeros(len(split), np.int64)
-        read = np.zeros(len(split), np.int64)
+        embedded = np.zeros(len(split), np.int64)
         for i in range(len(split)):
             last, before = tokens[2 * i], tokens[2 * i + 1]
             last_weight = text.LAST_TURN_WEIGHT if before else 1.0
@@ -90,19 +87,19 @@ class WindowedEncoder:
                 weights += [weight * len(w) / kept for w in spread]
                 owners += [i] * len(spread)
                 lengths[i] += len(ids)
-                read[i] += kept
+                embedded[i] += kept
         vectors = self._embed(windows)  # (windows, d)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         pooled = np.zeros((len(split), self.dimension), np.float32)
         np.add.at(pooled, owners, vectors * np.asarray(weights, np.float32)[:, None])
         pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
         return [
-            Encoded(pooled[i], text.features(turns), int(lengths[i]), float(read[i] / lengths[i]))
+            Encoded(pooled[i], text.features(turns), int(lengths[i]), float(embedded[i] / lengths[i]))
             for i, turns in enumerate(conversations)
         ]
 
     def _embed(self, windows: list[Tokens]) -> NDArray[np.float32]:
-        """Windows in batches of alike length, so that little is padding."""
+        """Vectors of windows, (windows, d), in batches of similar length to save padding."""
         order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
         out = np.empty((len(windows), self.dimension), np.float32)
         for start in range(0, len(order), _BATCH):
@@ -111,13 +108,13 @@ class WindowedEncoder:
         return out
 
 
-def whole_characters(written: str) -> str:
-    """``written`` with lone surrogates, which no tokenizer reads, as question marks."""
+def without_surrogates(written: str) -> str:
+    """``written`` with lone surrogates, which tokenizers refuse, as question marks."""
     return written.encode("utf-8", "replace").decode("utf-8")
 
 
 def spread_windows(ids: Tokens, size: int) -> list[Tokens]:
-    """Cut ``ids`` into windows of at most ``size``; at most `MAX_WINDOWS`, spread evenly, the first and last included."""
+    """At most `MAX_WINDOWS` windows of at most ``size`` of the ``ids``, spread evenly, the first and last included."""
     count = -(-len(ids) // size)
     if count <= 1:
         return [ids] if ids else []

@@ -1,7 +1,7 @@
-"""What a request looks like before any model reads it: a few plain features, its words, and where its weight lies.
+"""Features of a conversation's text beside its embedding: some forty plain ones, and counts of its hashed words.
 
-Features see what the encoder is blind to: length, digits, code, other scripts, options to choose from, wording. They are
-pure functions of the text, all of the order of one, so that a snapshot can standardise them.
+They measure what embeddings hardly hold: length, digits, code, scripts, options to choose from, wording. They are pure
+functions of the text of the order of one; `agent.encoding.similarity` standardises them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agent.types import Turn
 
 LAST_TURN_WEIGHT = 0.75
-"""Share of a conversation's embedding that the last user turn holds; the turns before it share the rest."""
+"""Weight of the last user turn in a conversation's embedding; the other turns have the rest."""
 
 _WORD = re.compile(r"[A-Za-z]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -43,27 +43,27 @@ PLAIN: tuple[str, ...] = (
 """Names of the plain features, in order."""
 
 BUCKETS = 1024
-"""Length of the vector. Runs of characters beside the words, in as many buckets, gave nothing (docs/log.md)."""
+"""Buckets that words are hashed to. Character n-grams in as many more buckets improved nothing (docs/log.md)."""
 
 FEATURES: tuple[str, ...] = PLAIN + tuple(f"word_{i}" for i in range(BUCKETS))
-"""Names of all features: the plain ones, then the word buckets of `hashed_words`."""
+"""Names of all features in order: the plain ones, then the buckets of `hashed_words`."""
 
 
-def parts(turns: Sequence[Turn]) -> tuple[str, str]:
-    """Split a conversation into the last user turn and all that came before it, joined.
+def split_turns(turns: Sequence[Turn]) -> tuple[str, str]:
+    """The text of the last user turn, and that of all other turns, joined by blank lines; turns without text are dropped.
 
-    Where no user turn has text, the last turn with text stands in for it.
+    Where no user turn has text, the last turn with text takes its place.
     """
-    said = [t for t in turns if t.text.strip()]
-    last = next((i for i in range(len(said) - 1, -1, -1) if said[i].role == "user"), len(said) - 1)
+    texts = [t for t in turns if t.text.strip()]
+    last = next((i for i in range(len(texts) - 1, -1, -1) if texts[i].role == "user"), len(texts) - 1)
     if last < 0:
         return "", ""
-    return said[last].text, "\n\n".join(t.text for i, t in enumerate(said) if i != last)
+    return texts[last].text, "\n\n".join(t.text for i, t in enumerate(texts) if i != last)
 
 
 def features(turns: Sequence[Turn]) -> NDArray[np.float32]:
-    """The features of a conversation, (len(FEATURES),); content is read from its last user turn."""
-    text, _ = parts(turns)
+    """The features of a conversation, (len(FEATURES),); all but two, on its turns, are of its last user turn."""
+    text, _ = split_turns(turns)
     return np.concatenate([_plain(text, turns), hashed_words(text)])
 
 
@@ -106,17 +106,14 @@ def _plain(text: str, turns: Sequence[Turn]) -> NDArray[np.float32]:
 
 
 HEAD, TAIL = 2500, 1500
-"""Characters read of a text longer than both together."""
-
+"""Characters hashed of the beginning and end of a text longer than both together."""
 
 _TOKEN = re.compile(r"[a-z]+|[^\sa-z]")
-
-
 _DIGIT = re.compile(r"\d")
 
 
 def hashed_words(text: str) -> NDArray[np.float32]:
-    """(BUCKETS,) ``log(1 + count)`` of the words and marks of ``text`` that fall into each bucket.
+    """(BUCKETS,) ``log(1 + count)`` of the words and punctuation of ``text`` hashed to each bucket; digits count as 0.
 
     Examples
     --------
@@ -134,5 +131,5 @@ def hashed_words(text: str) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=65_536)
 def _bucket(token: str) -> int:
-    """Where a token falls, in every process alike."""
+    """Bucket of a token; unlike `hash`, equal in every process."""
     return zlib.crc32(token.encode("utf-8", "surrogatepass")) % BUCKETS

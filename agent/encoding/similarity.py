@@ -1,10 +1,9 @@
-"""How alike two prompts are: by meaning, by wording and by form.
+"""Similarity of prompts by meaning, wording and form: a weighted mean of Laplacian kernels, in (0, 1].
 
 A prompt is three blocks: the encoder's embedding, its hashed words (tf-idf, then the leading singular directions), and
-the standardised plain features. Each block is divided by the median distance of training prompts in it, and the
-similarity of two prompts is a weighted mean over blocks of ``exp(-distance)``: a Laplacian kernel, in (0, 1]. Each block
-sees what the others are blind to; on every data set the sum predicts scores better than any block alone (docs/log.md).
-But only the encoder knows meaning before any score is seen: wording and form count as far as there is evidence.
+the standardised plain features. Each block is divided by the median distance of training prompts in it; the similarity of
+two prompts is the weighted mean over blocks of ``exp(-distance)``. On every data set it predicts scores better than any
+block alone (docs/log.md). Words and features weigh as far as there are scores: without any, the embedding alone counts.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ DIRECTIONS = 128
 """Most singular directions kept of the words."""
 
 SEARCHED = 64
-"""Most principal directions in which neighbours are looked for."""
+"""Most principal directions in which neighbours are searched."""
 
-EVIDENCE = 500.0
-"""Scored prompts at which wording and form weigh half of what meaning does."""
+HALF_WEIGHT = 500.0
+"""Scored prompts at which words and plain features each weigh half of what the embedding does."""
 
 _SAMPLE = 600
 _CLIP = 4.0
@@ -35,38 +34,38 @@ _CHUNK = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
-    """The learned part of the representation.
+class Representation:
+    """What is fitted to represent prompts; `transform` gives their blocks, side by side.
 
     Parameters
     ----------
     idf
-        (b,) weight of each word bucket.
+        (b,) inverse document frequency of each word bucket.
     directions
-        (b, s) singular directions of the weighted words.
-    mean, spread
+        (b, s) singular directions of the tf-idf weighted words.
+    mean, std
         (p,) of the plain features.
     scale
         (3,) median distance of training prompts in each block.
     share
         (3,) weight of each block in the similarity, sums to 1.
     search
-        (w, g) leading principal directions of the joined blocks, w numbers wide.
+        (w, g) leading principal directions of the blocks, w = d + s + p.
     """
 
     idf: Matrix
     directions: Matrix
     mean: Matrix
-    spread: Matrix
+    std: Matrix
     scale: Matrix
     share: Matrix
     search: Matrix
 
     def transform(self, embeddings: Matrix, features: Matrix) -> Matrix:
-        """(n, d + s + p) the three blocks side by side, in units of their median distance."""
+        """(n, w) blocks in units of their median distance, from (n, d) embeddings and (n, p + b) features."""
         plain, words = features[:, : len(self.mean)], features[:, len(self.mean) :]
         lexical = unit(words * self.idf) @ self.directions
-        form = np.clip((plain - self.mean) / self.spread, -_CLIP, _CLIP)
+        form = np.clip((plain - self.mean) / self.std, -_CLIP, _CLIP)
         joined: Matrix = np.concatenate(
             [embeddings / self.scale[0], unit(lexical) / self.scale[1], form / self.scale[2]], axis=1
         )
@@ -74,39 +73,39 @@ class Blocks:
 
     @property
     def edges(self) -> tuple[int, int, int, int]:
-        """Where each block starts and the last one ends, in a joined row."""
+        """Columns of a transformed row at which each block starts, and where the last one ends."""
         form = len(self.search) - len(self.mean)
         return (0, form - self.directions.shape[1], form, len(self.search))
 
     def tensors(self) -> dict[str, Matrix]:
-        """As a snapshot keeps it."""
-        return {f"blocks_{f.name}": getattr(self, f.name) for f in fields(self)}
+        """As a snapshot stores it."""
+        return {f"representation_{f.name}": getattr(self, f.name) for f in fields(self)}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Blocks:
-        """Read back from a snapshot."""
-        return cls(**{f.name: tensors[f"blocks_{f.name}"] for f in fields(cls)})
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Representation:
+        """Read from a snapshot's tensors."""
+        return cls(**{f.name: tensors[f"representation_{f.name}"] for f in fields(cls)})
 
 
-def fit_blocks(embeddings: Matrix, features: Matrix, scored: int) -> Blocks:
-    """Fit the representation to training prompts: (n, d) embeddings and (n, f) features, plain ones first."""
+def fit_representation(embeddings: Matrix, features: Matrix, n_scored: int) -> Representation:
+    """Fit to training prompts: (n, d) embeddings and (n, p + b) features, plain ones first; ``n_scored`` have a score."""
     n = len(embeddings)
     plain = features[:, : len(text.PLAIN)]
     words = features[:, len(text.PLAIN) :]
-    seen = (words > 0).sum(axis=0)
-    idf = (np.log((1 + n) / (1 + seen)) + 1.0).astype(np.float32)
+    document_frequency = (words > 0).sum(axis=0)
+    idf = (np.log((1 + n) / (1 + document_frequency)) + 1.0).astype(np.float32)
     directions = leading_directions(unit(words * idf), DIRECTIONS)
-    mean, spread = plain.mean(axis=0), np.maximum(plain.std(axis=0), 0.02).astype(np.float32)
+    mean, std = plain.mean(axis=0), np.maximum(plain.std(axis=0), 0.02).astype(np.float32)
     width = embeddings.shape[1] + directions.shape[1] + plain.shape[1]
-    share = np.array([1.0, *[scored / (scored + EVIDENCE)] * 2], np.float32)
+    share = np.array([1.0, *[n_scored / (n_scored + HALF_WEIGHT)] * 2], np.float32)
     share /= share.sum()
-    raw = Blocks(idf, directions, mean, spread, np.ones(3, np.float32), share, np.zeros((width, 1), np.float32))
+    raw = Representation(idf, directions, mean, std, np.ones(3, np.float32), share, np.zeros((width, 1), np.float32))
     sample = slice(None, None, max(1, n // _SAMPLE))
     x = raw.transform(embeddings[sample], features[sample])
     scale = np.array([_median_distance(x[:, a:b]) for a, b in zip(raw.edges, raw.edges[1:])], np.float32)
-    reach = np.repeat(share / share.max(), np.diff(raw.edges))  # (w,) blocks that count for little attract little
-    x *= reach / np.repeat(scale, np.diff(raw.edges))
-    return replace(raw, scale=scale, search=reach[:, None] * leading_directions(x - x.mean(axis=0), SEARCHED))
+    weight = np.repeat(share / share.max(), np.diff(raw.edges))  # (w,) a block counts in the search by its share
+    x *= weight / np.repeat(scale, np.diff(raw.edges))
+    return replace(raw, scale=scale, search=weight[:, None] * leading_directions(x - x.mean(axis=0), SEARCHED))
 
 
 def leading_directions(x: Matrix, count: int) -> Matrix:
@@ -121,15 +120,15 @@ def leading_directions(x: Matrix, count: int) -> Matrix:
 
 def eigh(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Eigenvalues, largest first, and eigenvectors of a symmetric matrix; several times as fast in torch as in numpy."""
-    import torch  # serving reads this module, and needs no torch
+    import torch  # serving imports this module, and needs no torch
 
     values, vectors = torch.linalg.eigh(torch.from_numpy(np.ascontiguousarray(matrix)))
     return values.numpy()[::-1].copy(), vectors.numpy()[:, ::-1].copy()
 
 
-def kernel(left: Matrix, right: Matrix, blocks: Blocks, right_squares: Matrix | None = None) -> Matrix:
+def kernel(left: Matrix, right: Matrix, representation: Representation, right_squares: Matrix | None = None) -> Matrix:
     """(n, l) similarity of the rows of ``left`` (n, w) and ``right`` (l, w); ``right_squares`` from `block_squares`."""
-    edges = blocks.edges
+    edges = representation.edges
     squares = block_squares(right, edges) if right_squares is None else right_squares
     total = np.empty((len(left), len(right)), np.float32)
     for first in range(0, len(left), _CHUNK):
@@ -144,28 +143,29 @@ def kernel(left: Matrix, right: Matrix, blocks: Blocks, right_squares: Matrix | 
         np.sqrt(distance, out=distance)
         np.negative(distance, out=distance)
         np.exp(distance, out=distance)
-        total[first : first + _CHUNK] = (blocks.share @ distance.reshape(len(distance), -1)).reshape(distance.shape[1:])
+        mean = representation.share @ distance.reshape(len(distance), -1)
+        total[first : first + _CHUNK] = mean.reshape(distance.shape[1:])
     return total
 
 
 def block_squares(x: Matrix, edges: tuple[int, ...]) -> Matrix:
-    """(3, n) squared length of each row in each block."""
+    """(3, n) squared length of each row of ``x`` (n, w) in each block."""
     return np.add.reduceat(x * x, edges[:-1], axis=1).T.astype(np.float32)
 
 
-def similarity(point: Matrix, others: Matrix, blocks: Blocks) -> Matrix:
-    """(n, k) similarity of each row of ``point`` (n, w) and its own ``others`` (n, k, w)."""
-    edges = blocks.edges
-    step = others - point[:, None, :]
+def similarity(x: Matrix, others: Matrix, representation: Representation) -> Matrix:
+    """(n, k) similarity of each row of ``x`` (n, w) to its own ``others`` (n, k, w)."""
+    step = others - x[:, None, :]
     step *= step
+    edges = representation.edges
     member = np.repeat(np.eye(len(edges) - 1, dtype=np.float32), np.diff(edges), axis=0)  # (w, 3)
     distance = np.sqrt(step @ member)  # (n, k, 3)
-    close: Matrix = np.exp(-distance) @ blocks.share
-    return close
+    out: Matrix = np.exp(-distance) @ representation.share
+    return out
 
 
 def unit(x: Matrix) -> Matrix:
-    """Rows of length one; rows of zeros stay."""
+    """Rows scaled to length one; rows of zeros stay."""
     out: Matrix = x / np.maximum(np.sqrt(np.einsum("nd,nd->n", x, x)), 1e-9)[:, None]
     return out
 

@@ -1,8 +1,7 @@
-"""Which models a task keeps in play: the fewest top models that cover it.
+"""The candidate models of a task: the fewest top models that cover it (arXiv 2603.19415, sec. 3.2).
 
-A task's candidate set is the shortest prefix of its models, best mean first, such that on more than ``coverage`` of its
-prompts the prompt's preferred model is among them (arXiv 2603.19415, sec. 3.2). Evidence may be thin, so a model whose
-mean lies within its standard error of the set's worst stays in too.
+That is the shortest prefix of the models, best mean first, that holds the preferred model of more than ``coverage`` of the
+task's prompts; and, since means err, any model whose mean lies within standard errors of the prefix's worst.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def candidate_set(
     Parameters
     ----------
     preferred
-        (prompts of the task,) column of the model that each prompt prefers.
+        (prompts of the task,) column of the model that does best on each prompt.
     mean, stderr
         (m,) of the task.
     coverage

@@ -1,4 +1,4 @@
-"""What a request will cost at each model, learned on the heads' trunk: ridge on the logarithm, unbiased in the mean."""
+"""Expected cost of a request at each model: ridge regression of log USD on the trunk, corrected to be unbiased in USD."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agent.experts.general_heads import ridge
+from agent.experts.general_heads import ridge, ridge_weights
 from agent.experts.trunk import Trunk
 from agent.types import Array
 
 STRENGTHS = np.geomspace(0.01, 1000.0, 11)
-COMPETING = (0.0, 0.01, 0.05)
-"""Qualities that the pool's mean cost is worth, at which competition is judged beside no cost at all."""
+"""Ridge strengths tried."""
+
+COST_PENALTIES = (0.0, 0.01, 0.05)
+"""Cost penalties of the pool's mean cost, in units of quality, for which the heads are fitted."""
 
 _LEAST_USD = 1e-9
 
 
 def mean_costs(costs: Array) -> Array:
-    """(m,) USD, from (n, m) with NaN where unknown; a model never priced costs what the others do."""
+    """(m,) USD, from (n, m) with NaN where unknown; a model without a cost gets the mean of the others."""
     known = ~np.isnan(costs)
     count = known.sum(axis=0)
     mean = np.where(known, costs, 0.0).sum(axis=0) / np.maximum(count, 1)
@@ -27,25 +29,24 @@ def mean_costs(costs: Array) -> Array:
 
 
 def cost_penalties(costs: Array | None, models: int) -> list[Array]:
-    """Costs in units of quality, (m,) each, at which models may have to compete; nothing where no cost is known."""
+    """Cost penalties (lambda x cost) of the models, (m,) for each of `COST_PENALTIES`; zeros where no cost is known."""
     if costs is None or not (mean := mean_costs(costs)).any():
         return [np.zeros(models)]
-    return [worth * mean / mean.mean() for worth in COMPETING]
+    return [penalty * mean / mean.mean() for penalty in COST_PENALTIES]
 
 
 def fit_cost_model(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
-    """``cost_weight`` (r + 1, m) over the trunk's features, the level last, of log USD; ``cost_range`` (2, m) that it keeps to.
+    """The tensors of the cost model, from (n, m) USD of training prompts; empty where no cost is known.
 
-    Empty where no cost is known.
+    ``cost_weight`` (r + 1, m) is of log USD on the trunk's features, the intercept last; ``cost_range`` (2, m) bounds it.
     """
     if costs is None or np.isnan(costs).all():
         return {}
     mean = mean_costs(costs)
     logs = np.log(np.maximum(np.where(np.isnan(costs), mean, costs), _LEAST_USD))
     level = logs.mean(axis=0)
-    oof, penalty = ridge(trunk, logs - level, np.ones(logs.shape), STRENGTHS)
-    shrink = np.where(np.isfinite(penalty), 1.0 / (trunk.power[:, None] + penalty), 0.0)
-    slope = (trunk.basis.T @ (logs - level)) * np.sqrt(trunk.power)[:, None] * shrink
-    smear = np.log(np.maximum(mean, _LEAST_USD) / np.exp(level + oof).mean(axis=0))
+    oof, strength = ridge(trunk, logs - level, np.ones(logs.shape), STRENGTHS)
+    smear = np.log(np.maximum(mean, _LEAST_USD) / np.exp(level + oof).mean(axis=0))  # from mean of logs to log of mean
     bounds: Sequence[Array] = [np.quantile(logs, q, axis=0) + smear for q in (0.001, 0.999)]
-    return {"cost_weight": np.concatenate([slope, (level + smear)[None]]), "cost_range": np.stack(bounds)}
+    weight = np.concatenate([ridge_weights(trunk, logs - level, strength), (level + smear)[None]])
+    return {"cost_weight": weight, "cost_range": np.stack(bounds)}

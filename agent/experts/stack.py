@@ -1,9 +1,8 @@
-"""How the parts are weighed: task means, heads and neighbours, by how well each foretells scores it never saw.
+"""Stacking: the weights of task means, heads and neighbours in an estimate (Wolpert 1992, Breiman 1996).
 
-A convex combination (Wolpert 1992, Breiman 1996) fitted to estimates that did not see the prompt's scores. Errors are
-taken about what a prompt is for all models alike, since only differences decide, and a model counts as far as it competes
-on the prompt. The weights lean to equal ones as firmly as the noise of the scores demands: no part dominates that has not
-proven better.
+Non-negative least squares on out-of-fold estimates, ridge-shrunken to equal weights by the noise of the scores; weights sum
+to 1. Errors are taken less the prompt's effect on all models, since only differences decide, and a model's errors count by
+its competition weight on the prompt.
 """
 
 from __future__ import annotations
@@ -18,47 +17,49 @@ from agent.experts.general_heads import competition_weights
 from agent.tasks.means import Variances, prompt_share
 from agent.types import Array
 
-OPEN = 0.1
-"""Standard deviation of a weight around an equal share, before any score."""
+WEIGHT_SD = 0.1
+"""Prior standard deviation of a weight around an equal one."""
 
 
-def fit_stack(parts: Sequence[Array], scores: Scores, variances: Variances, penalties: Sequence[Array]) -> Array:
-    """(p,) weights of the parts, summing to 1.
+def fit_stack(
+    estimates: Sequence[Array], scores: Scores, variances: Variances, cost_penalties: Sequence[Array]
+) -> Array:
+    """(p,) weights of the estimates, summing to 1.
 
     Parameters
     ----------
-    parts
-        (n, m) estimates that did not see the prompt's own scores.
+    estimates
+        (n, m) each, out of fold.
     scores
         Of the n prompts.
     variances
         Of the scores.
-    penalties
-        Costs (m,) in units of quality at which competition is judged.
+    cost_penalties
+        (m,) each: the competition weights are averaged over them.
     """
-    plain = np.mean(parts, axis=0)
-    play = np.mean([competition_weights(plain - p) for p in penalties], axis=0)
-    weight = scores.score_weight * play / play.max(axis=1, keepdims=True)  # the leader counts in full
+    plain = np.mean(estimates, axis=0)
+    competition = np.mean([competition_weights(plain - p) for p in cost_penalties], axis=0)
+    weight = scores.score_weight * competition / competition.max(axis=1, keepdims=True)  # the leader counts in full
     share = prompt_share(weight, variances)
 
     def product(left: Array, right: Array) -> float:
         shared = (weight * left).sum(axis=1) * (weight * right).sum(axis=1) * share
         return float((weight * left * right).sum() - shared.sum())
 
-    apart, rest = [part - plain for part in parts], scores.residual(plain)
+    apart, rest = [estimate - plain for estimate in estimates], scores.residual(plain)
     gram = np.array([[product(a, b) for b in apart] for a in apart])
-    ridge = variances.noise / OPEN**2
-    target = np.array([product(a, rest) for a in apart]) + ridge / len(parts)
-    root = np.linalg.cholesky(gram + ridge * np.eye(len(parts)))
-    firm = 1e3 * np.sqrt(np.trace(gram) + ridge)  # holds the sum at 1
+    ridge = variances.noise / WEIGHT_SD**2
+    target = np.array([product(a, rest) for a in apart]) + ridge / len(estimates)
+    root = np.linalg.cholesky(gram + ridge * np.eye(len(estimates)))
+    constraint = 1e3 * np.sqrt(np.trace(gram) + ridge)  # weight of the row that holds the sum at 1
     weights: Array = nnls(
-        np.vstack([root.T, np.full(len(parts), firm)]), np.append(np.linalg.solve(root, target), firm)
+        np.vstack([root.T, np.full(len(estimates), constraint)]), np.append(np.linalg.solve(root, target), constraint)
     )[0]
     weights /= weights.sum()
     return weights
 
 
-def combine(weights: Array, parts: Sequence[Array]) -> Array:
-    """(n, m) weighted mean of the parts."""
-    out: Array = np.tensordot(weights, np.stack(list(parts)), axes=1)
+def combine(weights: Array, estimates: Sequence[Array]) -> Array:
+    """(n, m) weighted sum of the estimates, (n, m) each."""
+    out: Array = np.tensordot(weights, np.stack(list(estimates)), axes=1)
     return out

@@ -1,8 +1,8 @@
-"""Task heads: what a task's candidate models do otherwise than the general heads foretell.
+"""Task heads: how a task's candidate models deviate from the general heads; the second phase of stage 2.
 
-A head is low-rank: a level and a slope along the trunk's few leading features, shrunk towards nothing. Trunk and general
-heads are frozen. A task's heads are believed (alpha) as far as they foretell scores that they never saw, and not at all
-where what they gain is within its own noise.
+A head is low-rank: an intercept and a slope on each of the trunk's leading features, by ridge regression of the general
+heads' residuals; trunk and general heads are frozen. A task's heads count by the factor alpha that their leave-one-out
+estimates deserve, and not at all where their gain is within its standard error.
 """
 
 from __future__ import annotations
@@ -20,12 +20,24 @@ RANK = 8
 """Leading features of the trunk that a task head reads."""
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0)
-"""Ridge penalties tried, in scores."""
+"""Ridge strengths tried, in scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskHeads:
-    """Task heads: ``basis`` (r + 1, q) from the trunk's features, ``weights`` (T, q, m), (T,) ``alpha``, (n, m) ``oof``."""
+    """Task heads.
+
+    Parameters
+    ----------
+    basis
+        (r + 1, q) from the trunk's features, and 1 last, to the inputs of a head.
+    weights
+        (T, q, m) of the heads; zeros for models that are no candidates.
+    alpha
+        (T,) factor in [0, 1] of the heads of each task.
+    oof
+        (n, m) leave-one-out estimates of the training prompts, times alpha.
+    """
 
     basis: Array
     weights: Array
@@ -45,7 +57,7 @@ def fit_task_heads(
     scores
         Of the training prompts.
     general
-        (n, m) the general heads' left-out estimate.
+        (n, m) the general heads' leave-one-out estimates.
     labels
         (n,) task of each prompt.
     candidates
@@ -56,20 +68,20 @@ def fit_task_heads(
     basis = np.zeros((trunk.weight.shape[1] + 1, rank + 1))
     basis[np.arange(rank), np.arange(rank)] = np.sqrt(n / trunk.power[:rank])
     basis[-1, -1] = 1.0
-    read = np.concatenate([trunk.basis[:, :rank] * np.sqrt(n), np.ones((n, 1))], axis=1)  # (n, q)
+    inputs = np.concatenate([trunk.basis[:, :rank] * np.sqrt(n), np.ones((n, 1))], axis=1)  # (n, q)
     allowed = np.zeros((tasks, m), bool)
     for task, columns in enumerate(candidates):
         allowed[task, list(columns)] = True
     score_weight = scores.score_weight * allowed[labels]
-    value = scores.residual(general) * allowed[labels]
-    fits = [_solve(read, value, score_weight, labels, tasks, strength) for strength in STRENGTHS]
-    weights, oof = min(fits, key=lambda fit: float((score_weight * (value - fit[1]) ** 2).sum()))
-    alpha = fit_alpha(value, oof, score_weight, labels, tasks)
+    residual = scores.residual(general) * allowed[labels]
+    fits = [_solve(inputs, residual, score_weight, labels, tasks, strength) for strength in STRENGTHS]
+    weights, oof = min(fits, key=lambda fit: float((score_weight * (residual - fit[1]) ** 2).sum()))
+    alpha = fit_alpha(residual, oof, score_weight, labels, tasks)
     return TaskHeads(basis, weights, alpha, alpha[labels][:, None] * oof)
 
 
 def fit_alpha(residual: Array, estimate: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:
-    """(T,) alpha in [0, 1]: the least-squares weight of ``estimate`` on ``residual`` by task, shrunk to that of all tasks.
+    """(T,) alpha in [0, 1]: the least-squares factor of ``estimate`` for ``residual`` by task, shrunk to that of all tasks.
 
     0 where a task's gain does not exceed its standard error, and everywhere if that of all tasks together does not.
     """
@@ -84,14 +96,14 @@ def fit_alpha(residual: Array, estimate: Array, score_weight: Array, labels: NDA
 
 
 def _solve(
-    read: Array, value: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int, strength: float
+    inputs: Array, residual: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int, strength: float
 ) -> tuple[Array, Array]:
-    """(T, q, m) codes and (n, m) leave-one-out estimates of ridge by (task, model)."""
-    weights = np.zeros((tasks, read.shape[1], value.shape[1]))
-    oof = np.zeros_like(value)
+    """(T, q, m) weights and (n, m) leave-one-out estimates of ridge regression by (task, model)."""
+    weights = np.zeros((tasks, inputs.shape[1], residual.shape[1]))
+    oof = np.zeros_like(residual)
     for task in range(tasks):
         rows = np.flatnonzero(labels == task)
-        a, w, y = read[rows], score_weight[rows], value[rows]  # (p, q), (p, m), (p, m)
+        a, w, y = inputs[rows], score_weight[rows], residual[rows]  # (p, q), (p, m), (p, m)
         gram = (a.T * w.T[:, None, :]) @ a + strength * np.eye(a.shape[1])  # (m, q, q)
         inverse = np.linalg.inv(gram)
         weights[task] = (inverse @ (a.T @ (w * y)).T[:, :, None])[:, :, 0].T

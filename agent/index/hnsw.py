@@ -1,4 +1,4 @@
-"""HNSW indexes (Malkov & Yashunin 2018) by hnswlib: one thread and a fixed seed, so that equal rows give equal answers."""
+"""HNSW indexes (Malkov & Yashunin 2018) by hnswlib, with one thread and a fixed seed: equal rows give equal answers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ from numpy.typing import NDArray
 from agent.types import Vector
 
 _M = 16
-
-
 _EF_CONSTRUCTION = 100
-
-
 _EF_SEARCH = 64
-
-
 _SEED = 7
 
 
 def build_index(
     embeddings: NDArray[np.float32], capacity: int | None = None, space: Literal["cosine", "l2"] = "cosine"
 ) -> hnswlib.Index:
-    """An HNSW index over the rows of ``embeddings`` (n, d), labelled 0..n-1; one thread keeps it deterministic."""
+    """An index over the rows of ``embeddings`` (n, d), labelled 0..n-1, with room for ``capacity`` rows (None: n)."""
     index = hnswlib.Index(space=space, dim=embeddings.shape[1])
     index.init_index(
         max_elements=max(capacity or len(embeddings), 1),

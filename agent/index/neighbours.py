@@ -1,7 +1,7 @@
-"""The remembered prompts most like a given one, by the composite similarity of `agent.encoding.similarity`.
+"""Nearest training prompts by the similarity of `agent.encoding.similarity`, and means of their scores.
 
-An HNSW index over the leading principal directions of the joined blocks finds candidates (never an all-pairs matrix); the
-composite similarity ranks them. In 64 directions it finds as many of the true nearest as in all 550, twice as fast.
+An HNSW index over the leading principal directions finds candidates (never an all-pairs matrix); the similarity ranks
+them. With 64 directions as many of the true nearest are found as with all 550, in half the time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from agent.encoding.similarity import Blocks, Matrix, similarity
+from agent.encoding.similarity import Matrix, Representation, similarity
 from agent.examples import Scores
 from agent.index.hnsw import build_index, nearest
 from agent.types import Array
@@ -25,7 +25,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The k nearest rows of each of n prompts: ``rows`` (n, k) and their composite ``similarity`` (n, k), nearest first."""
+    """The k nearest rows of each of n prompts: ``rows`` (n, k) and their ``similarity`` (n, k), nearest first."""
 
     rows: NDArray[np.int64]
     similarity: Matrix
@@ -36,60 +36,60 @@ class Neighbours:
 
 
 class NeighbourIndex:
-    """Finds neighbours among ``points`` (n, w), rows of joined ``blocks``."""
+    """Finds neighbours among ``points`` (n, w), prompts as ``representation`` transforms them."""
 
-    def __init__(self, blocks: Blocks, points: Matrix) -> None:
-        self._blocks = blocks
+    def __init__(self, representation: Representation, points: Matrix) -> None:
+        self._representation = representation
         self._points = points
-        self._index = build_index(points @ blocks.search, space="l2")
+        self._index = build_index(points @ representation.search, space="l2")
 
-    def __len__(self) -> int:
-        return len(self._points)
-
-    def find(self, x: Matrix, k: int, own: bool = False) -> Neighbours:
-        """The ``k`` points most alike to each row of ``x`` (q, w); fewer where there are fewer.
+    def find(self, x: Matrix, k: int, exclude_self: bool = False) -> Neighbours:
+        """The ``k`` points most similar to each row of ``x`` (q, w); fewer where there are fewer.
 
         Parameters
         ----------
-        own
+        exclude_self
             ``x`` are the points themselves: leave each row out of its own list.
         """
-        k = min(k, len(self) - own)
-        pool, _ = nearest(self._index, x @ self._blocks.search, min(POOL * k + own, len(self)))
+        k = min(k, len(self._points) - exclude_self)
+        count = min(POOL * k + exclude_self, len(self._points))
+        pool, _ = nearest(self._index, x @ self._representation.search, count)
         rows, close = np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
         for start in range(0, len(x), _CHUNK):
             part = slice(start, start + _CHUNK)
             found = pool[part]
-            alike = similarity(x[part], self._points[found], self._blocks)  # (chunk, pool)
-            if own:
-                alike = np.where(found == np.arange(start, start + len(found))[:, None], -1.0, alike)
-            order = np.argsort(-alike, axis=1, kind="stable")[:, :k]
+            near = similarity(x[part], self._points[found], self._representation)  # (chunk, pool)
+            if exclude_self:
+                near = np.where(found == np.arange(start, start + len(found))[:, None], -1.0, near)
+            order = np.argsort(-near, axis=1, kind="stable")[:, :k]
             each = np.arange(len(found))[:, None]
             rows[part] = found[each, order]
-            close[part] = np.maximum(alike[each, order], 0.0)
+            close[part] = np.maximum(near[each, order], 0.0)
         return Neighbours(rows, close)
 
 
-def shrunk_mean(total: Array, count: Array, base: Array, strength: float) -> Array:
-    """(n, m) averages.
+def shrunk_mean(total: Array, count: Array, prior: Array, strength: float) -> Array:
+    """(n, m) mean scores, shrunk to ``prior``, by an effect of the prompt on all models and one of each model.
 
     Parameters
     ----------
     total, count
-        (n, m) weighted sums of scores and of their weights.
-    base
-        (n, m) or (m,) what is expected; weighs like ``strength`` scores.
+        (n, m) weighted sums of scores, and of their weights.
+    prior
+        (n, m) or (m,) expected scores.
+    strength
+        Weight of the prior, in scores.
     """
-    gap = total - count * base
-    ease = gap.sum(axis=1, keepdims=True) / (count.sum(axis=1, keepdims=True) + strength)
-    out: Array = base + ease + (gap - count * ease) / (count + strength)
+    gap = total - count * prior
+    prompt_effect = gap.sum(axis=1, keepdims=True) / (count.sum(axis=1, keepdims=True) + strength)
+    out: Array = prior + prompt_effect + (gap - count * prompt_effect) / (count + strength)
     return out
 
 
-def neighbour_means(hood: Neighbours, scores: Scores, base: Array, power: float, strength: float) -> Array:
-    """(n, m) what the neighbours of each training prompt scored, a neighbour counting as similarity to a ``power``."""
-    reach = neighbour_matrix(hood.rows, kernel_weight(hood.similarity, power))
-    return shrunk_mean(reach @ (scores.score_weight * scores.value), reach @ scores.score_weight, base, strength)
+def neighbour_means(neighbours: Neighbours, scores: Scores, prior: Array, power: float, strength: float) -> Array:
+    """(n, m) `shrunk_mean` of the scores of each training prompt's neighbours, weighted by `kernel_weight`."""
+    matrix = neighbour_matrix(neighbours.rows, kernel_weight(neighbours.similarity, power))
+    return shrunk_mean(matrix @ (scores.score_weight * scores.value), matrix @ scores.score_weight, prior, strength)
 
 
 def neighbour_matrix(rows: NDArray[np.int64], weight: NDArray[np.float64]) -> sparse.csr_matrix:

@@ -1,9 +1,10 @@
-"""What the router remembers of single prompts: an HNSW index over their embeddings, with the scores seen on each.
+"""Prompts and the scores of models on them, in an HNSW index over embeddings that a running router adds to.
 
-Memory is bounded: when full, the task with the most remembered prompts gives one up, so that a flood of one task pushes
-out none of a rare one. What a task keeps is a reservoir, a uniform sample of its prompts as algorithm R draws it (Vitter
-1985), drawn here by hashes of prompts as random keys, the lowest kept (bottom-k, Cohen and Kaplan 2007): a sample so drawn
-stays uniform as its size changes, a prompt scored often is drawn once, and there is no random state to replicate.
+The number of prompts is bounded. When it is reached, a new prompt replaces one of the task with the most prompts, so that
+many prompts of one task replace none of a rare one. Each task's prompts are a reservoir, a uniform sample of all it had
+(algorithm R, Vitter 1985), drawn by hashes of prompt ids as random keys of which the lowest are kept (bottom-k, Cohen and
+Kaplan 2007): the sample stays uniform as its size changes, a prompt scored often is drawn once, and there is no random
+state to replicate.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from agent.types import Evidence, Vector
 
 
 class PromptIndex:
-    """Remembered prompts and their scores, one slot a prompt.
+    """Prompts and their scores, one slot a prompt.
 
     Parameters
     ----------
     ids, embeddings, scores, tasks
-        What a snapshot remembers: n prompt ids, (n, d) unit vectors, (n, m) scores with NaN where unseen, n task ids.
+        What a snapshot indexes: n prompt ids, (n, d) unit vectors, (n, m) scores with NaN where not observed, n task ids.
     capacity
-        Most prompts remembered at a time. Each task may keep its share, ``capacity`` by tasks, and what others leave.
+        Most prompts held at a time. Each task may have ``capacity`` divided by the number of tasks, and what others leave.
 
     Examples
     --------
-    >>> memory = PromptIndex(("a",), np.eye(2, dtype=np.float32)[:1], np.array([[1.0]]), (0,), capacity=2)
-    >>> memory.learn_one("b", np.eye(2, dtype=np.float32)[1], 7, 0, 0.5)
-    >>> labels, similarity = memory.search(np.eye(2, dtype=np.float32)[1], 1)
-    >>> memory.ids[labels[0]]
+    >>> index = PromptIndex(("a",), np.eye(2, dtype=np.float32)[:1], np.array([[1.0]]), (0,), capacity=2)
+    >>> index.learn_one("b", np.eye(2, dtype=np.float32)[1], 7, 0, 0.5)
+    >>> labels, similarity = index.search(np.eye(2, dtype=np.float32)[1], 1)
+    >>> index.ids[labels[0]]
     'b'
     """
 
@@ -53,23 +54,23 @@ class PromptIndex:
         self._slots = {prompt: slot for slot, prompt in enumerate(ids)}
         self._capacity = capacity
         self._sums: dict[int, dict[int, tuple[float, float]]] = {}  # slot -> model -> total, count
-        self._reservoirs: dict[int, list[tuple[int, int]]] = {}  # task -> heap of (-key, slot): what it gives up first
+        self._reservoirs: dict[int, list[tuple[int, int]]] = {}  # task -> heap of (-key, slot): the next to go first
         for slot, (prompt, task) in enumerate(zip(ids, tasks, strict=True)):
-            self._reservoirs.setdefault(task, []).append((-_key(prompt), slot))
-        for kept in self._reservoirs.values():
-            heapq.heapify(kept)
+            self._reservoirs.setdefault(task, []).append((-prompt_key(prompt), slot))
+        for reservoir in self._reservoirs.values():
+            heapq.heapify(reservoir)
         self._index = build_index(embeddings, capacity)
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def search(self, embedding: Vector, k: int) -> tuple[NDArray[np.int64], Vector]:
-        """Slots and similarities of the ``k`` nearest, nearest first."""
+        """Slots and cosine similarities of the ``k`` nearest prompts, nearest first."""
         labels, similarity = nearest(self._index, embedding[None], k)
         return labels[0], similarity[0]
 
     def digest(self) -> str:
-        """A hash of what is remembered; the index follows from it and its order."""
+        """A hash of prompts and scores; the HNSW index follows from them and their order."""
         digest = hashlib.sha256(repr((self.ids, self._sums, self._reservoirs)).encode())
         digest.update(self.scores.tobytes())
         return digest.hexdigest()
@@ -77,9 +78,10 @@ class PromptIndex:
     def learn_one(
         self, prompt: str, embedding: Vector, task: int, model: int, score: float, weight: float = 1.0
     ) -> None:
-        """Take in that ``model`` (column) scored ``score`` on ``prompt``; several scores of one pair are averaged.
+        """Add the ``score`` of ``model`` (column) on ``prompt``; several scores of one pair are averaged.
 
-        A prompt is remembered at once as long as there is room, and later as the reservoir of its ``task`` has it.
+        A new prompt is added while there is room, and later if the reservoir of its ``task`` draws it. A negative
+        ``weight`` takes a score back.
         """
         slot = self._slots.get(prompt)
         if slot is None and weight > 0.0:
@@ -91,41 +93,41 @@ class PromptIndex:
         if count == 0.0 and not np.isnan(self.scores[slot, model]):
             total, count = float(self.scores[slot, model]), 1.0
         if weight < 0.0 and count <= 0.0:
-            return  # what is taken back was forgotten, or never remembered
+            return  # the score that is taken back is not held
         total, count = total + weight * score, count + weight
         sums[model] = (total, count)
         self.scores[slot, model] = np.clip(total / count, 0.0, 1.0) if count > 1e-9 else np.nan
 
     def evidence(self, slots: NDArray[np.int64], similarity: Vector, models: tuple[str, ...]) -> tuple[Evidence, ...]:
-        """The remembered prompts of ``slots`` as people see them."""
-        return tuple(Evidence(self.ids[s], float(c), self._seen(s, models)) for s, c in zip(slots, similarity))
+        """The prompts of ``slots`` with their scores by model name."""
+        return tuple(Evidence(self.ids[s], float(c), self._observed(s, models)) for s, c in zip(slots, similarity))
 
-    def _seen(self, slot: int, models: tuple[str, ...]) -> Mapping[str, float]:
+    def _observed(self, slot: int, models: tuple[str, ...]) -> Mapping[str, float]:
         row = self.scores[slot]
-        return {models[m]: float(row[m]) for m in np.flatnonzero(row == row)}  # NaN, unseen, equals nothing
+        return {models[m]: float(row[m]) for m in np.flatnonzero(row == row)}  # NaN, not observed, equals nothing
 
     def _admit(self, prompt: str, embedding: Vector, task: int) -> int | None:
-        """The slot of a prompt that is new; None where its task has the most prompts and it is not of the sample."""
-        key, kept = _key(prompt), self._reservoirs.setdefault(task, [])
+        """The slot of a new prompt; None where its own task has the most prompts and does not draw it."""
+        key, reservoir = prompt_key(prompt), self._reservoirs.setdefault(task, [])
         if len(self._slots) < self._capacity:
             slot = len(self._slots)
             self.ids.append(prompt)
         else:
-            # the newcomer counts; where others have as many, its own task gives, or the two would push each other out
-            giver = max(self._reservoirs, key=lambda t: (len(self._reservoirs[t]) + (t == task), t == task, t))
-            if giver == task and (not kept or key > -kept[0][0]):
+            # the new prompt counts, and of equal tasks its own gives way, or two tasks would replace each other's for ever
+            largest = max(self._reservoirs, key=lambda t: (len(self._reservoirs[t]) + (t == task), t == task, t))
+            if largest == task and (not reservoir or key > -reservoir[0][0]):
                 return None
-            slot = heapq.heappop(self._reservoirs[giver])[1]
+            slot = heapq.heappop(self._reservoirs[largest])[1]
             del self._slots[self.ids[slot]]
             self._sums.pop(slot, None)
             self.ids[slot] = prompt
             self.scores[slot] = np.nan
-        heapq.heappush(kept, (-key, slot))
+        heapq.heappush(reservoir, (-key, slot))
         self._slots[prompt] = slot
         self._index.add_items(embedding[None], np.array([slot]))  # an existing label is overwritten
         return slot
 
 
-def _key(prompt: str) -> int:
-    """As good as drawn at random, and the same on every replica."""
+def prompt_key(prompt: str) -> int:
+    """A hash of a prompt id to 64 bits: uniform, and equal in every process."""
     return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "big")

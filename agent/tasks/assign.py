@@ -1,8 +1,8 @@
-"""Stage 1's classifier: which task a prompt belongs to, by the vote of its nearest remembered prompts.
+"""Task probabilities of a prompt, by a weighted vote of its nearest training prompts.
 
-A vote counts as similarity, relative to the nearest, to a power; the power is fitted on training prompts left out of their
-own vote, by log loss, so that the shares are probabilities that mean what they say. A prompt outside every task's radius
-is *unknown*.
+A neighbour's weight is its similarity, relative to the nearest's, to a power; the power is fitted by log loss on training
+prompts that have no vote of their own, so that the probabilities are calibrated. A prompt outside every task's radius has
+no known task.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ POWERS = (2.0, 4.0, 8.0, 16.0)
 _FLOOR = 1e-3
 
 
-def vote(similarity: NDArray[np.float32], power: float) -> Array:
+def vote_weights(similarity: NDArray[np.float32], power: float) -> Array:
     """(n, k) weight of each neighbour's vote, rows sum to 1, from (n, k) similarities, nearest first."""
     weight = kernel_weight(similarity, power)
     shares: Array = weight / weight.sum(axis=1, keepdims=True)
     return shares
 
 
-def memberships(weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:
-    """(n, tasks) probabilities from (n, k) ``weight`` of neighbours whose tasks are ``labels`` (n, k)."""
+def task_probabilities(weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:
+    """(n, tasks) probabilities from (n, k) `vote_weights` of neighbours whose tasks are ``labels`` (n, k)."""
     n = len(weight)
     cell = (np.arange(n)[:, None] * tasks + labels).ravel()
     return np.bincount(cell, weight.ravel(), n * tasks).reshape(n, tasks).astype(np.float64)
 
 
-def calibrate(similarity: NDArray[np.float32], agree: NDArray[np.bool_]) -> float:
-    """The power at which the vote of others best foretells a prompt's own task.
+def fit_vote_power(similarity: NDArray[np.float32], same_task: NDArray[np.bool_]) -> float:
+    """The power of `POWERS` with the least log loss of prompts' own tasks.
 
     Parameters
     ----------
     similarity
-        (n, k) to the neighbours of each prompt, itself left out.
-    agree
+        (n, k) of each prompt's neighbours, itself left out.
+    same_task
         (n, k) whether the neighbour is of the prompt's own task.
     """
 
     def loss(power: float) -> float:
-        return float(-np.log((vote(similarity, power) * agree).sum(axis=1) + _FLOOR).mean())
+        return float(-np.log((vote_weights(similarity, power) * same_task).sum(axis=1) + _FLOOR).mean())
 
     return min(POWERS, key=loss)
 
 
-def radii(closeness: NDArray[np.float32], labels: NDArray[np.int64], share: float = 0.005) -> NDArray[np.float32]:
+def radii(cosine: NDArray[np.float32], labels: NDArray[np.int64], share: float = 0.005) -> NDArray[np.float32]:
     """(T,) least cosine to its centroid at which a prompt may still belong to a task.
 
     Parameters
     ----------
-    closeness
-        (n, T) cosine of training prompts and centroids.
+    cosine
+        (n, T) of training prompts and centroids.
     labels
         (n,) their tasks.
     share
-        Share of a task's own prompts that may fall outside.
+        Quantile of the cosines of a task's own prompts; the radius lies 0.1 below it.
     """
-    own = closeness[np.arange(len(labels)), labels]
-    spread = [np.quantile(own[labels == t], share) for t in range(closeness.shape[1])]
-    return np.asarray(np.asarray(spread) - 0.1, np.float32)
+    own = cosine[np.arange(len(labels)), labels]
+    quantiles = [np.quantile(own[labels == t], share) for t in range(cosine.shape[1])]
+    return np.asarray(np.asarray(quantiles) - 0.1, np.float32)

@@ -1,10 +1,10 @@
-"""Stage 1's training: communities of the prompt graph at several resolutions, and what each model scores on them.
+"""Stage 1's training: communities of the prompt graph at several resolutions, and each model's mean score on them.
 
-The mean over resolutions estimates better than any one of them (docs/log.md). What stage 1 says of a training prompt is
-found by cross-validation: the graph is built, cut and averaged anew with the prompt's scores hidden, since they would
-otherwise draw it into the community that suits them. The folds' communities are not thrown away: with all scores in their
-means, they join the average. The resolution that foretells hidden scores best is the *primary* one: its communities
-are the tasks that people see, with ids, names and heads.
+The mean over resolutions estimates better than any one of them (docs/log.md). Out-of-fold estimates are found by
+cross-validation: graph, communities and means are made anew with the scores of a fold's prompts hidden, since these would
+otherwise draw a prompt into the community that fits them. The folds' communities join the average too, with the means of
+all scores. The resolution whose out-of-fold estimates err least is the *primary* one: its communities are the tasks that
+have ids, names and heads.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from agent.types import Array
 Labels = NDArray[np.int64]
 
 SMOOTHING_POWER, SMOOTHING_STRENGTH = 2.0, 5.0
-"""How the scores nearby are averaged that rank the models on a prompt."""
+"""Of the neighbours' mean scores by which the models are ranked on a prompt, see `neighbour_means`."""
 
-RELEARN = 2
-"""Rounds that adapt variances to a fold."""
+FOLD_ROUNDS = 2
+"""Rounds that adapt the variances to a fold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class DiscoveryConfig:
     Parameters
     ----------
     edges
-        Neighbours that a prompt is joined to in the graph.
+        Neighbours that a prompt is joined with in the graph.
     preference
         Weight of preference similarity in an edge, in [0, 1].
     smoothing
@@ -47,7 +47,7 @@ class DiscoveryConfig:
     resolutions
         Of Leiden.
     folds
-        Parts of the training prompts whose scores are hidden in turn, for out-of-fold estimates.
+        Parts of the training prompts whose scores are hidden in turn.
     smallest_task
         Fewest prompts of a task.
     voters
@@ -65,7 +65,7 @@ class DiscoveryConfig:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Tasks at one ``resolution`` of Leiden: (n,) ``labels``, ``means``, and ``error`` on hidden scores."""
+    """Tasks at one ``resolution`` of Leiden: (n,) ``labels``, their ``means``, and the ``error`` out of fold."""
 
     resolution: float
     labels: Labels
@@ -73,7 +73,7 @@ class Partition:
     error: float
 
     @property
-    def tasks(self) -> int:
+    def n_tasks(self) -> int:
         """Number of tasks."""
         return len(self.means.mean)
 
@@ -84,75 +84,74 @@ class Discovery:
 
     Parameters
     ----------
-    partitions
-        One a resolution, of the graph that knows all scores.
     primary
-        The one that people see.
-    power
-        Sharpness of the vote.
-    estimate
-        (n, m) what the vote gives for each training prompt with its scores hidden.
+        The partition whose communities are the tasks.
+    vote_power
+        See `agent.tasks.assign`.
+    oof
+        (n, m) estimates of each training prompt with its scores hidden.
     means
-        (n, m) mean over all partitions of the means of each prompt's tasks: what it votes for.
+        (n, m) mean over all partitions of the means of each prompt's tasks: what its vote adds to an estimate.
     folds
-        By fold: (n,) which prompts' scores were hidden, and (n, m) what the vote gave for all prompts then.
+        By fold: (n,) which prompts' scores were hidden, and (n, m) the estimates of all prompts then.
     """
 
-    partitions: tuple[Partition, ...]
     primary: Partition
-    power: float
-    estimate: Array
+    vote_power: float
+    oof: Array
     means: Array
     folds: tuple[tuple[NDArray[np.bool_], Array], ...]
 
 
-def discover(hood: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int) -> Discovery:
-    """Find tasks among ``examples``, given each prompt's neighbours and what may be known of its ``scores``."""
-    prior, voters = examples.prior, hood.first(config.voters)
-    found = communities(hood, examples, scores, config, seed)
-    means = [task_means(labels, scores, prior) for labels in found]
-    finest = found[-1]
-    power = assign.calibrate(voters.similarity, finest[voters.rows] == finest[:, None])
-    votes = neighbour_matrix(voters.rows, assign.vote(voters.similarity, power))  # (n, n)
+def discover(
+    neighbours: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
+) -> Discovery:
+    """Find tasks among ``examples`` with the given ``scores``, from each prompt's ``neighbours``."""
+    prior, voters = examples.prior, neighbours.first(config.voters)
+    labels_by_resolution = communities(neighbours, examples, scores, config, seed)
+    means = [task_means(labels, scores, prior) for labels in labels_by_resolution]
+    finest = labels_by_resolution[-1]
+    power = assign.fit_vote_power(voters.similarity, finest[voters.rows] == finest[:, None])
+    votes = neighbour_matrix(voters.rows, assign.vote_weights(voters.similarity, power))  # (n, n)
 
-    oof = np.zeros((len(found), *scores.value.shape))  # (resolutions, n, m)
-    bag, blind = [m.mean[labels] for m, labels in zip(means, found)], []
+    oof = np.zeros((len(means), *scores.value.shape))  # (resolutions, n, m)
+    every, hidden_estimates = [m.mean[labels] for m, labels in zip(means, labels_by_resolution)], []
     for fold, hidden in enumerate(folds(len(examples), config.folds, seed), 1):
-        known, votes_for = scores.without(hidden), np.zeros_like(oof)
-        for r, labels in enumerate(communities(hood, examples, known, config, seed + fold)):
+        known, fold_means = scores.without(hidden), np.zeros_like(oof)
+        for r, labels in enumerate(communities(neighbours, examples, known, config, seed + fold)):
             start = means[r].variances
-            votes_for[r] = task_means(labels, known, prior, start, RELEARN).mean[labels]
-            bag.append(task_means(labels, scores, prior, start, RELEARN).mean[labels])
-            oof[r, hidden] = votes[hidden] @ votes_for[r]
-        blind.append((hidden, votes @ votes_for.mean(axis=0)))
-    judge = scores if scores.seen.any() or prior is None else Scores(np.nan_to_num(prior), 1.0 - np.isnan(prior))
-    parts = tuple(
-        Partition(resolution, labels, told, contrast_error(estimate, judge, told.variances))
-        for resolution, labels, told, estimate in zip(config.resolutions, found, means, oof, strict=True)
-    )
-    primary = min(parts, key=lambda p: p.error)
-    return Discovery(parts, primary, power, oof.mean(axis=0), np.mean(bag, axis=0), tuple(blind))
+            fold_means[r] = task_means(labels, known, prior, start, FOLD_ROUNDS).mean[labels]
+            every.append(task_means(labels, scores, prior, start, FOLD_ROUNDS).mean[labels])
+            oof[r, hidden] = votes[hidden] @ fold_means[r]
+        hidden_estimates.append((hidden, votes @ fold_means.mean(axis=0)))
+    target = scores if scores.seen.any() or prior is None else Scores(np.nan_to_num(prior), 1.0 - np.isnan(prior))
+    partitions = [
+        Partition(resolution, labels, mean, contrast_error(estimate, target, mean.variances))
+        for resolution, labels, mean, estimate in zip(config.resolutions, labels_by_resolution, means, oof, strict=True)
+    ]
+    primary = min(partitions, key=lambda p: p.error)
+    return Discovery(primary, power, oof.mean(axis=0), np.mean(every, axis=0), tuple(hidden_estimates))
 
 
 def communities(
-    hood: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
+    neighbours: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
 ) -> list[Labels]:
-    """(n,) labels at each resolution, of the graph that knows these scores."""
-    level = task_means(np.zeros(len(examples), np.int64), scores, None, rounds=RELEARN).overall
-    prior = level if examples.prior is None else np.where(np.isnan(examples.prior), level, examples.prior)
-    nearby = neighbour_means(hood.first(config.smoothing), scores, prior, SMOOTHING_POWER, SMOOTHING_STRENGTH)
-    graph = prompt_graph(hood.first(config.edges), nearby, config.preference)
+    """(n,) labels at each resolution, of the graph that these scores make."""
+    overall = task_means(np.zeros(len(examples), np.int64), scores, None, rounds=FOLD_ROUNDS).overall
+    prior = overall if examples.prior is None else np.where(np.isnan(examples.prior), overall, examples.prior)
+    smoothed = neighbour_means(neighbours.first(config.smoothing), scores, prior, SMOOTHING_POWER, SMOOTHING_STRENGTH)
+    graph = prompt_graph(neighbours.first(config.edges), smoothed, config.preference)
     return [absorb_small(leiden(graph, r, seed), examples.embeddings, config.smallest_task) for r in config.resolutions]
 
 
 def folds(n: int, count: int, seed: int) -> Iterator[NDArray[np.bool_]]:
-    """(n,) rows of each fold."""
+    """(n,) rows of each of ``count`` random folds; fewer where there are fewer rows."""
     fold = np.random.default_rng(seed).permutation(n) % count
     yield from (fold == f for f in range(min(count, n)))
 
 
 def contrast_error(estimate: Array, scores: Scores, variances: Variances) -> float:
-    """Mean squared error of what tells the models of a prompt apart."""
+    """Mean squared error of ``estimate`` (n, m) less the prompts' effects on all models: of the models' differences."""
     gap, score_weight = scores.residual(estimate), scores.score_weight
     shared = (score_weight * gap).sum(axis=1) ** 2 * prompt_share(score_weight, variances)
     return float(((score_weight * gap**2).sum() - shared.sum()) / max(score_weight.sum(), 1e-9))

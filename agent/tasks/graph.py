@@ -1,10 +1,9 @@
-"""The prompt graph: who is like whom, by meaning and by which models do well.
+"""The graph of prompts that are alike in content and in which models do well on them.
 
-A k-nearest-neighbour graph whose edge weights join the composite similarity of
-`agent.index.neighbours` with *preference* similarity: the rank-biased overlap of the two prompts' model rankings
-(Webber, Moffat & Zobel 2010, eq. 23 truncated and renormalised, so that equal rankings give 1).
-Scores are sparse, so a prompt's ranking is smoothed over its neighbours (`agent.index.neighbours`) before it is compared
-(arXiv 2603.19415, sec. 3).
+A k-nearest-neighbour graph whose edge weights join the similarity of `agent.encoding.similarity` with *preference*
+similarity: the rank-biased overlap of the two prompts' model rankings (Webber, Moffat & Zobel 2010, eq. 23 truncated and
+renormalised, so that equal rankings give 1). Scores are sparse, so a prompt's ranking is by scores smoothed over its
+neighbours (`agent.index.neighbours.neighbour_means`; arXiv 2603.19415, sec. 3).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from scipy import sparse
 from agent.index.neighbours import Neighbours
 
 RBO_PERSISTENCE = 0.7
-"""How top-weighted the comparison of rankings is: the first three ranks hold about 80 % of the weight."""
+"""Top-weightedness of the overlap: the first three ranks hold about 80 % of the weight."""
 
 RBO_DEPTH = 5
 """Ranks compared."""
@@ -55,28 +54,28 @@ def ranks(quality: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(-quality, axis=1, kind="stable"), axis=1, kind="stable")
 
 
-def prompt_graph(hood: Neighbours, smoothed: NDArray[np.float64] | None, preference: float) -> sparse.csr_matrix:
-    """The symmetric weighted graph that tasks are communities of.
+def prompt_graph(neighbours: Neighbours, smoothed: NDArray[np.float64], preference: float) -> sparse.csr_matrix:
+    """The symmetric weighted graph whose communities are the tasks.
 
     Parameters
     ----------
-    hood
-        Nearest neighbours of each prompt.
+    neighbours
+        Of each prompt.
     smoothed
-        (n, m) finite smoothed scores; None clusters by meaning alone.
+        (n, m) finite smoothed scores.
     preference
-        Weight of the preference similarity in [0, 1]; the rest is meaning.
+        Weight of the preference similarity in [0, 1].
 
     Returns
     -------
     csr_matrix
-        (n, n), no self loops, weights above 0; two prompts that name each other are joined twice as firmly.
+        (n, n), no self loops, weights above 0; an edge is twice as heavy where each prompt is the other's neighbour.
     """
-    n, k = hood.rows.shape
+    n, k = neighbours.rows.shape
     source = np.repeat(np.arange(n), k)
-    target = hood.rows.ravel()
-    weight = np.clip(hood.similarity.ravel().astype(np.float64), 1e-3, 1.0) ** 2
-    if smoothed is not None and preference > 0.0 and smoothed.shape[1] > 1:
+    target = neighbours.rows.ravel()
+    weight = np.clip(neighbours.similarity.ravel().astype(np.float64), 1e-3, 1.0) ** 2
+    if preference > 0.0 and smoothed.shape[1] > 1:
         rank = ranks(np.round(smoothed, 3))
         weight *= 1.0 - preference + preference * rank_biased_overlap(rank[source], rank[target])
     graph = sparse.csr_matrix((weight, (source, target)), shape=(n, n))

@@ -1,4 +1,4 @@
-"""Communities of the prompt graph, by Leiden (Traag, Waltman & van Eck 2019): the latent tasks."""
+"""Communities of a weighted graph, by Leiden (Traag, Waltman & van Eck 2019); those of the prompt graph are the tasks."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def leiden(graph: sparse.csr_matrix, resolution: float, seed: int) -> NDArray[np
     )
     raw = np.full(graph.shape[0], -1, np.int64)
     raw[np.fromiter(found.keys(), np.int64, len(found))] = np.fromiter(found.values(), np.int64, len(found))
-    alone = raw < 0
-    raw[alone] = raw.max() + 1 + np.arange(alone.sum())
+    isolated = raw < 0
+    raw[isolated] = raw.max() + 1 + np.arange(isolated.sum())
     _, compact, size = np.unique(raw, return_inverse=True, return_counts=True)
     order = np.argsort(np.argsort(-size, kind="stable"), kind="stable")
     return order[compact].astype(np.int64)
 
 
 def absorb_small(labels: NDArray[np.int64], embeddings: NDArray[np.float32], smallest: int) -> NDArray[np.int64]:
-    """Give the members of communities below ``smallest`` prompts to the nearest centroid of a larger one.
+    """Labels with the members of communities below ``smallest`` prompts moved to the nearest centroid of a larger one.
 
     Where none is large enough, all prompts are one task.
     """

@@ -1,8 +1,8 @@
-"""How tasks live on: new communities are matched to the champion's tasks, so that experts keep their ids.
+"""Stable task ids: new communities are matched with the champion's tasks on the prompts that belong to both.
 
-Each community is compared with each old task on the prompts that both know. It *keeps* the id of the task that it
-shares most with (one to one, best overlap first); a community left over is a *spawn*, born from the task most of its
-prompts came from; an old task left over has *merged* into the community that took most of it, or *retires* when none did.
+A community *keeps* the id of the task that it overlaps most (one to one, greatest Jaccard overlap first). Any other is a
+*spawn* of the task that most of its prompts belonged to. An old task that no community continues has *merged* into the
+one that holds most of it, or *retires* where none holds enough.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MERGE_SHARE = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """``ids`` (communities,): the stable id of each community; ``parents`` by community; ``events`` for the record."""
+    """By community, its stable id and its parents; and what became of every old and new task."""
 
     ids: tuple[int, ...]
     parents: tuple[tuple[int, ...], ...]
@@ -41,11 +41,11 @@ def match(
     communities
         (n,) new community of each prompt, 0..C-1.
     old_tasks
-        (n,) id of the champion's task for the same prompt; any value outside ``old_ids`` means none.
+        (n,) id of the champion's task of the same prompt; any value outside ``old_ids`` means none.
     old_ids
         The champion's task ids.
     next_id
-        First id that was never used.
+        First task id that was never assigned.
     """
     count = int(communities.max()) + 1 if len(communities) else 0
     column = {task: i for i, task in enumerate(old_ids)}
@@ -69,20 +69,20 @@ def match(
     parents: list[tuple[int, ...]] = []
     events: list[LineageEvent] = []
     for new in range(count):
-        evidence = {"prompts": float(size_new[new])}
+        figures = {"prompts": float(size_new[new])}
         if ids[new] >= 0:
-            evidence["overlap"] = float(jaccard[new, column[ids[new]]])
+            figures["overlap"] = float(jaccard[new, column[ids[new]]])
             parents.append(())
-            events.append(LineageEvent("keep", ids[new], (ids[new],), evidence))
+            events.append(LineageEvent("keep", ids[new], (ids[new],), figures))
             continue
         ids[new], next_id = next_id, next_id + 1
-        born_from: tuple[int, ...] = ()
+        origin: tuple[int, ...] = ()
         if len(old_ids) and shared[new].any():
             parent = int(shared[new].argmax())
-            born_from = (old_ids[parent],)
-            evidence["share_from_parent"] = float(shared[new, parent] / size_new[new])
-        parents.append(born_from)
-        events.append(LineageEvent("spawn", ids[new], born_from, evidence))
+            origin = (old_ids[parent],)
+            figures["share_from_parent"] = float(shared[new, parent] / size_new[new])
+        parents.append(origin)
+        events.append(LineageEvent("spawn", ids[new], origin, figures))
     for was, task in enumerate(old_ids):
         if was in kept:
             continue

@@ -1,9 +1,9 @@
-"""Task means: what each model scores on a task, by a mixed model of all scores.
+"""Task means: the expected score of each model on each task, by a mixed model of all scores.
 
-``score = model + task + (task, model) + prompt + noise``, every effect but noise Gaussian around what was expected before
-any score (published figures where there are any): Henderson's best linear prediction, with variances by expectation
-maximisation (Bishop 2006, chapters 2.3 and 9.4). So a model that was only tried on easy tasks is not taken for a good one, a
-task's means lean on the model's and on what the task is for all models, and how strongly they lean is learned.
+``score = model + task + (task, model) + prompt + noise``, every effect Gaussian, those of models around what is expected
+before any score (published figures where there are any): Henderson's best linear prediction, with variances by expectation
+maximisation (Bishop 2006, chapters 2.3 and 9.4). A task's means are so shrunk to the model's overall mean and to the task's
+effect on all models, as far as the variances tell, and a model that was tried on easy tasks only is not overrated.
 """
 
 from __future__ import annotations
@@ -20,30 +20,43 @@ from agent.types import Array
 ROUNDS = 8
 """Of expectation maximisation."""
 
-_BELIEF = 4.0
-"""Tasks, or scores, that the starting variances weigh like."""
+_START_WEIGHT = 4.0
+"""Weight of the starting variances, in tasks or scores."""
 
-_LEAST_CAUTION = 0.1
+_LEAST_DISCOUNT = 0.1
+"""Least by which a model without scores or figures is expected to fall short of the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variances:
-    """Of each effect: ``model``, ``task``, ``own`` (of a task and model), ``prompt``, and ``noise``."""
+    """Of the effects of ``model``, ``task``, ``interaction`` (task, model) and ``prompt``, and of the ``noise``."""
 
     model: float = 0.02
     task: float = 0.01
-    own: float = 0.01
+    interaction: float = 0.01
     prompt: float = 0.03
     noise: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """(T, m) ``mean`` and ``stderr``, ``evidence`` (T, m) in scores; (m,) ``overall`` of each model; ``variances``."""
+    """Of m models on T tasks.
+
+    Parameters
+    ----------
+    mean, stderr
+        (T, m) posterior means in [0, 1], and their standard deviations.
+    n_scores
+        (T, m) summed weights of the scores behind them.
+    overall
+        (m,) mean of each model over tasks, in [0, 1].
+    variances
+        That the scores make most likely.
+    """
 
     mean: Array
     stderr: Array
-    evidence: Array
+    n_scores: Array
     overall: Array
     variances: Variances
 
@@ -55,140 +68,145 @@ def task_means(
     start: Variances = Variances(),
     rounds: int = ROUNDS,
 ) -> Means:
-    """Means of m models on the tasks that ``labels`` number.
+    """Means of m models on the tasks of ``labels``.
 
     Parameters
     ----------
     labels
-        (n,) task of each prompt.
+        (n,) task of each prompt, 0..T-1.
     scores
         Of n prompts.
     prior
-        (n, m) expectation before any score, NaN where there is none; or None.
+        (n, m) expected scores before any was observed, NaN where there is none; or None.
     start
         Variances to start from.
     rounds
-        How often they are learned anew.
+        Of expectation maximisation.
     """
     models = scores.score_weight.shape[1]
     tasks = int(labels.max()) + 1
-    known, figure = np.asarray(scores.seen.any(axis=0)), _figures(prior, models)
+    seen, figures = np.asarray(scores.seen.any(axis=0)), _published(prior, models)
     member = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (tasks, len(labels)))
-    shift = _task_shift(member, prior, figure)  # (T, m)
-    evidence = member @ scores.score_weight
+    shift = _task_shift(member, prior, figures)  # (T, m)
+    n_scores = member @ scores.score_weight
     total, count = float(scores.score_weight.sum()), scores.score_weight.sum(axis=1)  # count (n,)
-    v, mu = start, _middles(np.full(models, _mean_of(scores, figure)), known, figure)
+    v, mu = start, _model_prior(np.full(models, _mean_score(scores, figures)), seen, figures)
     for _ in range(rounds):
+        # the prompts' effects are integrated out
         damp = v.prompt / (v.noise + v.prompt * count)  # (n,)
-        ease = (scores.score_weight * scores.value).sum(axis=1) * damp
-        told = member @ (scores.score_weight * (scores.value - ease[:, None])) / v.noise  # (T, m)
-        precision = _precision(member, evidence, scores.score_weight, damp) / v.noise  # (T, m, m)
-        told = told - (precision @ shift[:, :, None])[:, :, 0]
+        prompt_effect = (scores.score_weight * scores.value).sum(axis=1) * damp
+        information_vector = (
+            member @ (scores.score_weight * (scores.value - prompt_effect[:, None])) / v.noise
+        )  # (T, m)
+        information_matrix = _information(member, n_scores, scores.score_weight, damp) / v.noise  # (T, m, m)
+        information_vector = information_vector - (information_matrix @ shift[:, :, None])[:, :, 0]
 
-        spread = v.own * np.eye(models) + v.task
-        around = np.linalg.inv(spread)
-        posterior = np.linalg.inv(precision + around)  # (T, m, m)
-        pull = len(posterior) * around - around @ posterior.sum(axis=0) @ around
-        middle = _middles(mu, known, figure)
-        uncertain = np.linalg.inv(pull + np.eye(models) / v.model)
-        gain = around @ (posterior @ told[:, :, None]).sum(axis=0)[:, 0]
-        mu = uncertain @ (gain + middle / v.model)
-        effect = (posterior @ (told + around @ mu)[:, :, None])[:, :, 0] - mu  # (T, m)
+        # posterior of the models' means mu, then of each task's effects given mu
+        prior_precision = np.linalg.inv(v.interaction * np.eye(models) + v.task)
+        covariance = np.linalg.inv(information_matrix + prior_precision)  # (T, m, m)
+        on_mu = len(covariance) * prior_precision - prior_precision @ covariance.sum(axis=0) @ prior_precision
+        mu_prior = _model_prior(mu, seen, figures)
+        mu_covariance = np.linalg.inv(on_mu + np.eye(models) / v.model)
+        gain = prior_precision @ (covariance @ information_vector[:, :, None]).sum(axis=0)[:, 0]
+        mu = mu_covariance @ (gain + mu_prior / v.model)
+        effect = (covariance @ (information_vector + prior_precision @ mu)[:, :, None])[:, :, 0] - mu  # (T, m)
         mean = mu + shift + effect
 
         residual = scores.residual(mean[labels])
         prompt = (scores.score_weight * residual).sum(axis=1) * damp
-        left = v.noise * damp  # (n,) posterior variance of the prompt's own effect
-        own = np.diagonal(posterior, axis1=1, axis2=2)
-        miss = (residual - prompt[:, None]) ** 2 + left[:, None] + own[labels]
-        v = _learn(
-            v,
+        prompt_variance = v.noise * damp  # (n,) posterior
+        variance = np.diagonal(covariance, axis1=1, axis2=2)  # (T, m)
+        squared = (residual - prompt[:, None]) ** 2 + prompt_variance[:, None] + variance[labels]
+        v = _update_variances(
             effect,
-            posterior,
-            mu - middle,
-            uncertain,
-            (prompt**2 + left)[count > 0],
-            float((scores.score_weight * miss).sum()),
+            covariance,
+            mu - mu_prior,
+            mu_covariance,
+            (prompt**2 + prompt_variance)[count > 0],
+            float((scores.score_weight * squared).sum()),
             total,
         )
-    stderr = np.sqrt(own + np.diag(uncertain))
-    return Means(np.clip(mean, 0.0, 1.0), stderr, evidence, np.clip(mu, 0.0, 1.0), v)
+    stderr = np.sqrt(variance + np.diag(mu_covariance))
+    return Means(np.clip(mean, 0.0, 1.0), stderr, n_scores, np.clip(mu, 0.0, 1.0), v)
 
 
 def prompt_share(weight: Array, variances: Variances) -> Array:
-    """(n,) by what a row's summed errors are multiplied to give the error that all its models share.
+    """(n,) factor f such that f x (weighted sum of a row's errors)^2 is the row's squared error due to the prompt.
 
-    Where several models were scored, only what tells them apart decides and their mean error is the prompt's own doing;
-    a single score's error is so as far as prompts are known to differ. ``weight`` (n, m) is what each error counts.
+    Where several models were scored, that is their mean error: only their differences count. A single score's error is
+    the prompt's as far as the variances say. ``weight`` (n, m) is of each error.
     """
     total = weight.sum(axis=1)
-    alone = (weight > 0.0).sum(axis=1) == 1
-    out: Array = 1.0 / np.maximum(total + alone * variances.noise / variances.prompt, 1e-9)
+    single = (weight > 0.0).sum(axis=1) == 1
+    out: Array = 1.0 / np.maximum(total + single * variances.noise / variances.prompt, 1e-9)
     return out
 
 
-def _figures(prior: Array | None, models: int) -> Array:
+def _published(prior: Array | None, models: int) -> Array:
     """(m,) mean published figure of each model, NaN where there is none."""
     if prior is None:
         return np.full(models, np.nan)
-    told = ~np.isnan(prior)
-    total, count = np.where(told, prior, 0.0).sum(axis=0), told.sum(axis=0)
+    given = ~np.isnan(prior)
+    total, count = np.where(given, prior, 0.0).sum(axis=0), given.sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _mean_of(scores: Scores, figure: Array) -> float:
+def _mean_score(scores: Scores, figures: Array) -> float:
     """Of all scores; of the figures where there is no score, and one half where there are none either."""
     if scores.seen.any():
         return float((scores.score_weight * scores.value).sum() / scores.score_weight.sum())
-    return float(np.nanmean(figure)) if not np.isnan(figure).all() else 0.5
+    return float(np.nanmean(figures)) if not np.isnan(figures).all() else 0.5
 
 
-def _middles(mu: Array, known: NDArray[np.bool_], figure: Array) -> Array:
-    """(m,) what is expected of each model: its figure, else the mean of the known ones, less caution if it has no score."""
-    informed = ~np.isnan(figure)
-    level = mu[known] if known.any() else figure[informed] if informed.any() else mu
-    caution = np.where(known, 0.0, max(float(level.std()), _LEAST_CAUTION))
-    return np.where(informed, figure, level.mean() - caution)
+def _model_prior(mu: Array, seen: NDArray[np.bool_], figures: Array) -> Array:
+    """(m,) prior mean of each model: its figure, else the mean of those with scores, less a discount where it has none."""
+    informed = ~np.isnan(figures)
+    level = mu[seen] if seen.any() else figures[informed] if informed.any() else mu
+    discount = np.where(seen, 0.0, max(float(level.std()), _LEAST_DISCOUNT))
+    return np.where(informed, figures, level.mean() - discount)
 
 
-def _task_shift(member: sparse.csr_matrix, prior: Array | None, figure: Array) -> Array:
-    """(T, m) how far the published figures of a task lie from the model's own average figure."""
+def _task_shift(member: sparse.csr_matrix, prior: Array | None, figures: Array) -> Array:
+    """(T, m) difference of a task's mean published figure and the model's own, shrunk to 0."""
     if prior is None:
-        return np.zeros((member.shape[0], len(figure)))
-    told = ~np.isnan(prior)
-    shift: Array = (member @ np.where(told, prior - figure, 0.0)) / (member @ told.astype(np.float64) + 1.0)
+        return np.zeros((member.shape[0], len(figures)))
+    given = ~np.isnan(prior)
+    shift: Array = (member @ np.where(given, prior - figures, 0.0)) / (member @ given.astype(np.float64) + 1.0)
     return shift
 
 
-def _precision(member: sparse.csr_matrix, evidence: Array, score_weight: Array, damp: Array) -> Array:
-    """(T, m, m) what the scores tell of each task's means, in units of the noise, the prompts' own effects unknown."""
+def _information(member: sparse.csr_matrix, n_scores: Array, score_weight: Array, damp: Array) -> Array:
+    """(T, m, m) information of the scores on each task's means, x noise variance, prompt effects integrated out."""
     n, m = score_weight.shape
     shared = score_weight * np.sqrt(damp)[:, None]
     joint = member @ (shared[:, :, None] * shared[:, None, :]).reshape(n, m * m)
-    out: Array = evidence[:, :, None] * np.eye(m) - joint.reshape(-1, m, m)
+    out: Array = n_scores[:, :, None] * np.eye(m) - joint.reshape(-1, m, m)
     return out
 
 
-def _learn(
-    v: Variances,
+def _update_variances(
     effect: Array,
-    posterior: Array,
+    covariance: Array,
     model: Array,
-    uncertain: Array,
+    mu_covariance: Array,
     prompt: Array,
-    miss: float,
+    squared: float,
     total: float,
 ) -> Variances:
-    """The variances that make the effects found, and what is left open of them, most likely."""
+    """The M step: variances from expected squared effects, and squared errors of summed weight ``total``."""
     tasks, m = effect.shape
     start = Variances()
-    outer = effect.T @ effect + posterior.sum(axis=0)
+    outer = effect.T @ effect + covariance.sum(axis=0)
     common = (outer.sum() - np.trace(outer)) / max(m * (m - 1), 1)
     own = np.trace(outer) / m - common
+
+    def shrunk(total: float, count: float, prior: float) -> float:
+        return float((total + _START_WEIGHT * prior) / (count + _START_WEIGHT))
+
     return Variances(
-        model=float(((model**2).sum() + np.trace(uncertain) + _BELIEF * start.model) / (m + _BELIEF)),
-        task=max(float((common + _BELIEF * start.task) / (tasks + _BELIEF)), 1e-4),
-        own=max(float((own + _BELIEF * start.own) / (tasks + _BELIEF)), 1e-4),
-        prompt=max(float((prompt.sum() + _BELIEF * start.prompt) / (len(prompt) + _BELIEF)), 1e-4),
-        noise=max((miss + _BELIEF * start.noise) / (total + _BELIEF), 1e-4),
+        model=shrunk((model**2).sum() + np.trace(mu_covariance), m, start.model),
+        task=max(shrunk(common, tasks, start.task), 1e-4),
+        interaction=max(shrunk(own, tasks, start.interaction), 1e-4),
+        prompt=max(shrunk(prompt.sum(), len(prompt), start.prompt), 1e-4),
+        noise=max(shrunk(squared, total, start.noise), 1e-4),
     )

@@ -1,4 +1,4 @@
-"""Names of tasks for people: class-based TF-IDF (Grootendorst 2022), the terms a task uses more than the others do."""
+"""Names of tasks: the terms that a task uses more than others do, by class-based tf-idf (Grootendorst 2022)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _STOP = frozenset(
 
 
 def task_names(texts: Sequence[str], labels: NDArray[np.int64], count: int, terms: int = 3) -> tuple[str, ...]:
-    """One name for each of ``count`` tasks: its ``terms`` most telling terms, joined by commas.
+    """One name for each of ``count`` tasks: its ``terms`` terms of highest score, joined by commas.
 
-    A task with no text at all (prompts are not stored) is called ``task`` and its column.
+    A task without any text (where prompts are not stored) is called ``task`` and its column.
     """
     by_task: list[Counter[str]] = [Counter() for _ in range(count)]
     for text, label in zip(texts, labels):

@@ -1,4 +1,4 @@
-"""A small world with a truth to find: four kinds of prompts, and a model with a talent for each."""
+"""Prompts of four kinds with known qualities, each kind with one model that is good at it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CARDS = (
 
 
 def truth(kind: str, model: str) -> float:
-    """What ``model`` scores on prompts of ``kind``."""
+    """The quality of ``model`` on prompts of ``kind``."""
     return POOR if model == "v/tiny" else GOOD if TALENT[kind] == model else FAIR
 
 
@@ -43,7 +43,7 @@ def encoded(kind: str, seed: int = 0, tokens: int = 20) -> Encoded:
 
 
 def far() -> Encoded:
-    """A prompt unlike every kind."""
+    """A prompt far from every kind."""
     return replace(encoded(KINDS[0]), embedding=-np.eye(DIMENSION, dtype=np.float32)[-1])
 
 
@@ -73,4 +73,4 @@ def snapshot() -> Snapshot:
         models=MODELS,
         texts=tuple(f"Tell me about {kind} please." for kind in kinds),
     )
-    return fit(examples, encoder="made", position=100).published(7)
+    return fit(examples, encoder="made", position=100).with_version(7)

@@ -1,4 +1,4 @@
-"""What a snapshot says of a prompt: the same alone or in a batch, before and after the store."""
+"""A snapshot's estimates: equal alone or in a batch, before and after the store; and out of fold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store.database import Database
 from store.snapshots import SnapshotStore
 from tests.agent.world import DIMENSION, world
 
-PARTS = ("quality", "stderr", "stage1", "stage2", "neighbours", "task_probs", "known", "cost")
+PARTS = ("quality", "stage1", "stage2", "neighbours", "task_probabilities", "known", "cost")
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,10 @@ def test_a_prompt_far_from_every_task_is_unknown(snapshot: Snapshot) -> None:
     estimator, fresh = Estimator(snapshot), world(20, seed=1)
     estimates = estimator.estimate_batch(fresh.embeddings, fresh.features)
     assert estimates.known.mean() > 0.9
-    assert estimator.guess(estimates, int(estimates.known.argmax())).id in {t.id for t in snapshot.tasks}
+    assert estimator.assign_task(estimates, int(estimates.known.argmax())).id in {t.id for t in snapshot.tasks}
     against = -np.sum(snapshot.tensors["centroids"], axis=0, dtype=np.float32)
     far = Encoded(np.asarray(against / np.linalg.norm(against), np.float32), fresh.features[0], 9)
-    assert estimator.guess(estimator.estimate(far)).id == UNKNOWN_TASK
+    assert estimator.assign_task(estimator.estimate(far)).id == UNKNOWN_TASK
     assert far.embedding.shape == (DIMENSION,)
 
 
@@ -76,18 +76,18 @@ def test_a_corrupt_tensor_is_named(snapshot: Snapshot) -> None:
         Estimator(replace(snapshot, tensors=broken))
 
 
-def test_a_prompt_that_it_was_trained_on_is_foreseen_without_its_own_scores() -> None:
-    """Scores that are pure chance are remembered, but not foreseen."""
+def test_a_training_prompt_is_predicted_without_its_own_scores() -> None:
+    """Random scores show in the estimates of their own prompts, but not out of fold."""
     examples = world(300)
     chance = np.random.default_rng(5).integers(0, 2, examples.scores.shape).astype(float)
     estimator = Estimator(fit(replace(examples, scores=chance), encoder="test"))
     known = estimator.estimate_batch(examples.embeddings, examples.features).quality
-    foreseen = estimator.predict_out_of_fold(examples.ids, examples.embeddings, examples.features)
+    oof = estimator.predict_out_of_fold(examples.ids, examples.embeddings, examples.features)
 
     def agreement(quality: np.ndarray) -> float:
         return float(np.corrcoef(quality.ravel(), chance.ravel())[0, 1])
 
-    assert agreement(known) > agreement(foreseen) + 0.1
-    assert abs(agreement(foreseen)) < 0.1
+    assert agreement(known) > agreement(oof) + 0.1
+    assert abs(agreement(oof)) < 0.1
     others = ("other",) * len(examples)
     assert np.array_equal(estimator.predict_out_of_fold(others, examples.embeddings, examples.features), known)

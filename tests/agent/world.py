@@ -1,4 +1,4 @@
-"""A small made-up world: prompts of four kinds, models that are each good at one, and what a fit makes of them."""
+"""Made-up training data: prompts of four kinds, and models of which each is good at one."""
 
 from __future__ import annotations
 

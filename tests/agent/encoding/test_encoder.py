@@ -1,4 +1,4 @@
-"""From conversations to unit vectors: the encoder says what sentence-transformers says, and reads to the end."""
+"""Conversations become unit vectors: short ones as in sentence-transformers, long ones from beginning to end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILLER = "The committee met again on Tuesday and heard about roads, bridges, sch
 
 @pytest.fixture(scope="session")
 def cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Outlives the session: the export takes a minute."""
+    """Kept between sessions: the export takes a minute."""
     kept = pytestconfig.cache
     return kept.mkdir("thalweg") if kept else tmp_path_factory.mktemp("cache")
 
@@ -53,9 +53,9 @@ def encoder(request: pytest.FixtureRequest) -> WindowedEncoder:
     return found
 
 
-def one(encoder: WindowedEncoder, *said: str | Turn) -> Encoded:
+def one(encoder: WindowedEncoder, *texts: str | Turn) -> Encoded:
     """A conversation of user turns."""
-    return encoder.encode([[t if isinstance(t, Turn) else Turn("user", t) for t in said]])[0]
+    return encoder.encode([[t if isinstance(t, Turn) else Turn("user", t) for t in texts]])[0]
 
 
 def cosine(left: Vector, right: Vector) -> float:
@@ -130,16 +130,16 @@ def test_a_long_history_does_not_outweigh_the_last_turn(bundled: WindowedEncoder
     assert cosine(one(bundled, FILLER * 40, last).embedding, one(bundled, last).embedding) > 0.88
 
 
-def test_what_came_before_counts_a_little(encoder: WindowedEncoder) -> None:
+def test_earlier_turns_count_a_little(encoder: WindowedEncoder) -> None:
     last = "And in one line?"
     code = one(encoder, "Write a Python function that sorts a list.", last).embedding
     river = one(encoder, "Which river flows through Rome?", last).embedding
     assert 0.5 < cosine(code, river) < 0.99
 
 
-@pytest.mark.parametrize("said", [(), ("",), (" \n\t",), (Turn("system", ""), Turn("user", ""))])
-def test_nothing_said_is_still_a_unit_vector(encoder: WindowedEncoder, said: Sequence[str | Turn]) -> None:
-    found = one(encoder, *said)
+@pytest.mark.parametrize("texts", [(), ("",), (" \n\t",), (Turn("system", ""), Turn("user", ""))])
+def test_a_conversation_without_text_is_a_unit_vector(encoder: WindowedEncoder, texts: Sequence[str | Turn]) -> None:
+    found = one(encoder, *texts)
     assert np.linalg.norm(found.embedding) == pytest.approx(1.0, abs=1e-5) and np.isfinite(found.features).all()
     assert found.tokens == 1 and found.coverage == 1.0
 
@@ -182,9 +182,9 @@ def test_a_wrong_name_says_which_setting_is_wrong(name: str, tmp_path: Path, mon
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it read the variable when imported
     asked = str(tmp_path) if name == "{empty folder}" else name
-    with pytest.raises(InvalidInput, match="could not be loaded") as told:
+    with pytest.raises(InvalidInput, match="could not be loaded") as raised:
         load_encoder(asked, tmp_path)
-    assert told.value.param == "THALWEG_ENCODER" and asked in told.value.message and BUNDLED in told.value.message
+    assert raised.value.param == "THALWEG_ENCODER" and asked in raised.value.message and BUNDLED in raised.value.message
 
 
 # --- windows

@@ -1,4 +1,4 @@
-"""Plain features are pure functions of the text, of the order of one; and the last user turn is found."""
+"""Features are pure functions of the text, of the order of one, and of the last user turn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.encoding.features import FEATURES, features, parts
+from agent.encoding.features import FEATURES, features, split_turns
 from agent.types import Turn
 
 turns = st.lists(
@@ -16,9 +16,9 @@ turns = st.lists(
 )
 
 
-def feature(name: str, *said: str | Turn) -> float:
+def feature(name: str, *texts: str | Turn) -> float:
     """One feature of a conversation of user turns."""
-    return float(features([t if isinstance(t, Turn) else Turn("user", t) for t in said])[FEATURES.index(name)])
+    return float(features([t if isinstance(t, Turn) else Turn("user", t) for t in texts])[FEATURES.index(name)])
 
 
 @given(turns)
@@ -62,7 +62,7 @@ def test_no_turns_have_features() -> None:
         ("word_variety", "all words differ here", "same same same same"),
     ],
 )
-def test_a_feature_sees_what_it_is_named_for(name: str, more: str, less: str) -> None:
+def test_a_feature_measures_what_it_is_named_for(name: str, more: str, less: str) -> None:
     assert feature(name, more) > feature(name, less)
 
 
@@ -72,7 +72,7 @@ def test_content_is_read_from_the_last_user_turn() -> None:
         assert feature(name, *talk) == feature(name, "Thank you.")
 
 
-def test_turns_are_counted_and_a_system_turn_is_seen() -> None:
+def test_turns_are_counted_and_a_system_turn_is_marked() -> None:
     assert feature("log_turns", "a", "b", "c") > feature("log_turns", "a")
     assert (
         feature("has_system", Turn("system", "Be brief."), "a") == 1.0 == feature("has_system", Turn("developer", "x"))
@@ -85,16 +85,16 @@ def test_turns_are_counted_and_a_system_turn_is_seen() -> None:
 
 def test_the_last_user_turn_and_all_before_it() -> None:
     talk = [Turn("system", "s"), Turn("user", "one"), Turn("assistant", "two"), Turn("user", "three")]
-    assert parts(talk) == ("three", "s\n\none\n\ntwo")
+    assert split_turns(talk) == ("three", "s\n\none\n\ntwo")
 
 
 def test_what_follows_the_last_user_turn_is_context_too() -> None:
     """A tool's answer after the question, say."""
-    assert parts([Turn("user", "question"), Turn("tool", "42")]) == ("question", "42")
+    assert split_turns([Turn("user", "question"), Turn("tool", "42")]) == ("question", "42")
 
 
 def test_empty_turns_do_not_count() -> None:
-    assert parts([Turn("user", "question"), Turn("assistant", ""), Turn("user", " \n")]) == ("question", "")
+    assert split_turns([Turn("user", "question"), Turn("assistant", ""), Turn("user", " \n")]) == ("question", "")
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_empty_turns_do_not_count() -> None:
     [([], ""), ([Turn("user", " ")], ""), ([Turn("system", "a"), Turn("assistant", "b")], "b")],
     ids=["nothing", "blank", "no user"],
 )
-def test_without_a_user_turn_the_last_with_text_stands_in(talk: list[Turn], last: str) -> None:
-    assert parts(talk)[0] == last
+def test_without_a_user_turn_the_last_with_text_takes_its_place(talk: list[Turn], last: str) -> None:
+    assert split_turns(talk)[0] == last
 
 
 @given(turns)
 def test_no_text_is_lost(talk: list[Turn]) -> None:
-    last, before = parts(talk)
+    last, before = split_turns(talk)
     kept = sorted(last + before.replace("\n\n", ""))
-    said = "".join(t.text for t in talk if t.text.strip())
-    assert len(kept) <= len(said) and all(t.text in last + "\n\n" + before for t in talk if t.text.strip())
+    given = "".join(t.text for t in talk if t.text.strip())
+    assert len(kept) <= len(given) and all(t.text in last + "\n\n" + before for t in talk if t.text.strip())

@@ -1,4 +1,4 @@
-"""A task's candidate set: the fewest top models that cover it."""
+"""Candidate sets: the fewest top models that cover a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rankings and how alike they are, at the top first (the graph itself is tested with `agent.fit`)."""
+"""Rankings and their overlap (the graph itself is tested with `agent.fit`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leiden finds the communities that were planted, and small ones are given to their neighbours."""
+"""Leiden finds planted communities, and members of small ones are moved to the nearest large one."""
 
 from __future__ import annotations
 

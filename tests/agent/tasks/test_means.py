@@ -1,4 +1,4 @@
-"""Task means know what is the model's doing, what the task's, and what is luck."""
+"""Task means tell the effects of models, tasks and prompts from noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def crossed(n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
     return labels, truth, truth[labels] + prompt + 0.3 * rng.standard_normal((n, MODELS))
 
 
-def test_variances_are_those_of_the_world() -> None:
+def test_variances_are_those_of_the_data() -> None:
     labels, truth, value = crossed(9000)
     found = task_means(labels, Scores(value, np.ones_like(value)), None, rounds=50).variances
     assert found.noise == pytest.approx(0.09, rel=0.1)
@@ -29,22 +29,22 @@ def test_variances_are_those_of_the_world() -> None:
     together = np.cov(truth.T)
     common = together[~np.eye(MODELS, dtype=bool)].mean()
     assert found.task == pytest.approx(common, rel=0.1)
-    assert found.own == pytest.approx(np.diag(together).mean() - common, rel=0.1)
+    assert found.interaction == pytest.approx(np.diag(together).mean() - common, rel=0.1)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3, 0.05])
-def test_means_beat_averages_and_know_their_error(share: float) -> None:
+def test_means_beat_averages_and_their_errors_are_as_large_as_stated(share: float) -> None:
     labels, truth, value = crossed()
     score_weight = (np.random.default_rng(1).random(value.shape) < share).astype(float)
     means = task_means(labels, Scores(value, score_weight), None)
     total = np.stack([np.bincount(labels, column) for column in (score_weight * value).T], axis=1)
-    raw = np.where(means.evidence > 0, total / np.maximum(means.evidence, 1.0), value.mean())
+    raw = np.where(means.n_scores > 0, total / np.maximum(means.n_scores, 1.0), value.mean())
     error = means.mean - truth
     assert (error**2).mean() < ((raw - truth) ** 2).mean()
     assert 0.6 < np.sqrt((error**2).mean() / (means.stderr**2).mean()) < 1.4
 
 
-def test_a_model_that_met_easy_tasks_only_is_not_taken_for_a_good_one() -> None:
+def test_a_model_that_was_tried_on_easy_tasks_only_is_not_overrated() -> None:
     labels, truth, value = crossed()
     easy = truth.mean(axis=1) > 0.5
     score_weight = np.ones_like(value)
@@ -53,17 +53,17 @@ def test_a_model_that_met_easy_tasks_only_is_not_taken_for_a_good_one() -> None:
     seen = np.nanmean(np.where(score_weight > 0, value, np.nan), axis=0)
     overall = task_means(labels, Scores(value, score_weight), None).overall
     real = truth.mean(axis=0)
-    flattered, corrected = ((m[3] - m[2]) - (real[3] - real[2]) for m in (seen, overall))
-    assert flattered > 0.1 and abs(corrected) < 0.7 * flattered
+    raw, fitted = ((m[3] - m[2]) - (real[3] - real[2]) for m in (seen, overall))
+    assert raw > 0.1 and abs(fitted) < 0.7 * raw
 
 
-def test_half_the_trust_is_half_a_score() -> None:
+def test_a_score_of_half_weight_counts_half() -> None:
     labels, _, value = crossed(60)
     means = task_means(labels, Scores(value, np.full_like(value, 0.5)), None)
-    assert means.evidence.sum() == pytest.approx(0.5 * value.size)
-    sure = task_means(labels, Scores(value, np.ones_like(value)), None, means.variances, rounds=1)
-    unsure = task_means(labels, Scores(value, np.full_like(value, 0.5)), None, means.variances, rounds=1)
-    assert (unsure.stderr > sure.stderr).all()
+    assert means.n_scores.sum() == pytest.approx(0.5 * value.size)
+    certain = task_means(labels, Scores(value, np.ones_like(value)), None, means.variances, rounds=1)
+    uncertain = task_means(labels, Scores(value, np.full_like(value, 0.5)), None, means.variances, rounds=1)
+    assert (uncertain.stderr > certain.stderr).all()
 
 
 def test_published_figures_stand_where_there_is_no_score() -> None:

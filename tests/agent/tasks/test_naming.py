@@ -1,4 +1,4 @@
-"""Tasks are named by the terms that tell them apart."""
+"""Tasks are named by the terms that they use more than others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_name_holds_the_terms_that_a_task_uses_more_than_others() -> None:
     assert not set(poems.split(", ")) & set(sorting.split(", "))
 
 
-def test_a_term_that_all_use_says_little() -> None:
+def test_a_term_that_all_tasks_use_ranks_low() -> None:
     texts = ["answer river river", "answer river", "answer integral", "answer integral sum"]
     assert [name.split(", ")[0] for name in named(texts, [0, 0, 1, 1], 2)] == ["river", "integral"]
 

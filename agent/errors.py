@@ -3,15 +3,16 @@
 ThalwegError
 ├── InvalidInput            the caller sent something wrong; names the field and the fix
 │   ├── UnknownModel        a model that is not in the pool
-│   ├── UnknownDecision     a decision id that was never given out
+│   ├── UnknownDecision     a decision id that does not exist
 │   └── BadDataFile         a data or pool file with a wrong line
 ├── NoCandidate             no model of the pool can take this request
-├── StoreUnavailable        the database is gone, read-only or full; nothing was acknowledged
-├── SnapshotCorrupt         a stored snapshot that does not add up; the champion keeps serving
+├── StoreUnavailable        the database cannot be reached or written; nothing was acknowledged
+├── SnapshotCorrupt         a stored snapshot that cannot be used; the champion keeps serving
+├── ChampionChanged         another champion serves than the one that a new snapshot was compared with
 └── UpstreamError           the chosen model's provider failed
     └── UpstreamTimeout     ... by not answering in time
 
-Foreign errors (SQLAlchemy, httpx, pydantic) are translated where they enter, never further in.
+Errors of libraries (SQLAlchemy, httpx, pydantic) are translated where these are called.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterable
 
 
 class ThalwegError(Exception):
-    """Base of the tree.
+    """Base class.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class UnknownModel(InvalidInput):
 
 
 class UnknownDecision(InvalidInput):
-    """A decision id that was never given out."""
+    """A decision id that does not exist."""
 
     code = "decision_not_found"
 
@@ -76,9 +77,15 @@ class StoreUnavailable(ThalwegError):
 
 
 class SnapshotCorrupt(ThalwegError):
-    """A stored snapshot does not add up; the champion in memory keeps serving."""
+    """A stored snapshot cannot be used; the champion in memory keeps serving."""
 
     code = "snapshot_corrupt"
+
+
+class ChampionChanged(ThalwegError):
+    """Another champion serves than the one that a new snapshot was compared with; nothing was published."""
+
+    code = "champion_changed"
 
 
 class UpstreamError(ThalwegError):

@@ -1,4 +1,5 @@
-"""The router: embed, assign, estimate, aggregate, choose; and learn from every score."""
+"""The router: assigns an embedded prompt to tasks, estimates each model's quality, aggregates that with what was learned
+since the snapshot, and chooses a model; and learns from every row of the feedback log."""
 
 from __future__ import annotations
 
@@ -17,11 +18,10 @@ from agent.choice.shrinkage import shrink_to_mean
 from agent.choice.utility import cost_weight, expected_costs
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
-from agent.feedback.ledger import CalibratedScore, Ledger
+from agent.feedback.ledger import Ledger
 from agent.index.prompts import PromptIndex
-from agent.online.drift import innovation
-from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualObservation
-from agent.online.prior import LEVEL_SD, Prior, noise_variance
+from agent.online.estimator import OnlineConfig, OnlineEstimator
+from agent.online.prior import OVERALL_SD, Prior, noise_variance
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
     Array,
@@ -35,19 +35,17 @@ from agent.types import (
     RouteRequest,
 )
 
-_LEAST_WEIGHT = 1e-6
-
 
 @dataclass(frozen=True, slots=True)
 class RouterConfig:
-    """How a router behaves, beyond what its snapshot holds.
+    """Settings of a router beside what its snapshot holds.
 
     Parameters
     ----------
     online, choice
-        How feedback is believed, and how much is explored.
+        How fast it learns from feedback, and how much it explores.
     neighbours
-        Remembered prompts shown as evidence.
+        Number of remembered prompts that a decision shows as evidence.
     memory
         Most prompts remembered at a time, see `agent.index.prompts.PromptIndex`.
     """
@@ -60,42 +58,42 @@ class RouterConfig:
 
 @dataclass(frozen=True, slots=True)
 class PoolPosterior:
-    """What is known of K models for one prompt.
+    """Posterior of K models' qualities for one prompt.
 
     Parameters
     ----------
     quality, stderr
         (K,) expected, in [0, 1], and its standard error.
-    overall, everywhere
-        (K,) expected over all tasks, and (K, K) the covariance of what is open there.
-    spread
-        (K,) variance of a model from task to task.
-    here
-        (K, K) the covariance of what is open on the prompt's task.
+    covariance
+        (K, K) of what further scores on the prompt's task could still change.
+    overall, overall_covariance
+        (K,) and (K, K) the same over all tasks.
+    task_variance
+        (K,) variance of a model's quality from task to task.
     pulls_left
-        (K,) scores that a model which nobody knows still lacks of its welcome.
+        (K,) scores that a model without priors still lacks of its initial pulls.
     under_sampled
-        (K,) which models are still tried task by task.
-    evidence
-        Scores that stand behind its task.
+        (K,) models that are also explored task by task.
+    n_scores
+        Scores of the prompt's tasks.
     parts
         What each quality is made of.
     """
 
     quality: Array
     stderr: Array
+    covariance: Array
     overall: Array
-    everywhere: Array
-    spread: Array
-    here: Array
+    overall_covariance: Array
+    task_variance: Array
     pulls_left: Array
     under_sampled: NDArray[np.bool_]
-    evidence: float
+    n_scores: float
     parts: list[Mapping[str, float]]
 
 
 class Router:
-    """Chooses a model for each prompt, and changes its mind when told that it was wrong.
+    """Chooses a model for each prompt, and learns from feedback.
 
     Parameters
     ----------
@@ -108,8 +106,8 @@ class Router:
 
     Notes
     -----
-    The state is a function of the snapshot and of the observations given to `learn_one`, in order. One thread may route
-    while another learns.
+    The state is a function of the snapshot and of the observations given to `learn_one`, in order. Any method may be called
+    while another thread learns.
     """
 
     def __init__(
@@ -131,14 +129,14 @@ class Router:
             config.online,
             snapshot.meta.get("drift_detectors"),
         )
-        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.evaluated)
+        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated)
         self._column = {name: i for i, name in enumerate(snapshot.models)}
-        self._scored = snapshot.tensors["task_n_scores"].max(axis=1)  # (T,)
+        self._task_n_scores = snapshot.tensors["task_n_scores"].max(axis=1)  # (T,)
         self._memory = PromptIndex(
-            tuple(snapshot.meta["memory"]),
-            snapshot.tensors["memory_embeddings"].astype(np.float32),
-            snapshot.tensors["memory_scores"].astype(np.float64),
-            [self._estimator.tasks[t].id for t in snapshot.tensors["memory_task"]],
+            tuple(snapshot.meta["indexed_prompts"]),
+            snapshot.tensors["indexed_embeddings"].astype(np.float32),
+            snapshot.tensors["indexed_scores"].astype(np.float64),
+            [self._estimator.tasks[t].id for t in snapshot.tensors["indexed_task"]],
             config.memory,
         )
         self._lock = threading.Lock()
@@ -146,7 +144,7 @@ class Router:
         self.set_models(models)
 
     def set_models(self, models: Sequence[ModelCard]) -> None:
-        """Replace the pool; what was learned of a model is kept for its return."""
+        """Replace the pool; what was learned about a removed model is kept."""
         with self._lock:
             self._cards = tuple(models)
 
@@ -191,155 +189,140 @@ class Router:
             Where no model can take the request; the message says why for each.
         """
         with self._lock:
-            cards = self._cards
-            excluded = exclusions(cards, encoded, request)
-            estimates = self._estimator.estimate(encoded)
-            view = self._posterior(cards, estimates)
-            guess = self._estimator.guess(estimates)
+            cards, position = self._cards, self.position
+            cost = expected_costs(cards, encoded.tokens, request)
+            excluded = exclusions(cards, cost, encoded, request)
+            estimates = self._estimator.estimate(encoded)  # assign, estimate
+            posterior = self._posterior(cards, estimates)  # aggregate
+            task = self._estimator.assign_task(estimates)
             evidence = self._evidence(encoded)
-            position = self.position
-        cost = expected_costs(cards, encoded.tokens, request)
-        for i in range(len(cards)):
-            if excluded[i] is None and request.max_cost is not None and cost[i] > request.max_cost:
-                excluded[i] = f"expected cost of ${cost[i]:.6f} is above max_cost"
-        eligible = np.flatnonzero([e is None for e in excluded])
+        eligible = np.flatnonzero([reason is None for reason in excluded])
         if not len(eligible):
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"
             raise NoCandidate(f"no model of the pool can take this request ({reasons})")
-        price = cost_weight(request.cost_quality_tradeoff, float(cost.max()))
-        shrunk = shrink_to_mean(view.quality, view.overall, self._estimator.shrinkage, price * float(cost.mean()))
-        utility = shrunk - price * cost
+        per_dollar = cost_weight(request.cost_quality_tradeoff, float(cost.max()))
+        cost_penalty = per_dollar * cost
+        shrunk = shrink_to_mean(
+            posterior.quality, posterior.overall, self._estimator.shrinkage, per_dollar * float(cost.mean())
+        )
+        utility = shrunk - cost_penalty
         propensity = np.zeros(len(cards))
-        propensity[eligible] = self._propensities(view, utility, eligible, price * cost, explore=request.explore)
+        propensity[eligible] = self._propensities(posterior, utility, cost_penalty, eligible, explore=request.explore)
         best = int(eligible[utility[eligible].argmax()])
-        picked = int(rng.choice(len(cards), p=propensity)) if request.explore else best
-        shrunk_by = shrunk - view.quality
-        order = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
-        ranked = tuple(
+        chosen = int(rng.choice(len(cards), p=propensity)) if request.explore else best
+        shrunk_by = shrunk - posterior.quality
+        ranking = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
+        candidates = tuple(
             Candidate(
-                model=cards[i].name, quality=float(view.quality[i]), stderr=float(view.stderr[i]), cost=float(cost[i]),
-                utility=float(utility[i]), propensity=float(propensity[i]),
-                parts={**view.parts[i], "shrinkage": float(shrunk_by[i])}, excluded=excluded[i],
+                model=cards[i].name, quality=float(posterior.quality[i]), stderr=float(posterior.stderr[i]),
+                cost=float(cost[i]), utility=float(utility[i]), propensity=float(propensity[i]),
+                parts={**posterior.parts[i], "shrinkage": float(shrunk_by[i])}, excluded=excluded[i],
             )
-            for i in order
+            for i in ranking
         )  # fmt: skip
         return Decision(
-            model=cards[picked].name, candidates=ranked, task=guess, evidence=evidence, snapshot=self.snapshot.version,
-            position=position, encoded=encoded, explored=picked != best,
-            why=explain(ranked, cards[picked].name, guess, price),
+            model=cards[chosen].name, candidates=candidates, task=task, evidence=evidence,
+            snapshot=self.snapshot.version, position=position, encoded=encoded, explored=chosen != best,
+            why=explain(candidates, cards[chosen].name, task, per_dollar),
         )  # fmt: skip
 
     def _propensities(
-        self, view: PoolPosterior, utility: Array, eligible: NDArray[np.int64], cost_penalty: Array, *, explore: bool
+        self,
+        posterior: PoolPosterior,
+        utility: Array,
+        cost_penalty: Array,
+        eligible: NDArray[np.int64],
+        *,
+        explore: bool,
     ) -> Array:
-        """Choice probabilities of the ``eligible`` cards; ``cost_penalty`` is each card's cost in units of quality."""
+        """Choice probabilities of the ``eligible`` columns."""
         utility = utility[eligible]
         if not explore:
             greedy: Array = np.eye(len(eligible))[int(utility.argmax())]
             return greedy
         choice, block = self.config.choice, np.ix_(eligible, eligible)
-        outlook = ArmPosterior(
-            (view.overall - cost_penalty)[eligible],
-            view.everywhere[block],
-            noise_variance(view.quality[eligible]) + view.spread[eligible],
+        noise = noise_variance(posterior.quality[eligible])
+        overall = ArmPosterior(
+            (posterior.overall - cost_penalty)[eligible],
+            posterior.overall_covariance[block],
+            noise + posterior.task_variance[eligible],
         )
-        near = ArmPosterior(utility, view.here[block], noise_variance(view.quality[eligible]))
+        on_task = ArmPosterior(utility, posterior.covariance[block], noise)
         index = add_knowledge_gradient(
-            utility, outlook, view.pulls_left[eligible], choice, near, view.under_sampled[eligible]
+            utility, overall, posterior.pulls_left[eligible], choice, on_task, posterior.under_sampled[eligible]
         )
-        return inverse_gap_weights(index, choice.gamma + choice.gamma_growth * view.evidence, choice.cap)
+        return inverse_gap_weights(index, choice.gamma + choice.gamma_growth * posterior.n_scores, choice.cap)
 
     def learn_one(self, observation: Observation) -> None:
-        """Take the next row of the feedback log in; rows at or before `position` were learned already and are skipped."""
+        """Learn from the next row of the feedback log; rows at or before `position` are skipped, as learned already."""
         with self._lock:
             if observation.seq <= self.position:
                 return
             score = self.ledger.learn_one(observation)
             estimates = self._estimator.estimate(observation.encoded)
-            self._online.learn_one(self._residual_observation(observation, score, estimates))
+            rated = [model for model in (observation.model, observation.other) if model is not None]
+            predicted = {model: self._predicted(model, estimates) for model in rated}
+            self._online.learn_one(observation, score, predicted, self._task_probabilities(estimates))
             column = self._column.get(observation.model)
             if column is not None and observation.other is None:
                 prompt, embedding = observation.prompt_id, observation.encoded.embedding
-                task = self._estimator.guess(estimates).id
+                task = self._estimator.assign_task(estimates).id
                 if observation.revises is not None:
                     self._memory.learn_one(prompt, embedding, task, column, observation.revises, weight=-1.0)
                 self._memory.learn_one(prompt, embedding, task, column, observation.score)
             self.position = observation.seq
 
-    def _residual_observation(
-        self, observation: Observation, score: CalibratedScore, estimates: Estimates
-    ) -> ResidualObservation:
-        """What ``observation`` teaches beyond the snapshot, as the ledger heard it."""
-        tasks, weight = self._task_probabilities(estimates), max(score.weight, _LEAST_WEIGHT)
-        coefficients = {observation.model: 1.0}
-        if observation.other is not None:
-            coefficients[observation.other] = -1.0
-        predicted = np.array([self._predicted(model, estimates) for model in coefficients])
-        expected = observation.expected
-        if np.isnan(expected):
-            expected = float(predicted[0] + self._online.predict_one((observation.model,), tasks).mean[0])
-        return ResidualObservation(
-            seq=observation.seq,
-            key=(observation.decision_id, observation.source, observation.rater, observation.other),
-            coefficients=coefficients,
-            tasks=tasks,
-            residual=score.value - float(predicted @ list(coefficients.values())),
-            variance=float(noise_variance(predicted).sum()) / weight,
-            innovation=None if observation.other is not None else innovation(score.value, expected, weight),
-        )
-
     def _posterior(self, cards: Sequence[ModelCard], estimates: Estimates) -> PoolPosterior:
-        """Everything that the choice among ``cards`` depends on, cost apart."""
+        """The snapshot's estimates of ``cards`` joined with what was learned since."""
         names = [card.name for card in cards]
         columns = [self._column.get(name) for name in names]
         tasks = self._task_probabilities(estimates)
-        here, everywhere = self._online.predict_one(names, tasks), self._online.level(names)
+        on_task, overall = self._online.predict_one(names, tasks), self._online.overall(names)
         known = self.snapshot.tensors["overall"]
-        overall = np.array([known.mean() if c is None else known[c] for c in columns])
         predicted = np.array([self._predicted(name, estimates) for name in names])
-        # as far as a newcomer's level is still open, its published figures stand for it
-        told = np.array([published(card, p) - p if c is None else 0.0 for card, c, p in zip(cards, columns, predicted)])
-        told *= np.diag(everywhere.covariance) / LEVEL_SD**2
+        # the share of a newcomer's level that is still unknown is expected to be as its published figures say
+        prior = np.array(
+            [published(card, p) - p if c is None else 0.0 for card, c, p in zip(cards, columns, predicted)]
+        )
+        prior *= np.diag(overall.covariance) / OVERALL_SD**2
         parts: list[Mapping[str, float]] = [
-            {"prior": float(predicted[i] + told[i]), "online": float(here.mean[i])}
+            {"prior": float(predicted[i] + prior[i]), "online": float(on_task.mean[i])}
             if c is None
             else {
                 "task": float(estimates.stage1[0, c]),
                 "head": float(estimates.stage2[0, c]),
-                "online": float(here.mean[i]),
+                "online": float(on_task.mean[i]),
             }
             for i, c in enumerate(columns)
         ]
-        lacking = [
-            0.0 if card.priors else max(self.config.choice.initial_pulls - self._online.scores_of(card.name), 0.0)
-            for card in cards
-        ]
-        under_sampled = self.config.choice.under_sampled * len(self._estimator.tasks)
-        behind = float(estimates.task_probs[0] @ self._scored)
+        choice, n_scores = self.config.choice, [self._online.model_n_scores(name) for name in names]
+        few = choice.under_sampled * len(self._estimator.tasks)
         return PoolPosterior(
-            quality=np.clip(predicted + told + here.mean, 0.0, 1.0),
-            stderr=np.sqrt(np.diag(here.covariance)),
-            overall=overall + told + everywhere.mean,
-            everywhere=everywhere.covariance,
-            spread=self._online.spread(names),
-            here=here.covariance,
-            pulls_left=np.array(lacking),
-            under_sampled=np.array([self._online.scores_of(name) < under_sampled for name in names]),
-            evidence=behind + self._online.count(tasks),
+            quality=np.clip(predicted + prior + on_task.mean, 0.0, 1.0),
+            stderr=np.sqrt(np.diag(on_task.covariance)),
+            covariance=on_task.covariance,
+            overall=np.array([known.mean() if c is None else known[c] for c in columns]) + prior + overall.mean,
+            overall_covariance=overall.covariance,
+            task_variance=self._online.task_variance(names),
+            pulls_left=np.array(
+                [0.0 if card.priors else max(choice.initial_pulls - n, 0.0) for card, n in zip(cards, n_scores)]
+            ),
+            under_sampled=np.array([n < few for n in n_scores]),
+            n_scores=float(estimates.task_probabilities[0] @ self._task_n_scores) + self._online.task_n_scores(tasks),
             parts=parts,
         )
 
     def _predicted(self, model: str, estimates: Estimates) -> float:
-        """The snapshot's estimate; the mean of all where it does not know the model: no pool, so replicas agree."""
+        """The snapshot's estimate; the mean of its models where it does not know this one, whatever the pool holds."""
         column = self._column.get(model)
         return float(estimates.quality[0].mean() if column is None else estimates.quality[0, column])
 
     def _task_probabilities(self, estimates: Estimates) -> dict[int, float]:
-        """task id -> probability, for tasks that matter; a prompt far from every task teaches none of them."""
-        probs = estimates.task_probs[0]
+        """task id -> probability, where that is at least ``min_task_probability``; none for a prompt far from every task."""
+        probs = estimates.task_probabilities[0]
         if not estimates.known[0]:
             return {}
-        least = self.config.online.least_share
+        least = self.config.online.min_task_probability
         return {self._estimator.tasks[t].id: float(probs[t]) for t in np.flatnonzero(probs >= least)}
 
     def _evidence(self, encoded: Encoded) -> tuple[Evidence, ...]:
@@ -348,5 +331,5 @@ class Router:
 
 
 def published(card: ModelCard, otherwise: float) -> float:
-    """What a newcomer's published figures make expect of it; ``otherwise`` where it has none."""
+    """Mean of the card's published figures; ``otherwise`` where it has none."""
     return float(np.mean(list(card.priors.values()))) if card.priors else otherwise

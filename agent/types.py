@@ -1,6 +1,6 @@
-"""What crosses rooms: frozen values with the field's names.
+"""Values that pass between the packages, all frozen.
 
-Qualities are in [0, 1]; costs are USD a request; prices are USD per million tokens; embeddings are unit vectors of
+Qualities are in [0, 1]; costs are USD per request; prices are USD per million tokens; embeddings are unit vectors of
 float32. A *decision* holds everything that was known when a model was chosen, its exact propensity included.
 """
 
@@ -26,14 +26,14 @@ UNKNOWN_TASK = -1
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the router may know of a model of the pool.
+    """A model of the pool.
 
     Parameters
     ----------
     name
         As clients write it, ``vendor/model``.
     family
-        Models of one family resemble one another; a newcomer's prior leans on them.
+        Models of one family are expected to be of similar quality.
     price_input, price_output
         USD per million tokens.
     context
@@ -67,7 +67,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class RouteRequest:
-    """A request as the router sees it.
+    """What a client asks for, as far as the choice of a model depends on it.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class RouteRequest:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A prompt as numbers: what the estimate depends on.
+    """An encoded prompt.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Encoded:
     tokens
         Length of the whole conversation in tokens.
     coverage
-        Share of those tokens that the encoder read, in (0, 1]; long turns are read in spread windows.
+        Share of those tokens that the encoder read, in (0, 1]; of long turns it reads windows only.
     """
 
     embedding: Vector
@@ -123,20 +123,16 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class LoggedAction:
-    """A model that a decision could choose, as off-policy evaluation needs it.
+    """A model that was eligible in a decision, as off-policy evaluation needs it.
 
     Parameters
     ----------
     model
         Which one.
     propensity
-        With which it was to be chosen.
-    quality
-        Expected by the decision, before it was scored.
-    cost_penalty
-        What its cost took off its utility, in units of quality.
-    cost
-        Expected USD. Like quality and charge NaN where it is not known.
+        Probability with which it was to be chosen.
+    quality, cost_penalty, cost
+        As `Candidate` has them; NaN where not known.
     """
 
     model: str
@@ -148,7 +144,7 @@ class LoggedAction:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model, judged for one prompt.
+    """A model, estimated for one prompt.
 
     Parameters
     ----------
@@ -198,7 +194,7 @@ class TaskAssignment:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A remembered prompt near this one: cosine ``similarity`` and what each model scored on it."""
+    """A remembered prompt near this one: cosine ``similarity``, and each model's score on it."""
 
     prompt_id: str
     similarity: float
@@ -207,10 +203,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A choice that explains itself.
+    """A choice of a model, and what it rests on.
 
-    ``candidates`` are ranked by utility, the eligible before the excluded. ``snapshot`` and ``position`` (the feedback
-    log's sequence number applied last) name the exact state that made it.
+    ``candidates`` are ranked by utility, the eligible before the excluded. ``snapshot`` and ``position`` (of the last
+    row of the feedback log that was learned) name the state that made it.
     """
 
     model: str
@@ -230,32 +226,32 @@ class Decision:
 
     @property
     def exploration_regret(self) -> float:
-        """Utility that exploring was expected to cost: the best candidate's, less that of the propensities."""
+        """Utility that exploring was expected to cost: the best candidate's, less the mean by the propensities."""
         return sum(c.propensity * (self.candidates[0].utility - c.utility) for c in self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One row of the feedback log, joined with what the decision knew: what an online learner learns from.
+    """One row of the feedback log, joined with the decision that it is about.
 
     Parameters
     ----------
     seq
         Position in the log; every replica applies observations in this order, each once.
     decision_id, prompt_id
-        Where it came from.
+        Of the decision.
     model
         The model whose answer was scored.
     score
         In [0, 1]. Of a comparison: 1 where the answering model is preferred, 0 where ``other`` is, 0.5 for a tie.
     source, rater
-        Who says so; ``rater`` may be empty.
+        Who gave the score; ``rater`` may be empty.
     encoded
         The prompt as it was encoded when the decision was made.
     propensity
         Of the chosen model, in (0, 1]; 1 where the client named the model.
     revises
-        The score that the same (decision, source, rater, other) gave before, which this one replaces; else None.
+        The earlier score of the same (decision, source, rater, other), which this one replaces; else None.
     expected
         Quality of ``model`` as the decision estimated it, in [0, 1]; NaN where it is not known.
     task
@@ -265,9 +261,9 @@ class Observation:
     expected_other
         The decision's estimate for ``other``; NaN where there is none.
     key
-        Name of the API key that posted it; "" where none was needed.
+        Name of the API key that posted it; "" without one.
     actions
-        The models that the decision could choose, the chosen one among them; () where they are not known.
+        The eligible models, the chosen one among them; () where not known.
     encoder
         Fingerprint of the encoder that made ``encoded``; "" where it is not known.
     """
@@ -292,19 +288,35 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibratedScore:
+    """What the ledger makes of an observation.
+
+    Parameters
+    ----------
+    value
+        Estimate of the answer's quality (of a comparison: of its quality less the other's), unbiased rather than clipped.
+    weight
+        In [0, 1], beside a clean evaluation.
+    """
+
+    value: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
-    """A model found to have changed silently.
+    """A silent change of a model.
 
     Parameters
     ----------
     model
         Which one.
     position
-        Position in the log of the feedback that gave it away.
+        Position in the log of the feedback that revealed it.
     since
         Position of the first feedback after the change, as estimated.
     shift
-        Change of its mean score against what was expected.
+        Change of its mean score from what was expected.
     detector
         ``scan`` or ``adwin``, see `agent.online.drift`.
     """

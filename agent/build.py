@@ -103,7 +103,6 @@ def build_snapshot(
         "landmarks": result.trunk.landmarks,
         "trunk_weight": result.trunk.weight.astype(np.float32),
         "task_head_basis": result.task_heads.basis,
-        "alpha": result.task_heads.alpha,
         "stack": result.stack,
         "overall": means.overall,
         "overall_covariance": result.prior.overall_covariance,
@@ -124,10 +123,11 @@ def build_snapshot(
 
 
 def _heads(models: tuple[str, ...], result: FitResult, lineage: Lineage) -> tuple[Head, ...]:
-    """A general head per model, and a head per (task, candidate)."""
+    """A general head per model, and a head per candidate of each task whose heads count."""
     heads = [Head(GENERAL, name, {"weight": result.general_heads.weight[:, m]}) for m, name in enumerate(models)]
-    for t, task in enumerate(lineage.ids):
-        heads += [Head(task, models[m], {"weight": result.task_heads.weights[t, :, m]}) for m in result.candidates[t]]
+    for t in np.flatnonzero(result.task_heads.alpha):
+        weights = result.task_heads.weights[t]
+        heads += [Head(lineage.ids[t], models[m], {"weight": weights[:, m]}) for m in result.candidates[t]]
     return tuple(heads)
 
 

@@ -113,7 +113,7 @@ class Estimator:
                 general[:, column[head.model]] = head.tensors["weight"]
             else:
                 task_heads[row[head.task], :, column[head.model]] = head.tensors["weight"]
-        self._task_heads = (task_heads * t["alpha"][:, None, None]).reshape(len(self.tasks), -1)  # (T, q * m)
+        self._task_heads = task_heads.reshape(len(self.tasks), -1)  # (T, q * m)
         self._cost_range = t.get("cost_range")  # (2, m) log USD
         readouts = [general, t.get("cost_weight", np.zeros((len(general), 0))), basis]
         joined = np.concatenate(readouts, axis=1)

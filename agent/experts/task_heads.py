@@ -32,9 +32,9 @@ class TaskHeads:
     basis
         (r + 1, q) from the trunk's features, and 1 last, to the inputs of a head.
     weights
-        (T, q, m) of the heads; zeros for models that are no candidates.
+        (T, q, m) of the heads, times alpha.
     alpha
-        (T,) factor in [0, 1] of the heads of each task.
+        (T,) factor in [0, 1] of the heads of each task; 0 where they count nothing.
     oof
         (n, m) leave-one-out estimates of the training prompts, times alpha.
     """
@@ -77,7 +77,7 @@ def fit_task_heads(
     fits = [_solve(inputs, residual, score_weight, labels, tasks, strength) for strength in STRENGTHS]
     weights, oof = min(fits, key=lambda fit: float((score_weight * (residual - fit[1]) ** 2).sum()))
     alpha = fit_alpha(residual, oof, score_weight, labels, tasks)
-    return TaskHeads(basis, weights, alpha, alpha[labels][:, None] * oof)
+    return TaskHeads(basis, weights * alpha[:, None, None], alpha, alpha[labels][:, None] * oof)
 
 
 def fit_alpha(residual: Array, estimate: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:

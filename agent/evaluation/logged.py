@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agent.estimate import Estimator
 from agent.evaluation.off_policy import ScoredChoices
 from agent.feedback.ledger import Ledger
-from agent.feedback.state import latest
+from agent.feedback.state import latest_ratings
 from agent.types import Array, Observation
 
 
@@ -132,7 +132,7 @@ def logged_decisions(rows: Iterable[Observation], ledger: Ledger, encoder: str) 
     first: dict[str, int] = {}
     for o in ratings:
         first.setdefault(o.decision_id, o.seq if o.revises is None else 0)
-    last = latest(ratings)
+    last = latest_ratings(ratings)
     scores = ledger.mean_scores(replace(o, prompt_id=o.decision_id) for o in last)
 
     excluded = {"of another encoder": 0, "without weight": 0, "without a choice": 0}

@@ -1,9 +1,9 @@
-"""How sources and raters read the truth: a line for every source, a doubt about every rater.
+"""Calibration of feedback: an affine regression for every source, and a reliability for every rater.
 
-What a source says of outcome x is taken as ``y = a + b x + noise``. The line is the posterior mean of a Bayesian linear
-regression (Bishop 2006, section 3.3), a closed form of eight sums, so that a word can be taken out of it again. What a
-rater says is compared with two stories: an honest one, who follows the source's line at a level of their own, and a
-content-blind one, whose words do not depend on the answer. Their likelihood ratio is the rater's doubt.
+A source's rating of an answer of true quality x is modelled as ``y = a + b x + noise``; a, b and the noise variance are
+estimated by a Bayesian linear regression (Bishop 2006, section 3.3) from eight sums, from which a sample can be
+subtracted again. A rater's ratings are explained either as honest, by the source's regression and an offset of the
+rater's own, or as spam, independent of the answer; the log-likelihood ratio of the two gives the rater's reliability.
 """
 
 from __future__ import annotations
@@ -15,58 +15,58 @@ from typing import Literal, get_args
 Kind = Literal["score", "comparison"]
 
 Target = Literal["decision", "others", "evaluation"]
-"""What an outcome is known by: the decision's expectation alone, what other sources said too, or an evaluation."""
+"""What a sample's outcome is estimated by: the decision alone, other sources too, or an evaluation."""
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 
-_NONE = 1e-9
+_EPSILON = 1e-9
 
 MAX_UNVERIFIED_WEIGHT = 200.0
-"""Words about outcomes that were not evaluated weigh like at most so many: what was expected of them may be off itself."""
+"""Samples whose outcomes were not evaluated weigh like at most so many: a decision's expectation may be off itself."""
 
-NOISE: dict[Kind, float] = {"score": 0.15, "comparison": 0.6}
-"""Variance of a word around its line before data say better; a comparison reads in [-1, 1], a score in [0, 1]."""
+PRIOR_NOISE: dict[Kind, float] = {"score": 0.15, "comparison": 0.6}
+"""Prior noise variance; a comparison lies in [-1, 1], a score in [0, 1]."""
 
 INTERCEPT_SD, SLOPE_SD = 0.15, 0.2
-"""How far a source's line may lie from ``y = x``."""
+"""Prior standard deviations of a around 0 and b around 1."""
 
-LEAST_SLOPE = 0.3
-"""A source that says less than this of the truth is not stretched further."""
+MIN_SLOPE = 0.3
+"""Lower bound of b, so that ratings are not stretched without limit."""
 
-LEAST_NOISE = 0.5
-"""Nor is one taken to be surer than this beside a clean evaluation: who always says the same is sure, and says nothing."""
+MIN_NOISE = 0.5
+"""Lower bound of the relative noise: a source that always gives the same rating has none, and no information either."""
 
 OFFSET_SD = 0.1
-"""How far a rater may stand above or below their source."""
+"""Prior standard deviation of a rater's offset from the source's regression."""
 
-_PRIOR_WEIGHT = 20.0
-"""Words that the prior noise weighs like."""
+_PRIOR_NOISE_WEIGHT = 20.0
+"""Number of samples that the prior noise weighs like."""
 
 _PRIOR_LOG_ODDS = 3.0
-"""Of honesty, before anything was said: 95 %."""
+"""Prior log-odds that a rater is honest: 95 %."""
 
 _MIN_SPAM_LOG_ODDS, _MAX_SPAM_LOG_ODDS = -6.0, 12.0
-"""Bounds of a doubt: neither a long good record nor a long bad one outlives a change of manners."""
+"""Bounds of the evidence on a rater, so that one who changes is noticed within some ratings."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSample:
-    """A word beside what it was about.
+    """A rating beside its outcome: one sample of its source's regression.
 
     Parameters
     ----------
     value
-        The word: a score in [0, 1], or a comparison in [-1, 1].
+        The rating: a score in [0, 1], or a comparison in [-1, 1].
     outcome
-        Expectation of the truth, in the same range, of everything but this word and (for its source) its source's.
+        Estimate of the true quality, in the same range, by everything but this rating's source.
     variance
-        Of the truth around what the decision expected.
+        Prior variance of the true quality around what the decision expected.
     explained
-        Share of that variance which ``outcome`` already tells, in [0, 1].
+        Share of that variance which ``outcome`` explains, in [0, 1].
     weight
         Weight of the sample.
     target
-        What tells of the outcome.
+        What ``outcome`` is estimated by.
     """
 
     value: float
@@ -79,15 +79,7 @@ class CalibrationSample:
 
 @dataclass(frozen=True, slots=True)
 class AffineCalibration:
-    """A source's line.
-
-    Parameters
-    ----------
-    intercept, slope
-        Of ``y = a + b x``.
-    noise
-        Variance of a word beside that of a clean evaluation, at least `LEAST_NOISE`.
-    """
+    """A source's regression ``y = intercept + slope * x``, its noise as a ratio to that of a clean evaluation."""
 
     intercept: float
     slope: float
@@ -95,28 +87,33 @@ class AffineCalibration:
 
     @property
     def weight(self) -> float:
-        """What a word of the source is worth beside a clean evaluation, in (0, 1]."""
+        """Weight of one of the source's ratings beside a clean evaluation, in (0, 1]."""
         return min(1.0, self.slope**2 / self.noise)
 
-    def expects(self, outcome: float) -> float:
-        """The word to expect of an outcome."""
-        return self.intercept + self.slope * outcome
 
-
-_TERMS = 8
-"""Sums of a line: weight, x, x^2, y, xy, y^2, variance, explained variance."""
+_SUMS = 8
+"""Sums of a regression: weight, x, x^2, y, xy, y^2, variance, explained variance."""
 
 
 @dataclass(slots=True)
 class SourceCalibration:
-    """The sums of one source's lessons of one kind, by `Target`; ``ratings`` counts what was heard.
+    """Regression of one source's ratings of one kind.
 
-    Those about outcomes that were not evaluated weigh like at most ``max_unverified_weight``.
+    Parameters
+    ----------
+    kind
+        Scores or comparisons.
+    n_ratings
+        Number of ratings, revisions not counted.
+    sums
+        The regression's sums by `Target`.
+    max_unverified_weight
+        Cap on the weight of the sums whose outcomes were not evaluated, each.
     """
 
     kind: Kind
     n_ratings: int = 0
-    sums: dict[Target, list[float]] = field(default_factory=lambda: {target: [0.0] * _TERMS for target in TARGETS})
+    sums: dict[Target, list[float]] = field(default_factory=lambda: {target: [0.0] * _SUMS for target in TARGETS})
     max_unverified_weight: float = MAX_UNVERIFIED_WEIGHT
 
     def update(self, sample: CalibrationSample, sign: float = 1.0) -> None:
@@ -128,51 +125,47 @@ class SourceCalibration:
             sums[i] += w * term
 
     def downdate(self, sample: CalibrationSample) -> None:
-        """Take a sample out again."""
+        """Subtract a sample."""
         self.update(sample, -1.0)
 
     def affine(self) -> AffineCalibration:
-        """The line as known now.
+        """The regression's posterior mean.
 
         Examples
         --------
         >>> judge = SourceCalibration("score")
         >>> for i in range(1000):
-        ...     truth = i % 2
-        ...     judge.update(CalibrationSample(0.8 * truth, truth, 0.25, 1.0, 1.0, "evaluation"))
+        ...     quality = i % 2
+        ...     judge.update(CalibrationSample(0.8 * quality, quality, 0.25, 1.0, 1.0, "evaluation"))
         >>> source = judge.affine()
         >>> round(source.intercept, 2), round(source.slope, 2), round(source.noise, 2)
         (-0.0, 0.8, 0.65)
         """
         n, x, xx, y, xy, yy, variance, explained = self._total()
-        noise = NOISE[self.kind]
-        known_intercept, known_slope = n + noise / INTERCEPT_SD**2, xx + noise / SLOPE_SD**2
-        pulled = xy + noise / SLOPE_SD**2
-        slope = (known_intercept * pulled - x * y) / (known_intercept * known_slope - x * x)
-        slope = max(slope, LEAST_SLOPE)
-        intercept = (y - slope * x) / known_intercept
-        missed = yy + intercept**2 * n + slope**2 * xx + 2.0 * (intercept * slope * x - intercept * y - slope * xy)
-        spread = max(missed, 0.0) + slope**2 * explained
-        return AffineCalibration(
-            intercept, slope, max(LEAST_NOISE, (spread + _PRIOR_WEIGHT * noise) / (variance + _PRIOR_WEIGHT * noise))
-        )
+        noise = PRIOR_NOISE[self.kind]
+        precision_intercept, precision_slope = n + noise / INTERCEPT_SD**2, xx + noise / SLOPE_SD**2
+        weighted = xy + noise / SLOPE_SD**2
+        slope = (precision_intercept * weighted - x * y) / (precision_intercept * precision_slope - x * x)
+        slope = max(slope, MIN_SLOPE)
+        intercept = (y - slope * x) / precision_intercept
+        squares = yy + intercept**2 * n + slope**2 * xx + 2.0 * (intercept * slope * x - intercept * y - slope * xy)
+        residual = max(squares, 0.0) + slope**2 * explained
+        prior = _PRIOR_NOISE_WEIGHT * noise
+        return AffineCalibration(intercept, slope, max(MIN_NOISE, (residual + prior) / (variance + prior)))
 
     def _total(self) -> list[float]:
-        """The sums over all bases, those of mere guesses shrunken to what these may weigh."""
-        total = [0.0] * _TERMS
+        """The sums over all targets, unverified ones shrunken to at most their cap."""
+        total = [0.0] * _SUMS
         for target, sums in self.sums.items():
-            share = (
-                1.0
-                if target == "evaluation"
-                else self.max_unverified_weight / (self.max_unverified_weight + sums[0] + _NONE)
-            )
+            cap = self.max_unverified_weight
+            share = 1.0 if target == "evaluation" else cap / (cap + sums[0] + _EPSILON)
             total = [t + share * v for t, v in zip(total, sums)]
         return total
 
 
 @dataclass(slots=True)
 class RatingSums:
-    """Sums over a rater's words of one kind: how many, the outcomes they were about, and what was said."""
+    """Sums over a rater's ratings of one kind: their number, their outcomes and their values."""
 
     n_ratings: float = 0.0
     outcomes: float = 0.0
@@ -181,14 +174,14 @@ class RatingSums:
 
 @dataclass(slots=True)
 class RaterReliability:
-    """What is known of one rater.
+    """Evidence on one rater.
 
     Parameters
     ----------
     spam_log_odds
-        Log-likelihood ratio of a content-blind over an honest rater.
+        Log-likelihood ratio of a spammer over an honest rater.
     scores, comparisons
-        What they said of each kind.
+        Sums over the rater's ratings.
     """
 
     spam_log_odds: float = 0.0
@@ -200,45 +193,47 @@ class RaterReliability:
         """Probability that the rater is honest."""
         return 1.0 / (1.0 + math.exp(self.spam_log_odds - _PRIOR_LOG_ODDS))
 
-    def tally(self, kind: Kind) -> RatingSums:
-        """Of one kind of words."""
+    def sums(self, kind: Kind) -> RatingSums:
+        """Those of one kind."""
         return self.scores if kind == "score" else self.comparisons
 
     def offset(self, kind: Kind, source: AffineCalibration) -> float:
-        """How far above the source's line the rater speaks: a mean, shrunken to 0."""
-        t = self.tally(kind)
-        above = t.value - source.intercept * t.n_ratings - source.slope * t.outcomes
-        return above / (t.n_ratings + NOISE[kind] / OFFSET_SD**2)
+        """How far the rater's ratings lie above the source's regression: a mean, shrunken to 0."""
+        s = self.sums(kind)
+        above = s.value - source.intercept * s.n_ratings - source.slope * s.outcomes
+        return above / (s.n_ratings + PRIOR_NOISE[kind] / OFFSET_SD**2)
 
     def update(self, kind: Kind, value: float, outcome: float, source: AffineCalibration) -> float:
-        """Take a word in; returns what it added to the doubt, for `downdate`."""
-        t = self.tally(kind)
-        honest = _within(_unit(kind, source.expects(outcome) + self.offset(kind, source)), 0.05)
-        blind = _within(
-            (_unit(kind, t.value / t.n_ratings) * t.n_ratings + 0.5 if t.n_ratings > 0 else 0.5) / (t.n_ratings + 1.0),
+        """Add a rating; returns what it added to the spam log-odds, for `downdate`."""
+        s = self.sums(kind)
+        expected = source.intercept + source.slope * outcome
+        honest = _clip(_probability(kind, expected + self.offset(kind, source)), 0.05)
+        spam = _clip(
+            (_probability(kind, s.value / s.n_ratings) * s.n_ratings + 0.5 if s.n_ratings > 0 else 0.5)
+            / (s.n_ratings + 1.0),
             0.02,
         )
-        up = _unit(kind, value)
-        log_odds = up * math.log(blind / honest) + (1.0 - up) * math.log((1.0 - blind) / (1.0 - honest))
-        self._add(t, 1.0, value, outcome, log_odds)
+        up = _probability(kind, value)
+        log_odds = up * math.log(spam / honest) + (1.0 - up) * math.log((1.0 - spam) / (1.0 - honest))
+        self._add(s, 1.0, value, outcome, log_odds)
         return log_odds
 
     def downdate(self, kind: Kind, value: float, outcome: float, log_odds: float) -> None:
-        """Take a word out again."""
-        if self.tally(kind).n_ratings >= 1.0:  # else the record was forgotten meanwhile
-            self._add(self.tally(kind), -1.0, value, outcome, log_odds)
+        """Subtract a rating."""
+        if self.sums(kind).n_ratings >= 1.0:  # else the rater was dropped and came back meanwhile
+            self._add(self.sums(kind), -1.0, value, outcome, log_odds)
 
-    def _add(self, tally: RatingSums, sign: float, value: float, outcome: float, log_odds: float) -> None:
-        tally.n_ratings += sign
-        tally.value += sign * value
-        tally.outcomes += sign * outcome
+    def _add(self, sums: RatingSums, sign: float, value: float, outcome: float, log_odds: float) -> None:
+        sums.n_ratings += sign
+        sums.value += sign * value
+        sums.outcomes += sign * outcome
         self.spam_log_odds = min(max(self.spam_log_odds + sign * log_odds, _MIN_SPAM_LOG_ODDS), _MAX_SPAM_LOG_ODDS)
 
 
-def _unit(kind: Kind, value: float) -> float:
-    """A word as a probability that it is good."""
+def _probability(kind: Kind, value: float) -> float:
+    """A rating as a probability that the answer is good."""
     return value if kind == "score" else (1.0 + value) / 2.0
 
 
-def _within(value: float, margin: float) -> float:
+def _clip(value: float, margin: float) -> float:
     return min(max(value, margin), 1.0 - margin)

@@ -1,7 +1,7 @@
-"""Rations: whoever speaks much of one task adds less and less, so that nobody can flood it.
+"""Weight quotas: a rater, or an API key, adds less and less weight to one task, and never more than its cap.
 
-Each rater, and each API key, has an allowance by task. A word counts by the share that is left of it, and uses up its own
-weight; so the n-th equal word weighs about ``exp(-n / cap)``, and all together never more than the cap.
+A rating counts by the share of the quota that remains, and consumes its own weight; so the n-th equal rating weighs about
+``exp(-n / cap)``. Quotas recover with the rows of the log.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class QuotaConfig:
-    """What is allowed, in units of a clean evaluation.
+    """Caps on weight, in units of a clean evaluation.
 
     Parameters
     ----------
     rater, judge
-        Most that one named rater may weigh on one task; a judge is the operator's, and rates everything.
+        Of one named rater on one task; a judge is the operator's, and rates everything.
     key
-        Most that everything posted with one API key may weigh on one task.
+        Of everything posted with one API key on one task.
     trusted_keys
         Keys without that cap.
     recovery
-        Rows of the log in which a used-up allowance comes back to 1 - 1/e of its cap: over n rows, nobody weighs more
-        than ``cap * (1 + n / recovery)``.
+        Rows of the log in which a used-up quota recovers to 1 - 1/e of its cap: over n rows, nobody weighs more than
+        ``cap * (1 + n / recovery)``.
     """
 
     rater: float = 20.0
@@ -37,7 +37,7 @@ class QuotaConfig:
 
 
 class LogRow(Protocol):
-    """What is rationed: a row of the log, by whom and about which task."""
+    """What a quota depends on: a row of the log, by whom and on which task."""
 
     @property
     def seq(self) -> int: ...
@@ -57,40 +57,40 @@ QuotaKey = tuple[str, str]
 
 @dataclass(slots=True)
 class WeightQuota:
-    """Every allowance: holder -> task -> (weight used up, at which row of the log)."""
+    """Every quota: its key -> task -> (weight used, as of which row of the log)."""
 
     config: QuotaConfig = field(default_factory=QuotaConfig)
     used: dict[QuotaKey, dict[int, tuple[float, int]]] = field(default_factory=dict)
 
-    def remaining(self, post: LogRow) -> float:
-        """Share of its weight at which a word counts, in [0, 1]."""
-        return math.prod(1.0 - min(self._used(holder, post) / cap, 1.0) for holder, cap in self._holders(post))
+    def remaining(self, row: LogRow) -> float:
+        """Factor on the weight of ``row``, in [0, 1]: the product of the shares that its quotas have left."""
+        return math.prod(1.0 - min(self._used(key, row) / cap, 1.0) for key, cap in self._caps(row))
 
-    def consume(self, post: LogRow, weight: float) -> None:
-        """Use allowances up; a negative weight gives back what a revised word had used."""
-        for holder, _ in self._holders(post):
-            spent = max(self._used(holder, post) + weight, 0.0)
-            self.used.setdefault(holder, {})[post.task] = (spent, post.seq)
+    def consume(self, row: LogRow, weight: float) -> None:
+        """Charge ``weight`` to the quotas of ``row``; a negative weight gives back what a revised rating consumed."""
+        for key, _ in self._caps(row):
+            used = max(self._used(key, row) + weight, 0.0)
+            self.used.setdefault(key, {})[row.task] = (used, row.seq)
 
-    def forget(self, holder: QuotaKey) -> None:
-        """Drop the allowances of a rater."""
-        self.used.pop(holder, None)
+    def drop(self, key: QuotaKey) -> None:
+        """Forget a quota."""
+        self.used.pop(key, None)
 
     def state(self) -> list[Any]:
         """As JSON."""
-        return [[*holder, [[task, *at] for task, at in tasks.items()]] for holder, tasks in self.used.items()]
+        return [[*key, [[task, *at] for task, at in tasks.items()]] for key, tasks in self.used.items()]
 
     def restore(self, state: Iterable[Any]) -> None:
-        """Take a `state` over."""
-        self.used = {(scope, name): {task: (spent, seq) for task, spent, seq in tasks} for scope, name, tasks in state}
+        """Replace all quotas by those of a `state`."""
+        self.used = {(scope, name): {task: (used, seq) for task, used, seq in tasks} for scope, name, tasks in state}
 
-    def _holders(self, post: LogRow) -> Iterator[tuple[QuotaKey, float]]:
-        """Whose allowances a word uses up, and their caps."""
-        if post.rater:
-            yield (post.source, post.rater), self.config.judge if post.source == "judge" else self.config.rater
-        if post.key and post.key not in self.config.trusted_keys:
-            yield ("key", post.key), self.config.key
+    def _caps(self, row: LogRow) -> Iterator[tuple[QuotaKey, float]]:
+        if row.rater:
+            yield (row.source, row.rater), self.config.judge if row.source == "judge" else self.config.rater
+        if row.key and row.key not in self.config.trusted_keys:
+            yield ("key", row.key), self.config.key
 
-    def _used(self, holder: QuotaKey, post: LogRow) -> float:
-        spent, then = self.used.get(holder, {}).get(post.task, (0.0, post.seq))
-        return spent * math.exp((then - post.seq) / self.config.recovery)
+    def _used(self, key: QuotaKey, row: LogRow) -> float:
+        """Weight used on the row's task, as far as it has not recovered by then."""
+        used, then = self.used.get(key, {}).get(row.task, (0.0, row.seq))
+        return used * math.exp((then - row.seq) / self.config.recovery)

@@ -1,7 +1,7 @@
-"""What was said of one decision, and what that teaches about who said it.
+"""The ratings of one decision, and the regression samples that they give.
 
-The truth of an answer is known where it was evaluated. Else it is expected to be what the decision expected, moved to
-what others said of the same answer, each other word being a reading of the truth with a noise of its own.
+The true quality of an answer, its outcome, is known where the answer was evaluated. Elsewhere its prior is what the
+decision expected, updated by the other sources' calibrated ratings of the same answer, each with a noise of its own.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from typing import Self
 from agent.feedback.calibration import CalibrationSample, Kind, Target
 from agent.types import Observation
 
-_SUREST = 0.9
-"""No word explains more of an outcome's variance than this."""
+_MAX_SOURCE_WEIGHT = 0.9
+"""Cap on the source weight with which a rating updates an outcome."""
 
 
 @dataclass(slots=True)
 class Rating:
-    """Something said of a decision.
+    """One source's rating of a decision's answer.
 
     Parameters
     ----------
     source, rater, other
-        By whom; against which model, where it is a comparison.
+        Who rated; the model it was compared with, None for a score.
     value
-        As `agent.feedback.calibration.CalibrationSample` has it.
-    expected, variance, truth
-        The outcome as the decision expected it, its variance around that, and as it was evaluated; None where unknown.
+        A score in [0, 1], or a comparison in [-1, 1].
+    expected, variance
+        Prior mean (None where unknown) and variance of the outcome, by the decision.
+    evaluated
+        The outcome, where it was evaluated; else None.
     calibrated, source_weight
-        The outcome that it was read as, and what such a reading is worth before any cap.
-    sample_weight, weight
-        With which it teaches, and with which it counted.
+        Estimate of the outcome by this rating, and its weight beside a clean evaluation before any cap.
+    sample_weight
+        Weight as a sample of its source's regression.
+    weight
+        Weight that it was given after all caps.
     log_odds
-        What it added to its rater's doubt; None where it taught no rater.
+        What it added to its rater's `RaterReliability.spam_log_odds`; None where nothing.
     """
 
     source: str
@@ -44,7 +48,7 @@ class Rating:
     value: float
     expected: float | None
     variance: float
-    truth: float | None
+    evaluated: float | None
     calibrated: float = 0.0
     source_weight: float = 0.0
     sample_weight: float = 0.0
@@ -52,10 +56,10 @@ class Rating:
     log_odds: float | None = None
 
     @classmethod
-    def of(cls, o: Observation, truth: float | None, truth_other: float | None) -> Self:
-        """A row of the log, not yet weighed; the evaluations of both answers, None where unknown."""
+    def of(cls, o: Observation, evaluated: float | None, evaluated_other: float | None) -> Self:
+        """The rating of a row of the log, without weights; with the evaluated scores of both models where known."""
         if o.other is None:
-            return cls(o.source, o.rater, None, o.score, _known(o.expected), outcome_variance(o.expected), truth)
+            return cls(o.source, o.rater, None, o.score, _known(o.expected), outcome_variance(o.expected), evaluated)
         return cls(
             o.source,
             o.rater,
@@ -63,7 +67,7 @@ class Rating:
             2.0 * o.score - 1.0,
             _known(o.expected - o.expected_other),
             outcome_variance(o.expected) + outcome_variance(o.expected_other),
-            None if truth is None or truth_other is None else truth - truth_other,
+            None if evaluated is None or evaluated_other is None else evaluated - evaluated_other,
         )
 
     @property
@@ -72,53 +76,52 @@ class Rating:
         return "score" if self.other is None else "comparison"
 
     @property
-    def who(self) -> tuple[str, str, str | None]:
-        """What makes a later word a revision of it."""
+    def identity(self) -> tuple[str, str, str | None]:
+        """Another rating of the decision with the same identity revises this one."""
         return self.source, self.rater, self.other
 
     @property
-    def is_about_something(self) -> bool:
-        """Whether anything is known of the outcome, so that the word can teach."""
-        return self.expected is not None or self.truth is not None
+    def has_outcome(self) -> bool:
+        """Whether anything is known of the outcome, so that source and rater can be updated."""
+        return self.expected is not None or self.evaluated is not None
 
 
 def outcome_variance(expected: float) -> float:
-    """Variance of an outcome around what was expected (NaN: unknown): that of a coin, and a little for a wrong guess."""
+    """Prior variance of an outcome in [0, 1] around ``expected`` (NaN: unknown): a coin's, plus 0.02 for its error."""
     p = 0.5 if math.isnan(expected) else min(max(expected, 0.0), 1.0)
     return 0.02 + p * (1.0 - p)
 
 
 def outcome(rating: Rating, others: Sequence[Rating]) -> tuple[float, float]:
-    """Expectation of what a word is about, and how much of the outcome's variance that explains, in [0, 1].
+    """Posterior mean of what ``rating`` is about, given ``others``, and the share of its prior variance explained.
 
-    A word of faith f among the ``others`` coefficients the outcome, of variance v, with noise ``v * (1 / f - 1)``.
+    A score of source weight f among the others observes the outcome, of prior variance v, with noise ``v * (1 / f - 1)``.
     """
-    if rating.truth is not None:
-        return rating.truth, 1.0
-    assert rating.expected is not None, "a word about an unknown outcome teaches nothing"
-    calibrated_score = (
-        [] if rating.other else [(min(w.source_weight, _SUREST), w.calibrated) for w in others if w.other is None]
+    if rating.evaluated is not None:
+        return rating.evaluated, 1.0
+    assert rating.expected is not None, "a rating whose outcome is unknown gives no sample"
+    scores = (
+        []
+        if rating.other
+        else [(min(w.source_weight, _MAX_SOURCE_WEIGHT), w.calibrated) for w in others if w.other is None]
     )
-    precision = sum(source_weight / (1.0 - source_weight) for source_weight, _ in calibrated_score)
-    pulled = sum(
-        source_weight / (1.0 - source_weight) * (calibrated - rating.expected)
-        for source_weight, calibrated in calibrated_score
-    )
-    moved = rating.expected + pulled / (1.0 + precision)
-    return (min(max(moved, 0.0), 1.0) if calibrated_score else moved), precision / (1.0 + precision)
+    precision = sum(f / (1.0 - f) for f, _ in scores)
+    weighted = sum(f / (1.0 - f) * (calibrated - rating.expected) for f, calibrated in scores)
+    mean = rating.expected + weighted / (1.0 + precision)
+    return (min(max(mean, 0.0), 1.0) if scores else mean), precision / (1.0 + precision)
 
 
 def calibration_samples(rating: Rating, ratings: Sequence[Rating]) -> list[CalibrationSample]:
-    """What a word teaches its source, beside what other sources said among the decision's ``ratings``."""
+    """Samples of the rating's source: by the decision or evaluation alone, and by other sources among its ``ratings``."""
     alone, explained = outcome(rating, ())
-    target: Target = "decision" if rating.truth is None else "evaluation"
-    taught = [CalibrationSample(rating.value, alone, rating.variance, explained, rating.sample_weight, target)]
-    moved, explained = outcome(rating, [w for w in ratings if w.source != rating.source])
-    if rating.truth is None and explained:
-        taught.append(
-            CalibrationSample(rating.value, moved, rating.variance, explained, rating.sample_weight, "others")
+    target: Target = "decision" if rating.evaluated is None else "evaluation"
+    samples = [CalibrationSample(rating.value, alone, rating.variance, explained, rating.sample_weight, target)]
+    updated, explained = outcome(rating, [w for w in ratings if w.source != rating.source])
+    if rating.evaluated is None and explained:
+        samples.append(
+            CalibrationSample(rating.value, updated, rating.variance, explained, rating.sample_weight, "others")
         )
-    return taught
+    return samples
 
 
 def _known(value: float) -> float | None:

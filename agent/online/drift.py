@@ -1,220 +1,205 @@
-"""Silent changes: two alarms over the surprises of one model's scores.
+"""Drift detection: has a model's quality changed silently? Two tests over the innovations of its scores.
 
-A likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995) is quick and tells
-when the change was; River's ADWIN (Bifet & Gavalda 2007) needs no assumption about the noise and stands behind it.
-Surprises are weighed by how sure the router was: a miss where it was sure tells most. What was watched is carried from
-one snapshot to the next, or a change close to a swap would go unnoticed.
+An innovation is a score less what its decision expected. A likelihood-ratio scan over every change point among the last
+scores (Siegmund & Venkatraman 1995) finds a change early and dates it; River's ADWIN (Bifet & Gavalda 2007), which assumes
+nothing of the noise, backs it up. In the scan an innovation has the precision that its expectation and its weight imply.
+The detectors' state is carried from one snapshot to the next, so that a change close to a swap is still found.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from river import drift
 
-from agent.types import Drift
+from agent.types import Array, Drift
 
-TELLING = 0.02
-"""A word that weighs less says nothing of a change."""
+MIN_WEIGHT = 0.02
+"""A score of at most this weight is not tested for a change."""
 
-STALE = 0.1
-"""What a score from before a change counts, once it is moved by the change's shift."""
+STALE_WEIGHT = 0.1
+"""Factor on the weight of a score from before a change, once it has been moved by the change's shift."""
 
+_MIN_NOISE = 0.6
+"""Least ratio of observed to assumed variance that the scan allows for."""
 
-_LEAST_NOISE = 0.6
+_HUBER_SD = 2.5
+"""Innovations are clipped to this many standard deviations (Huber), so that no single score is an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftConfig:
-    """When a change is believed.
+    """When a change is reported.
 
     Parameters
     ----------
     threshold
-        Standard errors by which the mean surprise after a change point must differ from that before; noise is as seen.
+        Standard errors by which the mean innovation after a change point must differ from that before.
     window
-        Scores that are looked back on.
-    least
-        Fewest scores after (and, twice, before) a change point.
+        Scores that the scan looks back on.
+    min_after
+        Fewest scores after a change point; before it, twice as many.
     baseline_precision
-        Baseline of no surprise at all that weighs like this much information; damps alarms of the young.
+        Precision of a prior of zero on the mean innovation before the change; it damps alarms on few scores.
     warmup
-        Scores of a model, those of the snapshot included, before any alarm.
-    adwin
-        ADWIN's confidence; smaller is surer and later.
+        Scores that a model must have, those of the snapshot included, before it is tested.
+    adwin_delta
+        ADWIN's confidence: smaller means fewer false alarms, and later ones.
     """
 
     threshold: float = 4.6
     window: int = 400
-    least: int = 8
+    min_after: int = 8
     baseline_precision: float = 200.0
     warmup: int = 100
-    adwin: float = 0.002
-
-
-@dataclass(frozen=True, slots=True)
-class Innovation:
-    """A score less what was expected of it, in about [-1, 1], and the ``variance`` that chance alone gives it."""
-
-    value: float
-    variance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A change found: the ``since``-th position of the log is its first score, ``shift`` the change of the mean surprise."""
-
-    since: int
-    shift: float
-    detector: str
-
-
-def coin_variance(expected: float) -> float:
-    """Variance of a score around what its very prompt makes expect: most of a coin's, and a little more."""
-    p = min(max(expected, 0.0), 1.0)
-    return 0.05 + 0.7 * p * (1.0 - p)
-
-
-def innovation(score: float, expected: float, weight: float) -> Innovation | None:
-    """Of a ``score`` of this ``weight`` that should have been ``expected``; None where it says nothing of a change."""
-    if weight <= TELLING or np.isnan(expected):
-        return None
-    return Innovation(score - expected, coin_variance(expected) / weight)
+    adwin_delta: float = 0.002
 
 
 def drift_adjustment(model: str, seq: int, drifts: Sequence[Drift]) -> tuple[float, float]:
-    """How much a score from position ``seq`` of the log is to be moved, and what it still counts, given later changes."""
+    """(shift to add to a score from position ``seq`` of the log, factor on its weight), given later changes of its model."""
     shifts = [drift.shift for drift in drifts if drift.model == model and seq < drift.since]
-    return sum(shifts), STALE ** len(shifts)
+    return sum(shifts), STALE_WEIGHT ** len(shifts)
 
 
 class DriftDetector:
-    """Watches one model.
-
-    Parameters
-    ----------
-    config
-        When to believe.
+    """Tests one model's innovations.
 
     Examples
     --------
-    >>> detector = DriftDetector()
+    >>> detector = DriftDetector("a")
     >>> rng = np.random.default_rng(0)
     >>> for seq in range(200):
-    ...     _ = detector.learn_one(seq, Innovation(rng.normal(0, 0.4), 0.16))
-    >>> later = (Innovation(rng.normal(-0.5, 0.4), 0.16) for _ in range(80))
-    >>> found = [c for seq, s in enumerate(later, 200) if (c := detector.learn_one(seq, s))]
+    ...     _ = detector.learn_one(seq, rng.normal(0, 0.4), 0.16)
+    >>> found = [d for seq in range(200, 280) if (d := detector.learn_one(seq, rng.normal(-0.5, 0.4), 0.16))]
     >>> abs(found[0].since - 200) < 10, found[0].detector
     (True, 'scan')
     """
 
-    def __init__(self, config: DriftConfig = DriftConfig()) -> None:
+    def __init__(
+        self, model: str, config: DriftConfig = DriftConfig(), rows: Iterable[tuple[int, float, float]] = ()
+    ) -> None:
+        """``rows`` are those of another detector, which this one goes on from."""
+        self._model = model
         self._config = config
         self._seqs: deque[int] = deque(maxlen=config.window)
-        self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (surprise, 1) over variance
-        self._adwin = drift.ADWIN(delta=config.adwin)
+        self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (innovation, 1) over variance
+        self._adwin = drift.ADWIN(delta=config.adwin_delta)
+        for row in rows:
+            self._add(*row)
 
-    def take_in(self, seq: int, innovation: Innovation) -> None:
-        """Remember the surprise at position ``seq`` of the log."""
-        bound = 2.5 * innovation.variance**0.5  # Huber's clip: one wild score proves nothing
-        value = min(max(innovation.value, -bound), bound)
-        self._seqs.append(seq)
-        self._terms.append((value / innovation.variance, 1.0 / innovation.variance))
-        self._adwin.update(value)
+    def learn_one(self, seq: int, innovation: float, variance: float) -> Drift | None:
+        """Test with one more ``innovation`` of this noise ``variance``, at position ``seq`` of the log.
 
-    def learn_one(self, seq: int, innovation: Innovation) -> Change | None:
-        """Take the surprise at position ``seq`` of the log in; a `Change`, where one is found."""
-        self.take_in(seq, innovation)
-        if found := self._scan():
+        Returns
+        -------
+        Drift or None
+            The change, where one is found; start with a new detector then.
+        """
+        self._add(seq, innovation, variance)
+        terms = np.array(self._terms)  # (n, 2)
+        if found := self._scan(terms):
             return found
         if self._adwin.drift_detected:
             recent = min(int(self._adwin.width), len(self._seqs))
-            terms = np.array(self._terms)
             after, before = terms[-recent:].sum(axis=0), terms[:-recent].sum(axis=0)
             shift = after[0] / after[1] - (before[0] / before[1] if before[1] else 0.0)
-            return Change(self._seqs[-recent], float(shift), "adwin")
+            return Drift(self._model, seq, self._seqs[-recent], float(shift), "adwin")
         return None
 
-    def parts(self) -> tuple[object, ...]:
-        """What the state consists of."""
-        return tuple(self._seqs), tuple(self._terms), self._adwin.estimation, self._adwin.width
-
     def rows(self) -> list[tuple[int, float, float]]:
-        """(position, surprise, variance) of what is remembered."""
+        """(position, innovation, variance) of the last scores."""
         return [(seq, value / weight, 1.0 / weight) for seq, (value, weight) in zip(self._seqs, self._terms)]
 
-    def _scan(self) -> Change | None:
-        n, least = len(self._terms), self._config.least
-        if n < 3 * least:
+    def digest_parts(self) -> tuple[object, ...]:
+        """The whole state."""
+        return tuple(self._seqs), tuple(self._terms), self._adwin.estimation, self._adwin.width
+
+    def _add(self, seq: int, innovation: float, variance: float) -> None:
+        bound = _HUBER_SD * variance**0.5
+        value = min(max(innovation, -bound), bound)
+        self._seqs.append(seq)
+        self._terms.append((value / variance, 1.0 / variance))
+        self._adwin.update(value)
+
+    def _scan(self, terms: Array) -> Drift | None:
+        """The most significant change point among ``terms``, (n, 2)."""
+        n, min_after = len(terms), self._config.min_after
+        if n < 3 * min_after:
             return None
-        terms = np.array(self._terms)
-        seen = float((terms[:, 0] ** 2 / terms[:, 1]).mean())  # 1 where scores err as chance lets them
-        noise = min(max(seen, _LEAST_NOISE), 1.0)
+        observed = float((terms[:, 0] ** 2 / terms[:, 1]).mean())  # 1 where the noise is as assumed
+        noise = min(max(observed, _MIN_NOISE), 1.0)
         after = terms[::-1].cumsum(axis=0)  # (n, 2): the last 1, 2, ... n scores
         before = after[-1] - after[:-1]
-        level, information = after[:-1, 0] / after[:-1, 1], after[:-1, 1]
-        baseline, baseline_precision = (
-            before[:, 0] / (before[:, 1] + self._config.baseline_precision),
-            before[:, 1] + self._config.baseline_precision,
-        )
-        gap = (level - baseline) / np.sqrt(noise * (1.0 / information + 1.0 / baseline_precision))
-        gap[: least - 1] = 0.0
-        gap[n - 2 * least :] = 0.0
-        at = int(np.abs(gap).argmax())
-        if abs(gap[at]) < self._config.threshold:
+        mean_after, precision_after = after[:-1, 0] / after[:-1, 1], after[:-1, 1]
+        precision_before = before[:, 1] + self._config.baseline_precision
+        mean_before = before[:, 0] / precision_before
+        z = (mean_after - mean_before) / np.sqrt(noise * (1.0 / precision_after + 1.0 / precision_before))
+        z[: min_after - 1] = 0.0
+        z[n - 2 * min_after :] = 0.0
+        best = int(np.abs(z).argmax())
+        if abs(z[best]) < self._config.threshold:
             return None
-        return Change(self._seqs[n - 1 - at], float(level[at] - baseline[at]), "scan")
+        shift = float(mean_after[best] - mean_before[best])
+        return Drift(self._model, self._seqs[-1], self._seqs[n - 1 - best], shift, "scan")
 
 
 class DriftDetectors:
-    """A watch over every model.
+    """A detector for every model, each started once its model has `DriftConfig.warmup` scores.
 
     Parameters
     ----------
-    scores
-        model -> scores that stand behind it already.
-    config
-        When to believe.
+    n_scores
+        model -> number of scores that the snapshot holds of it.
     state
-        Of `state`, from which it goes on; None: nothing was watched yet.
+        Of `state`, to go on from; None for new detectors.
     """
 
     def __init__(
-        self, scores: Mapping[str, float], config: DriftConfig = DriftConfig(), state: Mapping[str, Any] | None = None
+        self, n_scores: Mapping[str, float], config: DriftConfig = DriftConfig(), state: Mapping[str, Any] | None = None
     ) -> None:
         self._config = config
-        self._scores = dict(scores)
-        self._detectors: dict[str, DriftDetector] = {}
-        for model, rows in (state or {}).items():
-            detector = self._detectors[model] = DriftDetector(config)
-            for seq, value, variance in rows:
-                detector.take_in(seq, Innovation(value, variance))
+        self._n_scores = dict(n_scores)
+        self._detectors = {model: DriftDetector(model, config, rows) for model, rows in (state or {}).items()}
 
-    def learn_one(self, model: str, seq: int, innovation: Innovation | None) -> Drift | None:
-        """Count a score of ``model``, and take in how it surprised; the drift, where that gave one away."""
-        self._scores[model] = self.scores_of(model) + 1.0
-        if innovation is None or self._scores[model] < self._config.warmup:
+    def learn_one(self, model: str, seq: int, score: float, weight: float, expected: float) -> Drift | None:
+        """Count a new score of ``model`` and test it for a change.
+
+        Parameters
+        ----------
+        seq
+            Its position in the log.
+        score, weight
+            Its calibrated value, and its weight beside a clean evaluation.
+        expected
+            What the decision expected of it, in [0, 1]; NaN where that is not known, and it is only counted.
+        """
+        self._n_scores[model] = self.n_scores(model) + 1.0
+        if weight <= MIN_WEIGHT or np.isnan(expected) or self._n_scores[model] < self._config.warmup:
             return None
-        change = self._detectors.setdefault(model, DriftDetector(self._config)).learn_one(seq, innovation)
-        if change is None:
-            return None
-        del self._detectors[model]
-        return Drift(model, seq, change.since, change.shift, change.detector)
+        detector = self._detectors.setdefault(model, DriftDetector(model, self._config))
+        found = detector.learn_one(seq, score - expected, _innovation_variance(expected) / weight)
+        if found is not None:
+            del self._detectors[model]
+        return found
 
-    def scores_of(self, model: str) -> float:
-        """Scores that stand behind a model."""
-        return self._scores.get(model, 0.0)
-
-    def parts(self) -> tuple[object, ...]:
-        """What the state consists of."""
-        return tuple(self._scores.items()), tuple(
-            (model, detector.parts()) for model, detector in self._detectors.items()
-        )
+    def n_scores(self, model: str) -> float:
+        """Number of scores of a model, those of the snapshot included."""
+        return self._n_scores.get(model, 0.0)
 
     def state(self) -> dict[str, list[tuple[int, float, float]]]:
         """What a snapshot carries on, as JSON."""
         return {model: detector.rows() for model, detector in self._detectors.items()}
+
+    def digest_parts(self) -> tuple[object, ...]:
+        """The whole state."""
+        return tuple(self._n_scores.items()), tuple((m, d.digest_parts()) for m, d in self._detectors.items())
+
+
+def _innovation_variance(expected: float) -> float:
+    """Noise variance of a score of weight 1 around what its decision expected: most of a coin's, and 0.05."""
+    p = min(max(expected, 0.0), 1.0)
+    return 0.05 + 0.7 * p * (1.0 - p)

@@ -1,12 +1,12 @@
-"""A Gaussian bank of tasks: how far every model is from what is expected of it, as one exact posterior.
+"""Task effects: how far each model's quality lies from what is expected of it, by task; a hierarchical Gaussian.
 
-Task c has a vector over the models, ``theta_c = K_c mu + delta_c``: ``mu ~ N(0, L)`` is what all tasks share, as far as
-the task is not known by its own scores (K), and ``delta_c ~ N(0, S_c)`` the task's own. A score reads one entry of theta
-through noise, a comparison of two models the difference of two. Models that rise and fall together on tasks do so in S,
-so a score of one informs on the others; a score on one task informs the others through mu.
+Task c has a vector over the models, ``theta_c = K_c mu + delta_c``: overall effects ``mu ~ N(0, L)`` that all tasks share
+through the loading K_c, and the task's own effects ``delta_c ~ N(0, S_c)``. A score observes one entry of theta_c with
+Gaussian noise, a comparison of two models the difference of two. S correlates models, so a score of one informs on the
+others; mu correlates tasks.
 
-The posterior is a closed form of sums, an information matrix and vector a task: no order matters in them, and what was
-added can be taken back exactly. (Bishop 2006, section 2.3.3; the two levels are those of a linear mixed model.)
+The posterior is a closed form of an information matrix and an information vector per task. Both are sums over scores, so
+their order does not matter and a score can be subtracted exactly (Bishop 2006, section 2.3.3; a linear mixed model).
 """
 
 from __future__ import annotations
@@ -16,176 +16,181 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.online.prior import Prior, _posteriors
+from agent.online.prior import Prior, marginalise
 from agent.types import Array
 
 
 @dataclass(frozen=True, slots=True)
 class Gaussian:
-    """Mean (m,) and covariance (m, m) of some models' distance from what was expected of them."""
+    """Mean (m,) and covariance (m, m) of the effects on some models."""
 
     mean: Array
     covariance: Array
 
 
 class TaskEffects:
-    """The posterior over every task.
+    """The posterior over the effects of every task.
 
     Parameters
     ----------
     prior
-        What was open before.
+        L, and K_c and S_c of the snapshot's tasks.
     tasks
-        Ids of its rows; any other id stands for a task of which nothing is known.
+        Ids of the prior's rows. Any other id is a task without scores: K is the identity, S the prior covariance.
     memory
         Scores of one task after which an old one weighs 1/e.
 
     Examples
     --------
-    >>> bank = TaskEffects(Prior(0.1 * np.eye(2), 0.01 * np.eye(2), np.zeros((1, 2)), np.full((1, 2), 0.5)), (7,))
+    >>> effects = TaskEffects(Prior(0.1 * np.eye(2), 0.01 * np.eye(2), np.zeros((1, 2)), np.full((1, 2), 0.5)), (7,))
     >>> for _ in range(50):
-    ...     _ = bank.add({7: 1.0}, {0: 1.0}, residual=-0.5, precision=4.0)
-    >>> bank.posterior({7: 1.0}).mean.round(1).tolist()
+    ...     _ = effects.add({7: 1.0}, {0: 1.0}, residual=-0.5, precision=4.0)
+    >>> effects.posterior({7: 1.0}).mean.round(1).tolist()
     [-0.5, 0.0]
     """
 
     def __init__(self, prior: Prior, tasks: Sequence[int], memory: float = 2000.0) -> None:
         self._prior = prior
-        self._known = {task: row for row, task in enumerate(tasks)}
+        self._prior_row = {task: row for row, task in enumerate(tasks)}
         self._growth = 1.0 / (1.0 - 1.0 / memory)
-        self._size = len(prior.level)
-        self._rows: dict[int, int] = {}
-        m = self._size
-        self._loading, self._spread = np.zeros((0, m, m)), np.zeros((0, m, m))
-        self._information, self._weighted = np.zeros((0, m, m)), np.zeros((0, m))
-        self._clock, self._count = np.zeros(0), np.zeros(0)
-        self._pull, self._gain = np.zeros((0, m, m)), np.zeros((0, m))
-        self._level_pull, self._level_gain = np.zeros((0, m, m)), np.zeros((0, m))
-        self._stale: set[int] = set()
-        self._level: Gaussian | None = Gaussian(np.zeros(m), prior.level)
-        self._beliefs: dict[int, Gaussian] = {}
+        m = len(prior.overall_covariance)
+        self._row: dict[int, int] = {}  # task -> row of the arrays below, in order of first score
+        self._loading, self._covariance = np.zeros((0, m, m)), np.zeros((0, m, m))
+        # Sums over scores, in units of `_scale`: later scores are scaled up where earlier ones would be decayed.
+        self._information_matrix, self._information_vector = np.zeros((0, m, m)), np.zeros((0, m))
+        self._scale, self._n_scores = np.zeros(0), np.zeros(0)
+        # Derived: information on theta with delta integrated out, and the same on mu.
+        self._effect_matrix, self._effect_vector = np.zeros((0, m, m)), np.zeros((0, m))
+        self._overall_matrix, self._overall_vector = np.zeros((0, m, m)), np.zeros((0, m))
+        self._stale: set[int] = set()  # rows whose derived arrays are behind their sums
+        self._overall: Gaussian | None = Gaussian(np.zeros(m), prior.overall_covariance)
+        self._posteriors: dict[int, Gaussian] = {}
 
     def add(
-        self, shares: Mapping[int, float], coefficients: Mapping[int, float], residual: float, precision: float
+        self,
+        task_probabilities: Mapping[int, float],
+        coefficients: Mapping[int, float],
+        residual: float,
+        precision: float,
     ) -> dict[int, float]:
-        """Take one reading in.
+        """Add a score.
 
         Parameters
         ----------
-        shares
-            task -> membership of the prompt.
+        task_probabilities
+            task -> probability that the prompt belongs to it.
         coefficients
             model -> coefficient: ``{m: 1}`` for a score, ``{a: 1, b: -1}`` for a comparison.
         residual
-            What was read less what was expected.
+            Observed less expected quality.
         precision
             One over the variance of its noise.
 
         Returns
         -------
         dict
-            task -> weight it was added with: `put` with their negatives takes it back.
+            task -> weight it was added with: `add_weighted` with their negatives subtracts it again.
         """
         weights = {}
-        for task, share in shares.items():
-            row = self._row(task)
-            self._clock[row] *= self._growth
-            self._count[row] += share
-            weights[task] = share * precision * self._clock[row]
-        self.put(weights, coefficients, residual)
+        for task, probability in task_probabilities.items():
+            row = self._add_row(task)
+            self._scale[row] *= self._growth
+            self._n_scores[row] += probability
+            weights[task] = probability * precision * self._scale[row]
+        self.add_weighted(weights, coefficients, residual)
         return weights
 
-    def put(self, weights: Mapping[int, float], coefficients: Mapping[int, float], residual: float) -> None:
-        """Add a reading with the ``weights`` of an earlier one, as of its time."""
+    def add_weighted(self, weights: Mapping[int, float], coefficients: Mapping[int, float], residual: float) -> None:
+        """Add a score with the task ``weights`` that `add` gave an earlier one, as of that one's time."""
         at, values = np.array(list(coefficients)), np.array(list(coefficients.values()))
         outer = np.outer(values, values)
         for task, weight in weights.items():
-            row = self._row(task)
-            self._information[row][np.ix_(at, at)] += weight * outer
-            self._weighted[row, at] += weight * residual * values
+            row = self._add_row(task)
+            self._information_matrix[row][np.ix_(at, at)] += weight * outer
+            self._information_vector[row, at] += weight * residual * values
             self._stale.add(row)
-        self._level = None
+        self._overall = None
 
-    def posterior(self, shares: Mapping[int, float]) -> Gaussian:
-        """What is known of a prompt with these memberships, at least one, which need not sum to one."""
-        self._settle()
-        if len(shares) == 1:
-            return self._task(next(iter(shares)))
-        total = sum(shares.values())
-        parts = [(share / total, self._task(task)) for task, share in shares.items()]
+    def posterior(self, task_probabilities: Mapping[int, float]) -> Gaussian:
+        """Effects on a prompt of these tasks, at least one; the probabilities need not sum to one."""
+        overall = self.overall()
+        if len(task_probabilities) == 1:
+            return self._task(next(iter(task_probabilities)), overall)
+        total = sum(task_probabilities.values())
+        parts = [(share / total, self._task(task, overall)) for task, share in task_probabilities.items()]
         return Gaussian(
-            np.sum([s * b.mean for s, b in parts], axis=0), np.sum([s * b.covariance for s, b in parts], axis=0)
+            np.sum([s * g.mean for s, g in parts], axis=0), np.sum([s * g.covariance for s, g in parts], axis=0)
         )
 
-    def level(self) -> Gaussian:
-        """What is known of the models over all tasks."""
-        self._settle()
-        assert self._level is not None
-        return self._level
+    def overall(self) -> Gaussian:
+        """The overall effects mu."""
+        if self._overall is not None:
+            return self._overall
+        for row in self._stale:
+            scale, loading = self._scale[row], self._loading[row]
+            _, vector, matrix = marginalise(
+                self._covariance[row], self._information_matrix[row] / scale, self._information_vector[row] / scale
+            )
+            self._effect_vector[row], self._effect_matrix[row] = vector, matrix
+            self._overall_vector[row], self._overall_matrix[row] = loading.T @ vector, loading.T @ matrix @ loading
+        self._stale.clear()
+        self._posteriors.clear()
+        covariance = np.linalg.inv(np.linalg.inv(self._prior.overall_covariance) + self._overall_matrix.sum(axis=0))
+        self._overall = Gaussian(covariance @ self._overall_vector.sum(axis=0), covariance)
+        return self._overall
 
-    def count(self, shares: Mapping[int, float]) -> float:
-        """Readings of these tasks, each as far as the prompt belongs to it."""
-        return float(sum(share * self._count[self._rows[t]] for t, share in shares.items() if t in self._rows))
+    def n_scores(self, task_probabilities: Mapping[int, float]) -> float:
+        """Number of scores of these tasks, each weighted by the probability of its task."""
+        return float(sum(p * self._n_scores[self._row[t]] for t, p in task_probabilities.items() if t in self._row))
 
     @property
-    def overdue(self) -> bool:
-        """Whether old readings weigh so little beside new ones that the sums should be made anew."""
-        return bool((self._clock > 1e100).any())
+    def overflows(self) -> bool:
+        """Whether the scales are so large that the sums should be made anew."""
+        return bool((self._scale > 1e100).any())
 
-    def parts(self) -> list[Array]:
-        """The arrays that the state consists of."""
-        return [np.array(list(self._rows)), self._information, self._weighted, self._clock, self._count]
+    def arrays(self) -> list[Array]:
+        """The whole state."""
+        return [
+            np.array(list(self._row)),
+            self._information_matrix,
+            self._information_vector,
+            self._scale,
+            self._n_scores,
+        ]
 
-    def _row(self, task: int) -> int:
-        row = self._rows.get(task)
+    def _add_row(self, task: int) -> int:
+        row = self._row.get(task)
         if row is None:
-            row = self._rows[task] = len(self._rows)
-            loading, spread = self._open(task)
+            row = self._row[task] = len(self._row)
+            loading, covariance = self._task_prior(task)
             self._loading = np.concatenate([self._loading, loading[None]])
-            self._spread = np.concatenate([self._spread, spread[None]])
-            for name in ("_information", "_weighted", "_pull", "_gain", "_level_pull", "_level_gain", "_count"):
-                array = getattr(self, name)
-                setattr(self, name, np.concatenate([array, np.zeros((1, *array.shape[1:]))]))
-            self._clock = np.append(self._clock, 1.0)
+            self._covariance = np.concatenate([self._covariance, covariance[None]])
+            for kind in ("information", "effect", "overall"):
+                for name in (f"_{kind}_matrix", f"_{kind}_vector"):
+                    array = getattr(self, name)
+                    setattr(self, name, np.concatenate([array, np.zeros((1, *array.shape[1:]))]))
+            self._scale, self._n_scores = np.append(self._scale, 1.0), np.append(self._n_scores, 0.0)
         return row
 
-    def _open(self, task: int) -> tuple[Array, Array]:
-        if task in self._known:
-            return self._prior.task(self._known[task])
-        return np.eye(self._size), self._prior.spread
+    def _task_prior(self, task: int) -> tuple[Array, Array]:
+        if task in self._prior_row:
+            return self._prior.task(self._prior_row[task])
+        return np.eye(len(self._prior.overall_covariance)), self._prior.covariance
 
-    def _settle(self) -> None:
-        """Bring the posteriors up to the sums."""
-        if self._level is not None:
-            return
-        for row in self._stale:
-            scale = self._clock[row]
-            information, weighted = self._information[row] / scale, self._weighted[row] / scale
-            _, self._gain[row], self._pull[row] = _posteriors(self._spread[row], information, weighted)
-            loading = self._loading[row]
-            self._level_gain[row], self._level_pull[row] = (
-                loading.T @ self._gain[row],
-                loading.T @ self._pull[row] @ loading,
+    def _task(self, task: int, overall: Gaussian) -> Gaussian:
+        """Posterior of theta of one task, cached until the next score."""
+        if task in self._posteriors:
+            return self._posteriors[task]
+        row = self._row.get(task)
+        if row is None:
+            loading, covariance = self._task_prior(task)
+            found = Gaussian(loading @ overall.mean, covariance + loading @ overall.covariance @ loading.T)
+        else:
+            covariance, matrix = self._covariance[row], self._effect_matrix[row]
+            loading = self._loading[row] - covariance @ matrix @ self._loading[row]
+            found = Gaussian(
+                loading @ overall.mean + covariance @ self._effect_vector[row],
+                covariance - covariance @ matrix @ covariance + loading @ overall.covariance @ loading.T,
             )
-        self._stale.clear()
-        self._beliefs.clear()
-        covariance = np.linalg.inv(np.linalg.inv(self._prior.level) + self._level_pull.sum(axis=0))
-        self._level = Gaussian(covariance @ self._level_gain.sum(axis=0), covariance)
-
-    def _task(self, task: int) -> Gaussian:
-        posterior = self._beliefs.get(task)
-        if posterior is None:
-            assert self._level is not None
-            level, row = self._level, self._rows.get(task)
-            if row is None:
-                loading, spread = self._open(task)
-                posterior = Gaussian(loading @ level.mean, spread + loading @ level.covariance @ loading.T)
-            else:
-                spread, pull = self._spread[row], self._pull[row]
-                reach = self._loading[row] - spread @ pull @ self._loading[row]
-                posterior = Gaussian(
-                    reach @ level.mean + spread @ self._gain[row],
-                    spread - spread @ pull @ spread + reach @ level.covariance @ reach.T,
-                )
-            self._beliefs[task] = posterior
-        return posterior
+        self._posteriors[task] = found
+        return found

@@ -1,9 +1,9 @@
-"""What feedback says since the snapshot: a posterior over every (task, model), one score at a time.
+"""Online estimator: what calibrated scores since the snapshot change in its estimates, by task and model.
 
-The residual *score - predicted* goes into a Gaussian bank (`agent.online.effects`), every model's surprises into a drift watch
-(`agent.online.drift`). On drift, what was heard of the model before the change is dropped and its prior is widened, so that it
-finds its new place as a newcomer does. The state is a function of the snapshot and the ordered log alone, so every
-replica computes the same.
+Each score's residual (calibrated score less the snapshot's prediction) updates a hierarchical Gaussian over task effects
+(`agent.online.effects`), and its innovation (less the decision's expectation) a drift detector (`agent.online.drift`). On
+drift, the model's scores from before the change are dropped and its prior is widened, so that it is estimated anew. The
+state is a function of the snapshot and the ordered log alone, so every replica computes the same.
 """
 
 from __future__ import annotations
@@ -15,93 +15,92 @@ from typing import Any
 
 import numpy as np
 
-from agent.online.drift import DriftConfig, DriftDetectors, Innovation
+from agent.online.drift import DriftConfig, DriftDetectors
 from agent.online.effects import Gaussian, TaskEffects
-from agent.online.prior import COMMON_SPREAD, LEVEL_SD, OWN_SPREAD, Prior
-from agent.types import UNKNOWN_TASK, Array, Drift
+from agent.online.prior import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Prior, noise_variance
+from agent.types import UNKNOWN_TASK, Array, CalibratedScore, Drift, Observation
+
+_MIN_WEIGHT = 1e-6
+"""A score of less weight counts with this one, so that its variance is finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnlineConfig:
-    """How fast live scores are believed.
+    """How fast live scores move the estimates.
 
     Parameters
     ----------
-    least_share
-        Smallest membership at which a prompt teaches a task.
+    min_task_probability
+        A prompt counts for the tasks that it belongs to with at least this probability.
     memory
         Scores of one task after which an old one weighs 1/e.
     change_sd
-        How far a model that changed may lie, overall, from what it was.
-    change_spread
-        Variance that the change adds to each of its tasks.
+        Standard deviation added to the overall effect of a model that changed.
+    change_variance
+        Variance added to each of its task effects.
     held
-        Scores that can still be revised, the latest; an older one stays as it is.
+        Latest scores that can still be revised.
     drift
-        When a change is believed.
+        When a change is reported.
     """
 
-    least_share: float = 0.1
+    min_task_probability: float = 0.1
     memory: float = 2000.0
     change_sd: float = 0.3
-    change_spread: float = 0.02
+    change_variance: float = 0.02
     held: int = 100_000
     drift: DriftConfig = field(default_factory=DriftConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class ResidualObservation:
-    """A score, or a comparison, as the estimator takes it in.
+    """A score that the posterior contains: what is needed to subtract it, or to add it again.
 
     Parameters
     ----------
     seq
-        Its position in the log.
-    key
-        Who said it of what; the same key again revises.
+        Position in the log.
     coefficients
         model -> coefficient: ``{"a": 1}`` for a score of a, ``{"a": 1, "b": -1}`` for a comparison of a with b.
-    tasks
-        task -> membership of the prompt.
-    residual
-        What was said, less what the snapshot predicted.
-    variance
-        Of its noise.
-    innovation
-        Against what the decision expected; None where it says nothing of a change.
+    task_probabilities
+        task -> probability that the prompt belongs to it.
+    residual, variance
+        Calibrated score less the snapshot's prediction, and its noise variance.
+    task_weights
+        task -> weight it was added with.
     """
 
     seq: int
-    key: Hashable
     coefficients: Mapping[str, float]
-    tasks: Mapping[int, float]
+    task_probabilities: Mapping[int, float]
     residual: float
     variance: float
-    innovation: Innovation | None = None
+    task_weights: Mapping[int, float] = field(default_factory=dict)
 
 
 class OnlineEstimator:
-    """Learns residuals by (task, model).
+    """Mean and covariance of each model's quality less the snapshot's prediction.
 
     Parameters
     ----------
-    models
-        Those that the snapshot knows.
-    tasks
-        Ids of the snapshot's tasks.
+    models, tasks
+        Names and ids of those that the snapshot knows.
     prior
         What the snapshot leaves open about them.
     config
-        How fast.
-    watched
-        State of the drift watches that the snapshot carries on.
+        See `OnlineConfig`.
+    drift_detectors
+        State of the drift detectors that the snapshot carries on.
 
     Examples
     --------
+    >>> from agent.types import Encoded
     >>> prior = Prior(0.05 * np.eye(2) + 0.05, 0.01 * np.eye(2), np.full((1, 2), 20.0), np.full((1, 2), 0.6))
     >>> online = OnlineEstimator(("small", "large"), (0,), prior)
+    >>> prompt = Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
     >>> for n in range(20):
-    ...     drift = online.learn_one(ResidualObservation(n, n, {"small": 1.0}, {0: 1.0}, residual=-0.6, variance=0.3))
+    ...     row = Observation(n, f"d{n}", "p", "small", 0.0, "user", "", prompt)
+    ...     drift = online.learn_one(row, CalibratedScore(0.0, 1.0), {"small": 0.6}, {0: 1.0})
     >>> posterior = online.predict_one(("small", "large"), {0: 1.0})
     >>> bool(posterior.mean[0] < -0.3), bool(abs(posterior.mean[1]) < 0.1)
     (True, True)
@@ -113,60 +112,94 @@ class OnlineEstimator:
         tasks: Sequence[int],
         prior: Prior,
         config: OnlineConfig = OnlineConfig(),
-        watched: Mapping[str, Any] | None = None,
+        drift_detectors: Mapping[str, Any] | None = None,
     ) -> None:
         self.config = config
-        self._known = tuple(models)
-        self._newcomers: tuple[str, ...] = ()
+        self._models = tuple(models)
+        self._new_models: tuple[str, ...] = ()
         self._tasks = tuple(tasks)
         self._snapshot_prior = prior
-        self._held: dict[Hashable, tuple[ResidualObservation, Mapping[int, float]]] = {}
-        self._detectors = DriftDetectors(
-            dict(zip(self._known, prior.evidence.sum(axis=0).tolist())), config.drift, watched
-        )
+        self._held: dict[Hashable, ResidualObservation] = {}
+        n_scores = dict(zip(self._models, prior.n_scores.sum(axis=0).tolist()))
+        self._detectors = DriftDetectors(n_scores, config.drift, drift_detectors)
         self._drifts: list[Drift] = []
         self._rebuild()
 
-    def learn_one(self, observation: ResidualObservation) -> Drift | None:
-        """Take one lesson in; the drift, where it gave one away."""
-        self._add_models(observation.coefficients)
-        said = self._held.get(observation.key)
-        if said is None:
-            self._hear(observation)
+    def learn_one(
+        self,
+        observation: Observation,
+        score: CalibratedScore,
+        predicted: Mapping[str, float],
+        task_probabilities: Mapping[int, float],
+    ) -> Drift | None:
+        """Update with the next row of the log.
+
+        Parameters
+        ----------
+        observation
+            The row. The same (decision, source, rater, other) again replaces the earlier score.
+        score
+            Its value and weight as the ledger calibrated them.
+        predicted
+            model -> the snapshot's estimate, of ``observation.model`` and, of a comparison, ``observation.other``.
+        task_probabilities
+            task -> probability that the prompt belongs to it; empty far from every task.
+
+        Returns
+        -------
+        Drift or None
+            The model's change, where this score revealed one.
+        """
+        o, weight = observation, max(score.weight, _MIN_WEIGHT)
+        coefficients = {o.model: 1.0} if o.other is None else {o.model: 1.0, o.other: -1.0}
+        estimates = np.array([predicted[model] for model in coefficients])
+        expected = o.expected
+        if np.isnan(expected):
+            expected = float(estimates[0] + self.predict_one((o.model,), task_probabilities).mean[0])
+        new = ResidualObservation(
+            seq=o.seq,
+            coefficients=coefficients,
+            task_probabilities=task_probabilities,
+            residual=score.value - float(estimates @ list(coefficients.values())),
+            variance=float(noise_variance(estimates).sum()) / weight,
+        )
+        self._add_models(coefficients)
+        key = (o.decision_id, o.source, o.rater, o.other)
+        old = self._held.get(key)
+        if old is None:
+            self._add(key, new)
         else:
-            self._revise(*said, observation)
-        if self._bank.overdue:
+            self._replace(key, old, new)
+        if self._effects.overflows:
             self._rebuild()
-        if said is not None or len(observation.coefficients) > 1:
+        if old is not None or o.other is not None:
             return None
-        (model,) = observation.coefficients
-        drift = self._detectors.learn_one(model, observation.seq, observation.innovation)
+        drift = self._detectors.learn_one(o.model, o.seq, score.value, weight, expected)
         if drift is not None:
             self._forget(drift)
         return drift
 
-    def predict_one(self, models: Sequence[str], tasks: Mapping[int, float]) -> Gaussian:
-        """How far each model is from what the snapshot expects of it on a prompt with these memberships."""
-        return self._marginal(
-            models, self._bank.posterior(self._task_weights(tasks)), LEVEL_SD**2 + OWN_SPREAD + COMMON_SPREAD
-        )
+    def predict_one(self, models: Sequence[str], task_probabilities: Mapping[int, float]) -> Gaussian:
+        """How far each model's quality is from the snapshot's prediction, on a prompt of these tasks."""
+        posterior = self._effects.posterior(self._task_weights(task_probabilities))
+        return self._marginal(models, posterior, OVERALL_SD**2 + OWN_VARIANCE + COMMON_VARIANCE)
 
-    def level(self, models: Sequence[str]) -> Gaussian:
+    def overall(self, models: Sequence[str]) -> Gaussian:
         """The same over all tasks."""
-        return self._marginal(models, self._bank.level(), LEVEL_SD**2)
+        return self._marginal(models, self._effects.overall(), OVERALL_SD**2)
 
-    def spread(self, models: Sequence[str]) -> Array:
+    def task_variance(self, models: Sequence[str]) -> Array:
         """(m,) variance of each model's effect from task to task."""
-        own = np.diag(self._prior.spread)
-        return np.array([own[self._column[m]] if m in self._column else OWN_SPREAD + COMMON_SPREAD for m in models])
+        own = np.diag(self._prior.covariance)
+        return np.array([own[self._column[m]] if m in self._column else OWN_VARIANCE + COMMON_VARIANCE for m in models])
 
-    def count(self, tasks: Mapping[int, float]) -> float:
-        """Scores that the tasks of a prompt received since the snapshot."""
-        return self._bank.count(self._task_weights(tasks))
+    def task_n_scores(self, task_probabilities: Mapping[int, float]) -> float:
+        """Number of scores since the snapshot on the tasks of a prompt."""
+        return self._effects.n_scores(self._task_weights(task_probabilities))
 
-    def scores_of(self, model: str) -> float:
-        """Scores that stand behind a model, those of the snapshot included."""
-        return self._detectors.scores_of(model)
+    def model_n_scores(self, model: str) -> float:
+        """Number of scores of a model, those of the snapshot included."""
+        return self._detectors.n_scores(model)
 
     def drifts(self) -> tuple[Drift, ...]:
         """Every drift since the snapshot, in order."""
@@ -174,79 +207,77 @@ class OnlineEstimator:
 
     def digest(self) -> str:
         """A hash of the whole state."""
-        digest = hashlib.sha256(repr((self._newcomers, self._drifts, self._detectors.parts())).encode())
-        for array in self._bank.parts():
+        parts = (self._new_models, self._drifts, self._detectors.digest_parts(), self._held)
+        digest = hashlib.sha256(repr(parts).encode())
+        for array in self._effects.arrays():
             digest.update(np.ascontiguousarray(array).tobytes())
-        for observation, weights in self._held.values():
-            digest.update(repr((observation, weights)).encode())
         return digest.hexdigest()
 
-    def _hear(self, observation: ResidualObservation) -> None:
-        tasks = self._task_weights(observation.tasks)
-        weights = self._bank.add(
-            tasks, self._columns(observation.coefficients), observation.residual, 1.0 / observation.variance
+    def _add(self, key: Hashable, new: ResidualObservation) -> None:
+        weights = self._effects.add(
+            self._task_weights(new.task_probabilities),
+            self._columns(new.coefficients),
+            new.residual,
+            1.0 / new.variance,
         )
-        self._held[observation.key] = observation, weights
+        self._held[key] = replace(new, task_weights=weights)
         if len(self._held) > self.config.held:
             del self._held[next(iter(self._held))]
 
-    def _revise(
-        self, said: ResidualObservation, weights: Mapping[int, float], observation: ResidualObservation
-    ) -> None:
-        """Let ``observation`` stand where ``said`` stood, as if it had been said then."""
-        self._bank.put(
-            {task: -weight for task, weight in weights.items()}, self._columns(said.coefficients), said.residual
+    def _replace(self, key: Hashable, old: ResidualObservation, new: ResidualObservation) -> None:
+        """Let ``new`` stand where ``old`` stood, as if it had come then."""
+        self._effects.add_weighted(
+            {task: -weight for task, weight in old.task_weights.items()}, self._columns(old.coefficients), old.residual
         )
-        surer = said.variance / observation.variance
-        weights = {task: weight * surer for task, weight in weights.items()}
-        self._bank.put(weights, self._columns(observation.coefficients), observation.residual)
-        self._held[observation.key] = observation, weights
+        surer = old.variance / new.variance
+        weights = {task: weight * surer for task, weight in old.task_weights.items()}
+        self._effects.add_weighted(weights, self._columns(new.coefficients), new.residual)
+        self._held[key] = replace(new, task_weights=weights)
 
     def _forget(self, drift: Drift) -> None:
-        """Drop what was heard of a model before it changed."""
+        """Drop the scores of a model from before it changed."""
         self._drifts.append(drift)
-        stale = [k for k, (old, _) in self._held.items() if drift.model in old.coefficients and old.seq < drift.since]
+        stale = [k for k, old in self._held.items() if drift.model in old.coefficients and old.seq < drift.since]
         for key in stale:
             del self._held[key]
         self._rebuild()
 
     def _rebuild(self) -> None:
-        """The bank from what is held, under the priors that drifts and newcomers call for."""
-        names = self._known + self._newcomers
-        self._column = {name: i for i, name in enumerate(names)}
-        prior = self._snapshot_prior.grown(len(self._newcomers))
+        """The posterior from the held scores, under the prior that drifts and new models call for."""
+        self._column = {name: i for i, name in enumerate(self._models + self._new_models)}
+        prior = self._snapshot_prior.with_new_models(len(self._new_models))
         for model in {d.model for d in self._drifts}:
             at = self._column[model]
-            level, spread = prior.level.copy(), prior.spread.copy()
-            level[at, at] += self.config.change_sd**2
-            spread[at, at] += self.config.change_spread
-            prior = replace(prior, level=level, spread=spread)
+            overall, covariance = prior.overall_covariance.copy(), prior.covariance.copy()
+            overall[at, at] += self.config.change_sd**2
+            covariance[at, at] += self.config.change_variance
+            prior = replace(prior, overall_covariance=overall, covariance=covariance)
         self._prior = prior
-        self._bank = TaskEffects(prior, self._tasks, self.config.memory)
-        observations = [observation for observation, _ in self._held.values()]
-        self._held = {}
-        for observation in observations:
-            self._hear(observation)
+        self._effects = TaskEffects(prior, self._tasks, self.config.memory)
+        held, self._held = self._held, {}
+        for key, old in held.items():
+            self._add(key, old)
 
     def _add_models(self, models: Iterable[str]) -> None:
-        """Make room for models that neither the snapshot nor the log has named so far."""
+        """Extend the posterior by models that neither the snapshot nor the log has named so far."""
         new = [m for m in models if m not in self._column]
         if new:
-            self._newcomers += tuple(new)
+            self._new_models += tuple(new)
             self._rebuild()
 
-    def _task_weights(self, tasks: Mapping[int, float]) -> dict[int, float]:
-        taught = {t: s for t, s in tasks.items() if s >= self.config.least_share}
-        return taught or {UNKNOWN_TASK: 1.0}
+    def _task_weights(self, task_probabilities: Mapping[int, float]) -> dict[int, float]:
+        """The tasks that a prompt counts for; `UNKNOWN_TASK` where there are none."""
+        likely = {t: p for t, p in task_probabilities.items() if p >= self.config.min_task_probability}
+        return likely or {UNKNOWN_TASK: 1.0}
 
     def _columns(self, coefficients: Mapping[str, float]) -> dict[int, float]:
         return {self._column[model]: coefficient for model, coefficient in coefficients.items()}
 
-    def _marginal(self, models: Sequence[str], posterior: Gaussian, pulls_left: float) -> Gaussian:
-        """``posterior`` of these models; one never heard of varies by ``pulls_left``, whatever is known of the others."""
+    def _marginal(self, models: Sequence[str], posterior: Gaussian, unknown_variance: float) -> Gaussian:
+        """``posterior`` of these models; one that no score named has mean 0 and ``unknown_variance``, independent."""
         at = np.array([self._column.get(m, -1) for m in models], np.int64)
-        heard = at >= 0
-        covariance = posterior.covariance[np.ix_(at, at)] * np.outer(heard, heard) + np.diag(
-            np.where(heard, 0.0, pulls_left)
+        known = at >= 0
+        covariance = posterior.covariance[np.ix_(at, at)] * np.outer(known, known) + np.diag(
+            np.where(known, 0.0, unknown_variance)
         )
-        return Gaussian(np.where(heard, posterior.mean[at], 0.0), covariance)
+        return Gaussian(np.where(known, posterior.mean[at], 0.0), covariance)

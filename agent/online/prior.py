@@ -1,4 +1,9 @@
-"""What a snapshot leaves open about every model on every task: the prior of the online estimates."""
+"""Prior of the online correction: what a snapshot leaves open about every model on every task.
+
+The effect of task c on the models is ``theta_c = K_c mu + delta_c`` (see `agent.online.effects`). `fit_prior` estimates
+the covariance of task effects from the training scores by expectation maximisation; `Prior.task` gives K_c and the
+covariance of delta_c, given the scores that the snapshot saw of that task.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +14,29 @@ from numpy.typing import NDArray
 
 from agent.types import Array
 
-LEVEL_SD = 0.3
-"""How far a model of which nothing is known may lie from the average model."""
+OVERALL_SD = 0.3
+"""Standard deviation of a model's overall quality around the average model's, where nothing is known of it."""
 
-
-INFORMED_SD = 0.1
+PUBLISHED_OVERALL_SD = 0.1
 """The same for a model with published figures."""
 
+OWN_VARIANCE, COMMON_VARIANCE = 0.05, 0.06
+"""Prior variance of a task's effect on one model alone, and on all models alike (hard and easy tasks)."""
 
-OWN_SPREAD, COMMON_SPREAD = 0.05, 0.06
-"""Variance of a task's effect on one model alone, and on all models alike (hard and easy tasks), before data say better."""
+_PRIOR_TASKS = 15.0
+"""Number of tasks that these two variances weigh like in the fit."""
 
+AGEING_VARIANCE = 0.01
+"""Variance that a task's quality may have gained since the snapshot's scores were made."""
 
-_BELIEF = 15.0
-"""Tasks that the two variances above weigh like."""
-
-
-SINCE = 0.01
-"""Variance that a task's quality may have gained since the scores behind it were made."""
-
-
-SINCE_LEVEL_SD = 0.05
+AGEING_OVERALL_SD = 0.05
 """How far a model may have moved on all tasks alike since then, however well they were known."""
 
-
-_ROUNDS = 8
+_EM_STEPS = 8
 
 
 def noise_variance(expected: Array) -> Array:
-    """Variance of one score around a task's expectation: that of a coin, and what tells the task's prompts apart."""
+    """Variance of one score around ``expected`` (any shape, clipped to [0, 1]): a coin's, plus 0.1 for the task's spread."""
     p = np.clip(expected, 0.0, 1.0)
     out: Array = 0.1 + p * (1.0 - p)
     return out
@@ -49,57 +48,51 @@ class Prior:
 
     Parameters
     ----------
-    spread
+    covariance
         (m, m) covariance of task effects.
-    level
-        (m, m) covariance of what is not known of the models' overall quality.
-    evidence
-        (T, m) scores that stand behind each task mean.
-    expected
-        (T, m) the task means.
+    overall_covariance
+        (m, m) covariance of the models' overall effects mu.
+    n_scores
+        (T, m) number of scores behind each task mean.
+    task_mean
+        (T, m) mean quality of each model on each task, in [0, 1].
     """
 
-    spread: Array
-    level: Array
-    evidence: Array
-    expected: Array
+    covariance: Array
+    overall_covariance: Array
+    n_scores: Array
+    task_mean: Array
 
     def task(self, row: int) -> tuple[Array, Array]:
-        """K and S of one task, each (m, m): how far it hangs on the level, and what else is not known of it."""
-        heard = self.evidence[row] / noise_variance(self.expected[row])
-        every = np.eye(len(heard))
-        loading: Array = np.linalg.inv(every + self.spread * heard)
-        own = loading @ self.spread
-        moved = np.minimum(1.0, SINCE_LEVEL_SD / np.sqrt(np.diag(self.level)))
-        return loading + (every - loading) * moved, (own + own.T) / 2 + SINCE * every
+        """Loading K of the task on the overall effects, and covariance S of the task's own effects; both (m, m)."""
+        precision = self.n_scores[row] / noise_variance(self.task_mean[row])
+        identity = np.eye(len(precision))
+        loading: Array = np.linalg.inv(identity + self.covariance * precision)
+        own = loading @ self.covariance
+        moved = np.minimum(1.0, AGEING_OVERALL_SD / np.sqrt(np.diag(self.overall_covariance)))
+        return loading + (identity - loading) * moved, (own + own.T) / 2 + AGEING_VARIANCE * identity
 
-    def grown(self, count: int) -> Prior:
+    def with_new_models(self, count: int) -> Prior:
         """The same for ``count`` more models of which nothing is known."""
-        m, tasks = len(self.level), len(self.evidence)
-        spread = np.full((m + count, m + count), COMMON_SPREAD)
-        spread[:m, :m] = self.spread
-        level = np.zeros((m + count, m + count))
-        level[:m, :m] = self.level
+        m, tasks = len(self.overall_covariance), len(self.n_scores)
+        covariance = np.full((m + count, m + count), COMMON_VARIANCE)
+        covariance[:m, :m] = self.covariance
+        overall = np.zeros((m + count, m + count))
+        overall[:m, :m] = self.overall_covariance
         new = np.arange(m, m + count)
-        spread[new, new] += OWN_SPREAD
-        level[new, new] = LEVEL_SD**2
+        covariance[new, new] += OWN_VARIANCE
+        overall[new, new] = OVERALL_SD**2
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         return Prior(
-            nearest_covariance(spread),
-            level,
-            np.hstack([self.evidence, np.zeros((tasks, count))]),
-            np.hstack([self.expected, np.full((tasks, count), 0.5)]),
+            (vectors * np.maximum(values, 1e-6)) @ vectors.T,  # the nearest matrix that is a covariance
+            overall,
+            np.hstack([self.n_scores, np.zeros((tasks, count))]),
+            np.hstack([self.task_mean, np.full((tasks, count), 0.5)]),
         )
 
 
-def nearest_covariance(matrix: Array) -> Array:
-    """``matrix`` with its negative eigenvalues at (almost) zero."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    out: Array = (vectors * np.maximum(values, 1e-6)) @ vectors.T
-    return out
-
-
 def fit_prior(labels: NDArray[np.int64], means: Array, scores: Array, prior: Array | None) -> Prior:
-    """How alike models are over tasks, by expectation maximisation over the tasks' scores.
+    """Covariances of task effects and of overall effects, by expectation maximisation over the tasks' scores.
 
     Parameters
     ----------
@@ -117,26 +110,40 @@ def fit_prior(labels: NDArray[np.int64], means: Array, scores: Array, prior: Arr
     count, total = np.zeros((tasks, m)), np.zeros((tasks, m))
     np.add.at(count, labels, seen)
     np.add.at(total, labels, np.where(seen, scores, 0.0))
-    spread = before = OWN_SPREAD * np.eye(m) + COMMON_SPREAD
+    covariance = initial = OWN_VARIANCE * np.eye(m) + COMMON_VARIANCE
     informed = np.zeros(m, bool) if prior is None else ~np.isnan(prior).all(axis=0)
-    level = np.diag(np.where(informed, INFORMED_SD, LEVEL_SD) ** 2)
-    told = count.sum(axis=1) > 0
-    precision = (count / noise_variance(means))[told]  # (t, m)
-    middle = float(total.sum() / max(count.sum(), 1.0))
-    weighted = precision * (np.divide(total, count, out=np.zeros_like(total), where=count > 0)[told] - middle)
-    for _ in range(_ROUNDS if told.any() else 0):
-        covariance, gain, pull = _posteriors(spread, precision[:, :, None] * np.eye(m), weighted)
-        uncertain = np.linalg.inv(np.linalg.inv(level) + pull.sum(axis=0))
-        mu = uncertain @ gain.sum(axis=0)
-        effect = (gain - pull @ mu) @ spread  # (t, m)
-        spread = (effect.T @ effect + covariance.sum(axis=0) + _BELIEF * before) / (told.sum() + _BELIEF)
-        level_left = uncertain
-    return Prior(spread, level_left if told.any() else level, count, means)
+    overall = np.diag(np.where(informed, PUBLISHED_OVERALL_SD, OVERALL_SD) ** 2)
+    scored = count.sum(axis=1) > 0
+    if not scored.any():
+        return Prior(covariance, overall, count, means)
+    precision = (count / noise_variance(means))[scored]  # (t, m)
+    grand_mean = float(total.sum() / max(count.sum(), 1.0))
+    weighted = precision * (np.divide(total, count, out=np.zeros_like(total), where=count > 0)[scored] - grand_mean)
+    for _ in range(_EM_STEPS):
+        own, vector, matrix = marginalise(covariance, precision[:, :, None] * np.eye(m), weighted)
+        overall_left = np.linalg.inv(np.linalg.inv(overall) + matrix.sum(axis=0))
+        mu = overall_left @ vector.sum(axis=0)
+        effect = (vector - matrix @ mu) @ covariance  # (t, m)
+        covariance = (effect.T @ effect + own.sum(axis=0) + _PRIOR_TASKS * initial) / (scored.sum() + _PRIOR_TASKS)
+    return Prior(covariance, overall_left, count, means)
 
 
-def _posteriors(spread: Array, information: Array, weighted: Array) -> tuple[Array, Array, Array]:
-    """For each of t tasks: covariance of its effect given mu, and its information vector and matrix on mu."""
-    mixed = np.eye(spread.shape[-1]) + information @ spread  # (t, m, m)
+def marginalise(covariance: Array, information: Array, weighted: Array) -> tuple[Array, Array, Array]:
+    """Integrate the tasks' own effects out of their likelihoods.
+
+    Parameters
+    ----------
+    covariance
+        (m, m) or (t, m, m) prior covariance of the tasks' own effects.
+    information, weighted
+        (..., m, m) information matrices and (..., m) information vectors of the scores.
+
+    Returns
+    -------
+    tuple
+        Covariance of each task's own effects given the scores and mu, information vector and matrix of mu.
+    """
+    mixed = np.eye(covariance.shape[-1]) + information @ covariance  # (..., m, m)
     solved = np.linalg.solve(mixed, np.concatenate([information, weighted[..., None]], axis=-1)).astype(np.float64)
-    pull, gain = solved[..., :-1], solved[..., -1]
-    return spread - spread @ pull @ spread, gain, pull
+    matrix, vector = solved[..., :-1], solved[..., -1]
+    return covariance - covariance @ matrix @ covariance, vector, matrix

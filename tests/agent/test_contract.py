@@ -1,6 +1,6 @@
-"""What holds of everything that learns, one suite for all: `OnlineEstimator`, `PromptIndex` and `Router`.
+"""One contract for everything that learns: `OnlineEstimator`, `PromptIndex` and `Router`.
 
-A learner here takes rows of a feedback log and tells what it holds of each kind of prompt; adapters are all that differs.
+A learner here learns rows of a feedback log and predicts for each kind of prompt; only its adapter differs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.index.prompts import PromptIndex
-from agent.online.estimator import OnlineEstimator, ResidualObservation
+from agent.online.estimator import OnlineEstimator
 from agent.online.prior import Prior
 from agent.router import Router
-from agent.types import Observation, RouteRequest
+from agent.types import CalibratedScore, Observation, RouteRequest
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, encoded, observed
 
@@ -26,15 +26,15 @@ Array = np.ndarray
 
 
 class Learner(Protocol):
-    """``low`` and ``high`` bound what it tells."""
+    """``low`` and ``high`` bound its predictions."""
 
     low: float
     high: float
 
     def learn_one(self, row: Observation) -> None: ...
 
-    def tell(self) -> Array:
-        """All that it predicts, NaN where it knows nothing by design."""
+    def predict(self) -> Array:
+        """All that it predicts."""
         ...
 
 
@@ -50,23 +50,22 @@ class OnlineLearner:
 
     def learn_one(self, row: Observation) -> None:
         task = KINDS.index(row.prompt_id.split("-")[0])
-        key = (row.decision_id, row.source, row.rater)
-        self._online.learn_one(ResidualObservation(row.seq, key, {row.model: 1.0}, {task: 1.0}, row.score - 0.5, 0.3))
+        self._online.learn_one(row, CalibratedScore(row.score, 1.0), {row.model: 0.5}, {task: 1.0})
 
-    def tell(self) -> Array:
-        told = [self._online.predict_one(MODELS, {task: 1.0}) for task in range(len(KINDS))]
-        variance = [np.diag(t.covariance) for t in told]
+    def predict(self) -> Array:
+        posteriors = [self._online.predict_one(MODELS, {task: 1.0}) for task in range(len(KINDS))]
+        variance = [np.diag(p.covariance) for p in posteriors]
         assert min(v.min() for v in variance) > 0.0
-        return np.array([[t.mean, v] for t, v in zip(told, variance)])
+        return np.array([[p.mean, v] for p, v in zip(posteriors, variance)])
 
 
-class MemoryLearner:
+class IndexLearner:
     """`PromptIndex`, asked for the scores of what is nearest to each kind."""
 
     low, high = 0.0, 1.0
 
     def __init__(self) -> None:
-        self._memory = PromptIndex(
+        self._index = PromptIndex(
             (), np.zeros((0, clusters.DIMENSION), np.float32), np.zeros((0, len(MODELS))), (), 200
         )
 
@@ -74,14 +73,14 @@ class MemoryLearner:
         column, embedding = MODELS.index(row.model), row.encoded.embedding
         task = KINDS.index(row.prompt_id.split("-")[0])
         if row.revises is not None:
-            self._memory.learn_one(row.prompt_id, embedding, task, column, row.revises, weight=-1.0)
-        self._memory.learn_one(row.prompt_id, embedding, task, column, row.score)
+            self._index.learn_one(row.prompt_id, embedding, task, column, row.revises, weight=-1.0)
+        self._index.learn_one(row.prompt_id, embedding, task, column, row.score)
 
-    def tell(self) -> Array:
+    def predict(self) -> Array:
         found = []
         for kind in KINDS:
-            slots, similarity = self._memory.search(encoded(kind).embedding, 100)
-            evidence = self._memory.evidence(slots, similarity, MODELS)
+            slots, similarity = self._index.search(encoded(kind).embedding, 100)
+            evidence = self._index.evidence(slots, similarity, MODELS)
             found += [[e.scores.get(m, 0.5) for m in MODELS] for e in evidence if e.prompt_id.startswith(kind)]
         return np.array(found or [[0.5] * len(MODELS)])
 
@@ -97,20 +96,20 @@ class RouterLearner:
     def learn_one(self, row: Observation) -> None:
         self.router.learn_one(row)
 
-    def tell(self) -> Array:
+    def predict(self) -> Array:
         request = RouteRequest((), explore=False)
-        told = [self.router.route(encoded(kind, 900), request, np.random.default_rng(0)) for kind in KINDS]
-        by_name = [{c.model: c for c in d.candidates} for d in told]
+        decisions = [self.router.route(encoded(kind, 900), request, np.random.default_rng(0)) for kind in KINDS]
+        by_name = [{c.model: c for c in d.candidates} for d in decisions]
         return np.array([[[c[m].quality, c[m].stderr] for m in MODELS] for c in by_name])
 
 
-@pytest.fixture(params=[OnlineLearner, MemoryLearner, RouterLearner])
+@pytest.fixture(params=[OnlineLearner, IndexLearner, RouterLearner])
 def make(request: pytest.FixtureRequest) -> Callable[[], Learner]:
     found: Callable[[], Learner] = request.param
     return found
 
 
-def taught(make: Callable[[], Learner], rows: Sequence[Observation]) -> Learner:
+def learned(make: Callable[[], Learner], rows: Sequence[Observation]) -> Learner:
     learner = make()
     for row in rows:
         learner.learn_one(row)
@@ -145,25 +144,27 @@ events = st.lists(
 )
 
 
-@given(said=events)
+@given(ratings=events)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_learning_then_predicting_is_finite_and_in_range(
-    make: Callable[[], Learner], said: list[tuple[str, str, float, int, bool]]
+    make: Callable[[], Learner], ratings: list[tuple[str, str, float, int, bool]]
 ) -> None:
-    """Whatever is said and revised, in whatever order."""
-    learner, heard = make(), dict[tuple[str, str, int], float]()
-    for seq, (kind, model, score, prompt, revision) in enumerate(said, 101):
-        before = heard.get((kind, model, prompt)) if revision else None
+    """Whatever is scored and revised, in whatever order."""
+    learner, scores = make(), dict[tuple[str, str, int], float]()
+    for seq, (kind, model, score, prompt, revision) in enumerate(ratings, 101):
+        before = scores.get((kind, model, prompt)) if revision else None
         learner.learn_one(observed(seq, kind, model, score, prompt=prompt, revises=before))
-        heard[kind, model, prompt] = score
-        told = learner.tell()
-        assert np.isfinite(told).all() and told.min() >= learner.low and told.max() <= learner.high
+        scores[kind, model, prompt] = score
+        predicted = learner.predict()
+        assert np.isfinite(predicted).all() and predicted.min() >= learner.low and predicted.max() <= learner.high
 
 
-def test_learning_moves_what_is_predicted_towards_what_was_said(make: Callable[[], Learner]) -> None:
-    up, down = (taught(make, [observed(101 + i, "code", "v/beta", s, prompt=i) for i in range(10)]) for s in (1.0, 0.0))
-    assert up.tell().sum() > down.tell().sum()
-    assert not np.array_equal(up.tell(), make().tell())
+def test_learning_moves_predictions_towards_the_scores(make: Callable[[], Learner]) -> None:
+    up, down = (
+        learned(make, [observed(101 + i, "code", "v/beta", s, prompt=i) for i in range(10)]) for s in (1.0, 0.0)
+    )
+    assert up.predict().sum() > down.predict().sum()
+    assert not np.array_equal(up.predict(), make().predict())
 
 
 def test_replay_equals_live_bit_for_bit(make: Callable[[], Learner]) -> None:
@@ -172,42 +173,43 @@ def test_replay_equals_live_bit_for_bit(make: Callable[[], Learner]) -> None:
     live = make()
     for row in rows:
         live.learn_one(row)
-        live.tell()
-    assert live.tell().tobytes() == taught(make, rows).tell().tobytes()
+        live.predict()
+    assert live.predict().tobytes() == learned(make, rows).predict().tobytes()
 
 
-def test_to_revise_is_to_have_said_the_last_word_only(make: Callable[[], Learner]) -> None:
+def test_a_revision_leaves_what_the_last_score_alone_would(make: Callable[[], Learner]) -> None:
     before, after = log(20), log(20, seed=1, start=200)
     first = observed(150, "code", "v/beta", 1.0, prompt=700)
     second, third = replace(first, seq=151, score=0.4, revises=1.0), replace(first, seq=260, score=0.1, revises=0.4)
-    revised = taught(make, [*before, first, second, *after, third])
-    once = taught(make, renumbered([*before, replace(third, revises=None), *after]))
-    assert np.allclose(revised.tell(), once.tell(), rtol=0, atol=1e-9)
-    unrevised = taught(make, [*before, first, *after])
-    assert make is MemoryLearner or not np.allclose(revised.tell(), unrevised.tell(), atol=1e-3)
+    revised = learned(make, [*before, first, second, *after, third])
+    once = learned(make, renumbered([*before, replace(third, revises=None), *after]))
+    assert np.allclose(revised.predict(), once.predict(), rtol=0, atol=1e-9)
+    unrevised = learned(make, [*before, first, *after])
+    assert make is IndexLearner or not np.allclose(revised.predict(), unrevised.predict(), atol=1e-3)
 
 
-def test_to_revise_to_the_same_changes_nothing(make: Callable[[], Learner]) -> None:
+def test_a_revision_to_the_same_score_changes_nothing(make: Callable[[], Learner]) -> None:
     row = observed(130, "code", "v/beta", 0.7, prompt=700)
-    left = taught(make, [*log(20), row])
-    right = taught(make, [*log(20), row, replace(row, seq=131, revises=0.7)])
-    assert np.allclose(left.tell(), right.tell(), rtol=0, atol=1e-9)
+    left = learned(make, [*log(20), row])
+    right = learned(make, [*log(20), row, replace(row, seq=131, revises=0.7)])
+    assert np.allclose(left.predict(), right.predict(), rtol=0, atol=1e-9)
 
 
 def test_the_order_of_independent_tasks_does_not_matter(make: Callable[[], Learner]) -> None:
     """Each kind's own rows stay in order; how the kinds interleave is chance."""
     left, right = log(20, kinds=("rivers", "code")), log(20, seed=1, kinds=("sums", "poems"))
     mixed = [row for pair in zip(left, right) for row in pair]
-    told = [taught(make, renumbered(rows)).tell() for rows in ([*left, *right], [*right, *left], mixed)]
-    near = 0.02 if make is RouterLearner else 1e-9  # what the router's ledger learns of a source weighs what follows
-    assert np.allclose(told[0], told[1], rtol=0, atol=near) and np.allclose(told[0], told[2], rtol=0, atol=near)
+    predicted = [learned(make, renumbered(rows)).predict() for rows in ([*left, *right], [*right, *left], mixed)]
+    near = 0.02 if make is RouterLearner else 1e-9  # the ledger's calibration of a source weighs later rows
+    assert np.allclose(predicted[0], predicted[1], rtol=0, atol=near)
+    assert np.allclose(predicted[0], predicted[2], rtol=0, atol=near)
 
 
-def test_what_is_said_of_one_task_hardly_moves_the_others(make: Callable[[], Learner]) -> None:
+def test_scores_of_one_task_hardly_move_the_others(make: Callable[[], Learner]) -> None:
     """Ten scores move their own kind, and each other kind by less than a quarter of that."""
     rows = [*log(40), *(observed(200 + i, "code", "v/gamma", float(i == 0), prompt=0) for i in range(11))]
-    moved = np.abs(taught(make, rows).tell() - taught(make, rows[:41]).tell())
-    if make is MemoryLearner:
+    moved = np.abs(learned(make, rows).predict() - learned(make, rows[:41]).predict())
+    if make is IndexLearner:
         assert moved.max() > 0.1 and (moved > 1e-9).sum() == 1
     else:
         by_kind = moved.max(axis=tuple(range(1, moved.ndim)))
@@ -220,21 +222,21 @@ def test_what_is_said_of_one_task_hardly_moves_the_others(make: Callable[[], Lea
 
 def test_rows_at_or_before_the_position_are_skipped() -> None:
     rows = log(30)
-    once = taught(RouterLearner, rows)
-    again = taught(RouterLearner, [row for row in rows for _ in range(2)])
-    late = taught(
+    once = learned(RouterLearner, rows)
+    again = learned(RouterLearner, [row for row in rows for _ in range(2)])
+    late = learned(
         RouterLearner, [*rows, *rows[:7], observed(100, "code", "v/gamma", 0.0), observed(1, "code", "v/gamma", 0)]
     )
     for other in (again, late):
         assert isinstance(other, RouterLearner) and other.router.position == 130
-        assert other.tell().tobytes() == once.tell().tobytes()
+        assert other.predict().tobytes() == once.predict().tobytes()
 
 
 def test_rows_that_the_snapshot_was_trained_on_are_not_learned_twice() -> None:
     untouched = RouterLearner()
-    assert taught(RouterLearner, log(50, start=51)[:50]).tell().tobytes() == untouched.tell().tobytes()
+    assert learned(RouterLearner, log(50, start=51)[:50]).predict().tobytes() == untouched.predict().tobytes()
 
 
-def test_gaps_in_the_log_are_no_matter() -> None:
+def test_gaps_in_the_log_do_not_matter() -> None:
     gapped = [replace(row, seq=100 + 3 * (i + 1)) for i, row in enumerate(log(30))]
-    assert taught(RouterLearner, gapped).tell().tobytes() == taught(RouterLearner, log(30)).tell().tobytes()
+    assert learned(RouterLearner, gapped).predict().tobytes() == learned(RouterLearner, log(30)).predict().tobytes()

@@ -1,41 +1,69 @@
-"""The online estimator: as much as the evidence says, where it says it; revisions, newcomers, drift."""
+"""The online estimator: moves as far as the scores say, on the tasks that they are of; revisions, new models, drift."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import replace
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agent.online.drift import Innovation
-from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualObservation
-from agent.online.prior import Prior
+from agent.online.estimator import OnlineConfig, OnlineEstimator
+from agent.online.prior import Prior, noise_variance
+from agent.types import CalibratedScore, Drift, Encoded, Observation
 
 MODELS = ("a", "b")
+PREDICTED = 0.5
+WEIGHT = float(noise_variance(np.array(PREDICTED))) / 0.3
+PROMPT = Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
 
 
-def estimator(evidence: float = 20.0, **config: Any) -> OnlineEstimator:
-    prior = Prior(0.05 * np.eye(2) + 0.02, 0.003 * np.eye(2), np.full((20, 2), evidence), np.full((20, 2), 0.6))
+def estimator(n_scores: float = 20.0, **config: Any) -> OnlineEstimator:
+    prior = Prior(0.05 * np.eye(2) + 0.02, 0.003 * np.eye(2), np.full((20, 2), n_scores), np.full((20, 2), 0.6))
     return OnlineEstimator(MODELS, range(20), prior, OnlineConfig(**config))
 
 
-def observation(
-    seq: int, residual: float, model: str = "a", task: int = 0, key: Hashable = None, **fields: Any
-) -> ResidualObservation:
-    return ResidualObservation(seq, seq if key is None else key, {model: 1.0}, {task: 1.0}, residual, 0.3, **fields)
+def learn(
+    online: OnlineEstimator,
+    seq: int,
+    residual: float,
+    model: str = "a",
+    task: int = 0,
+    decision: str | None = None,
+    revises: float | None = None,
+    expected: float | None = None,
+    other: str | None = None,
+) -> Drift | None:
+    """A score this far from the snapshot's prediction, of noise variance 0.3; by default as the decision expected it."""
+    predicted = {name: PREDICTED for name in (model, other) if name is not None}
+    value = residual + (PREDICTED if other is None else 0.0)
+    row = Observation(
+        seq, decision or f"d{seq}", "p", model, 0.5, "user", "ann", PROMPT,
+        expected=value if expected is None else expected, revises=revises, other=other,
+    )  # fmt: skip
+    return online.learn_one(row, CalibratedScore(value, WEIGHT), predicted, {task: 1.0})
 
 
-def learned(n: int, residual: float, evidence: float = 20.0, **fields: Any) -> OnlineEstimator:
-    online = estimator(evidence)
+def learned(n: int, residual: float, n_scores: float = 20.0) -> OnlineEstimator:
+    online = estimator(n_scores)
     for seq in range(n):
-        online.learn_one(observation(seq, residual, **fields))
+        learn(online, seq, residual)
     return online
 
 
-def delta(online: OnlineEstimator, task: int = 0, model: str = "a") -> float:
+def correction(online: OnlineEstimator, task: int = 0, model: str = "a") -> float:
     return float(online.predict_one((model,), {task: 1.0}).mean[0])
+
+
+def drifted(online: OnlineEstimator) -> Drift:
+    """Feed 600 scores (``old-0``, ``old-1``, ...) as predicted, then scores .4 lower until a drift of "a" is found."""
+    rng = np.random.default_rng(0)
+    for seq in range(900):
+        residual = float(rng.normal(-0.4 if seq >= 600 else 0.0, 0.3))
+        expected = PREDICTED + correction(online, seq % 19)
+        if drift := learn(online, seq, residual, task=seq % 19, decision=f"old-{seq}", expected=expected):
+            return drift
+    raise AssertionError("no drift was found")
 
 
 def test_nothing_learned_corrects_nothing() -> None:
@@ -43,26 +71,26 @@ def test_nothing_learned_corrects_nothing() -> None:
     assert posterior.mean.tolist() == [0.0, 0.0] and (np.diag(posterior.covariance) > 0.0).all()
 
 
-def test_many_scores_are_believed_and_few_only_in_part() -> None:
-    deltas = [delta(learned(n, -0.5)) for n in (1, 5, 20, 1000)]
-    assert deltas == sorted(deltas, reverse=True) and -0.1 < deltas[0] < 0.0
-    assert deltas[-1] == pytest.approx(-0.5, abs=0.03)
+def test_many_scores_move_all_the_way_and_few_only_in_part() -> None:
+    corrections = [correction(learned(n, -0.5)) for n in (1, 5, 20, 1000)]
+    assert corrections == sorted(corrections, reverse=True) and -0.1 < corrections[0] < 0.0
+    assert corrections[-1] == pytest.approx(-0.5, abs=0.03)
 
 
-def test_other_tasks_hear_a_little() -> None:
+def test_other_tasks_move_a_little() -> None:
     online = learned(20, -0.8)
-    assert delta(online, 0) < -0.3 and -0.15 < delta(online, 1) < 0.0
+    assert correction(online, 0) < -0.3 and -0.15 < correction(online, 1) < 0.0
 
 
-def test_a_fall_on_all_tasks_is_believed_of_a_task_that_was_not_seen() -> None:
+def test_a_fall_on_all_tasks_moves_a_task_without_scores() -> None:
     everywhere = estimator()
     for seq in range(400):
-        everywhere.learn_one(observation(seq, -0.4, task=seq % 19))
-    assert delta(everywhere, 19) < 2 * delta(learned(400, -0.4), 19)
+        learn(everywhere, seq, -0.4, task=seq % 19)
+    assert correction(everywhere, 19) < 2 * correction(learned(400, -0.4), 19)
 
 
-def test_the_less_the_snapshot_knew_the_sooner_scores_are_believed() -> None:
-    assert delta(learned(5, -0.5, evidence=1.0)) < delta(learned(5, -0.5, evidence=500.0)) < 0.0
+def test_the_fewer_scores_the_snapshot_had_the_faster_it_is_corrected() -> None:
+    assert correction(learned(5, -0.5, n_scores=1.0)) < correction(learned(5, -0.5, n_scores=500.0)) < 0.0
 
 
 def test_variance_falls_with_scores() -> None:
@@ -70,83 +98,91 @@ def test_variance_falls_with_scores() -> None:
     assert variances == sorted(variances, reverse=True) and 0.0 < variances[-1] < 0.2 * variances[0]
 
 
-def test_a_revision_replaces_what_was_said() -> None:
+def test_a_score_of_hardly_any_weight_moves_hardly_anything() -> None:
+    online = estimator()
+    for seq in range(50):
+        row = Observation(seq, f"d{seq}", "p", "a", 0.0, "user", "ann", PROMPT, expected=0.5)
+        online.learn_one(row, CalibratedScore(-0.5, 0.0), {"a": PREDICTED}, {0: 1.0})
+    assert -1e-3 < correction(online) < 0.0
+
+
+def test_a_revision_replaces_the_score() -> None:
     revised, straight = estimator(), estimator()
     for online, first in ((revised, -0.9), (straight, 0.4)):
-        online.learn_one(observation(1, first, key="k"))
-    revised.learn_one(observation(2, 0.4, key="k"))
-    assert delta(revised) == pytest.approx(delta(straight), rel=1e-3)
-    assert revised.scores_of("a") == straight.scores_of("a")
+        learn(online, 1, first, decision="d")
+    learn(revised, 2, 0.4, decision="d", revises=0.0)
+    assert correction(revised) == pytest.approx(correction(straight), rel=1e-3)
+    assert revised.model_n_scores("a") == straight.model_n_scores("a")
+    assert revised.task_n_scores({0: 1.0}) == straight.task_n_scores({0: 1.0}) == 1.0
 
 
 def test_a_comparison_parts_two_models() -> None:
     online = estimator()
     for seq in range(60):
-        online.learn_one(ResidualObservation(seq, seq, {"a": 1.0, "b": -1.0}, {0: 1.0}, 0.6, 0.6))
-    assert delta(online, model="a") > 0.1 and delta(online, model="b") < -0.1
+        learn(online, seq, 0.6, other="b")
+    assert correction(online, model="a") > 0.1 and correction(online, model="b") < -0.1
+    assert online.model_n_scores("a") == 20 * 20.0  # it is no score
 
 
-def test_a_newcomer_is_learned_from_its_first_score_and_the_others_keep_theirs() -> None:
+def test_a_new_model_is_learned_from_its_first_score_and_the_others_keep_theirs() -> None:
     online = learned(10, -0.5)
-    before = delta(online)
+    before = correction(online)
     assert online.predict_one(("new",), {0: 1.0}).covariance[0, 0] > 0.15
     for seq in range(100, 130):
-        online.learn_one(observation(seq, 0.3, model="new"))
-    assert delta(online, model="new") == pytest.approx(0.3, abs=0.08)
-    assert delta(online) == pytest.approx(before, abs=0.12)
+        learn(online, seq, 0.3, model="new")
+    assert correction(online, model="new") == pytest.approx(0.3, abs=0.08)
+    assert correction(online) == pytest.approx(before, abs=0.12)
 
 
-def test_what_is_asked_changes_nothing() -> None:
+def test_predicting_changes_nothing() -> None:
     asked, quiet = learned(10, -0.5), learned(10, -0.5)
     asked.predict_one(("new", "a"), {3: 0.5, 4: 0.5})
-    asked.level(("new", "b"))
+    asked.overall(("new", "b"))
     for seq in range(100, 110):
-        asked.learn_one(observation(seq, 0.3, model="new"))
-        quiet.learn_one(observation(seq, 0.3, model="new"))
+        learn(asked, seq, 0.3, model="new")
+        learn(quiet, seq, 0.3, model="new")
         asked.predict_one(MODELS, {0: 1.0})
     assert asked.digest() == quiet.digest()
     assert np.array_equal(asked.predict_one(MODELS, {0: 1.0}).mean, quiet.predict_one(MODELS, {0: 1.0}).mean)
 
 
-def test_the_digest_tells_any_difference() -> None:
+def test_the_digest_shows_any_difference() -> None:
     base = learned(10, -0.5)
     other = learned(9, -0.5)
-    other.learn_one(observation(9, -0.5000001))
+    learn(other, 9, -0.5000001)
     assert base.digest() != other.digest() and base.digest() == learned(10, -0.5).digest()
 
 
 def test_after_a_drift_the_past_is_dropped_and_the_new_level_is_found_on_every_task() -> None:
-    rng = np.random.default_rng(0)
-    online, seq, found = estimator(), 0, None
-    while found is None and seq < 900:
-        fall = -0.4 if seq >= 600 else 0.0
-        score = float(rng.normal(fall, 0.3))
-        found = online.learn_one(
-            observation(seq, score, task=seq % 19, innovation=Innovation(score - delta(online, seq % 19), 0.15))
-        )
-        seq += 1
-    assert found is not None and found.model == "a" and 560 < found.since <= found.position == seq - 1 < 700
-    assert online.drifts() == (found,)
-    for later in range(seq, seq + 30):
-        online.learn_one(observation(later, float(rng.normal(-0.4, 0.3)), task=later % 19))
-    assert delta(online, 19) < -0.15 and abs(delta(online, 19, "b")) < 0.05
-    same = replace(found)
-    assert same == found
+    online = estimator()
+    found = drifted(online)
+    assert found.model == "a" and 560 < found.since <= found.position < 700 and online.drifts() == (found,)
+    assert sum(online.task_n_scores({task: 1.0}) for task in range(19)) == found.position - found.since + 1
+    rng = np.random.default_rng(1)
+    for seq in range(1000, 1030):
+        learn(online, seq, float(rng.normal(-0.4, 0.3)), task=seq % 19)
+    assert correction(online, 19) < -0.15 and abs(correction(online, 19, "b")) < 0.05
 
 
-def test_the_young_do_not_alarm() -> None:
-    online = estimator(evidence=0.0)
-    assert not [
-        d
-        for s in range(90)
-        if (d := online.learn_one(observation(s, -0.9 * (s > 40), innovation=Innovation(-0.9 * (s > 40), 0.15))))
-    ]
+def test_where_the_decision_expected_nothing_the_estimate_stands_for_it() -> None:
+    """A model that is off the snapshot's prediction from the start, and steadily so, has not changed."""
+    unknown = estimator()
+    for seq in range(400):
+        assert learn(unknown, seq, -0.4, expected=math.nan) is None
+    wrong = estimator()
+    assert any(learn(wrong, seq, -0.4, expected=PREDICTED) for seq in range(400))
+
+
+def test_a_model_of_few_scores_does_not_drift() -> None:
+    online = estimator(n_scores=0.0)
+    assert not any(learn(online, seq, -0.4 * (seq > 40), expected=PREDICTED) for seq in range(90))
+    assert any(learn(online, seq, -0.4, expected=PREDICTED) for seq in range(90, 490))  # now it has enough
 
 
 def test_only_the_latest_scores_can_be_revised() -> None:
     online = estimator(held=5)
     for seq in range(10):
-        online.learn_one(observation(seq, -0.5, key=seq))
-    before = delta(online)
-    online.learn_one(observation(10, 0.5, key=9))
-    assert delta(online) > before
+        learn(online, seq, -0.5)
+    before = correction(online)
+    learn(online, 10, 0.5, decision="d9", revises=0.0)
+    assert correction(online) > before + 0.01

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from agent.examples import Examples, join
-from agent.feedback.state import evaluated, learn_one
+from agent.feedback.state import evaluated_scores, feedback_state
 from agent.snapshot import FORMAT, Snapshot
 from agent.types import Observation
 from tests.jobs.made import WordEncoder
@@ -59,11 +59,11 @@ def test_the_ledger_goes_on_from_the_champions_and_believes_evaluations() -> Non
         Observation(seq, f"d{seq}", "pq"[seq % 2], "a", 0.5 * (seq % 2), "judge", "", encoded, expected=0.5)
         for seq in range(1, 201)
     ]
-    truth = evaluated(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
+    truth = evaluated_scores(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
     assert (truth("q", "a"), truth("p", "b"), truth("r", "a"), truth("p", "z")) == (1.0, None, None, None)
-    [informed], [guessing] = learn_one(None, rows, truth).ledger.sources(), learn_one(None, rows).ledger.sources()
+    [informed], [guessing] = feedback_state(None, rows, truth).ledger.sources(), feedback_state(None, rows).ledger.sources()
     assert informed.slope < 0.6 < guessing.slope
-    half = learn_one(None, rows[:100], truth).ledger
+    half = feedback_state(None, rows[:100], truth).ledger
     trained = {"task_n_scores": np.zeros((1, 1))}
     champion = Snapshot(1, 100, {"format": FORMAT, "models": ["a"], "ledger": half.state()}, trained, (), ())
-    assert learn_one(champion, rows[100:], truth).ledger.state() == learn_one(None, rows, truth).ledger.state()
+    assert feedback_state(champion, rows[100:], truth).ledger.state() == feedback_state(None, rows, truth).ledger.state()

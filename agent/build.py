@@ -14,6 +14,7 @@ from agent.examples import Examples
 from agent.experts.general_heads import GeneralHeads
 from agent.experts.task_heads import TaskHeads
 from agent.experts.trunk import Trunk
+from agent.index.prompts import prompt_key
 from agent.online.prior import Prior
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming
@@ -76,6 +77,8 @@ def build_snapshot(
     cosine = examples.embeddings @ centroids.T  # (n, T)
     indexed = np.arange(len(examples))[-config["index_capacity"] :]
     x = result.representation.transform(examples.embeddings[indexed], examples.features[indexed])
+    keys = np.array([prompt_key(i) for i in examples.ids], np.uint64)
+    by_key = np.argsort(keys)
     meta: dict[str, Any] = {
         "format": FORMAT,
         "encoder": encoder,
@@ -86,7 +89,7 @@ def build_snapshot(
         **(carried or {}),
         "indexed_prompts": [examples.ids[i] for i in indexed],
         "n_prompts": len(examples),
-        "n_scored": int((examples.score_weight[indexed].astype(np.float32) > 0.0).any(axis=1).sum()),
+        "n_scored": int((examples.score_weight > 0.0).any(axis=1).sum()),
         "n_scores": int((~np.isnan(examples.scores)).sum()),
         "n_evaluated": int(((examples.score_weight == 1.0).sum(axis=1) >= 2).sum()),
         "config": config,
@@ -115,9 +118,10 @@ def build_snapshot(
         "indexed_words_and_form": x[:, examples.embeddings.shape[1] :].astype(np.float16),
         "indexed_scores": examples.scores[indexed].astype(np.float32),
         "indexed_score_weight": examples.score_weight[indexed].astype(np.float32),
-        "indexed_oof": result.oof[indexed].astype(np.float32),
         "indexed_task": labels[indexed].astype(np.int32),
         "indexed_means": result.discovery.means[indexed].astype(np.float32),
+        "trained_keys": keys[by_key],
+        "trained_oof": result.oof[by_key].astype(np.float32),
     }
     return Snapshot(0, position, meta, tensors, _heads(examples.models, result, lineage), lineage.events)
 

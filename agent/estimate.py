@@ -19,6 +19,7 @@ from agent.encoding.similarity import Representation, block_squares, kernel
 from agent.errors import SnapshotCorrupt
 from agent.experts.stack import combine
 from agent.index.neighbours import NeighbourIndex, kernel_weight, shrunk_mean
+from agent.index.prompts import prompt_key
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.tasks import assign
 from agent.types import UNKNOWN_TASK, Array, Encoded, TaskAssignment
@@ -129,10 +130,11 @@ class Estimator:
     ) -> Array:
         """(n, m) quality of prompts, their own scores hidden: of training prompts (by id), training's out-of-fold estimates."""
         quality = self.estimate_batch(embeddings, features).quality
-        row = {name: i for i, name in enumerate(self.snapshot.meta["indexed_prompts"])}
-        at = np.array([row.get(name, -1) for name in ids], np.int64)
-        known = at >= 0
-        quality[known] = self.snapshot.tensors["indexed_oof"][at[known]]
+        trained, oof = self.snapshot.tensors["trained_keys"], self.snapshot.tensors["trained_oof"]  # sorted by key
+        keys = np.array([prompt_key(name) for name in ids], np.uint64)
+        row = np.minimum(np.searchsorted(trained, keys), len(trained) - 1)
+        seen = trained[row] == keys
+        quality[seen] = oof[row[seen]]
         return quality
 
     def shrink_to_mean(self, quality: Array, cost_penalty: float = 0.0) -> Array:

@@ -71,6 +71,7 @@ def fit(
     position: int = 0,
     seed: int = 0,
     carried: Mapping[str, Any] | None = None,
+    next_task: int = 0,
     progress: Callable[[str, float], None] | None = None,
 ) -> Snapshot:
     """Train a snapshot.
@@ -92,6 +93,8 @@ def fit(
     carried
         States at ``position`` from which a router of this snapshot goes on, ``ledger`` and ``drift_detectors``; one that
         is missing starts empty.
+    next_task
+        No new task gets a lower id; nor one below the champion's own ``next_task``.
     progress
         Called with (stage, share done).
 
@@ -116,7 +119,9 @@ def fit(
     report("tasks", 0.3)
     discovery = discover(neighbours, examples, scores, config.discovery, seed)
     labels, means = discovery.primary.labels, discovery.primary.means
-    lineage = continue_ids(labels, examples, champion)
+    next_task = max(next_task, int(champion.meta["next_task"]) if champion is not None else 0)
+    lineage = continue_ids(labels, examples, champion, next_task)
+    next_task = max([next_task, *(task + 1 for task in lineage.ids)])
 
     report("heads", 0.5)
     penalties = cost_penalties(examples.costs, models)
@@ -147,7 +152,6 @@ def fit(
         fit_cost_model(trunk, examples.costs),
         fit_prior(labels, means.mean, examples.scores, examples.prior),
     )
-    next_task = max([*lineage.ids, -1 if champion is None else int(champion.meta["next_task"]) - 1]) + 1
     return build_snapshot(
         examples,
         result,
@@ -161,14 +165,14 @@ def fit(
     )
 
 
-def continue_ids(labels: NDArray[np.int64], examples: Examples, champion: Snapshot | None) -> Lineage:
+def continue_ids(labels: NDArray[np.int64], examples: Examples, champion: Snapshot | None, next_task: int) -> Lineage:
     """Task ids of the communities, continued from the champion's where there is one that reads the same features."""
     if champion is None or champion.meta["n_features"] != examples.features.shape[1]:
-        return match(labels, np.full(len(labels), -1), (), 0)
+        return match(labels, np.full(len(labels), -1), (), next_task)
     estimates = Estimator(champion).estimate_batch(examples.embeddings, examples.features)
     old = np.array([t.id for t in champion.tasks])
     assigned = np.where(estimates.known, old[estimates.task_probabilities.argmax(axis=1)], -1)
-    return match(labels, assigned, [int(i) for i in old], int(champion.meta["next_task"]))
+    return match(labels, assigned, [int(i) for i in old], next_task)
 
 
 def cross_fitted(trunk: Trunk, scores: Scores, discovery: Discovery, penalties: list[Array]) -> Array:

@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import SnapshotCorrupt
 from agent.estimate import Estimator
-from agent.fit import fit
+from agent.fit import FitConfig, fit
 from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Encoded
 from store.database import Database
@@ -91,3 +91,11 @@ def test_a_training_prompt_is_predicted_without_its_own_scores() -> None:
     assert abs(agreement(oof)) < 0.1
     others = ("other",) * len(examples)
     assert np.array_equal(estimator.predict_out_of_fold(others, examples.embeddings, examples.features), known)
+
+
+def test_training_prompts_beyond_the_index_are_predicted_out_of_fold_too() -> None:
+    examples = world(120)
+    kept, whole = (fit(examples, encoder="test", config=FitConfig(index_capacity=n)) for n in (30, 120))
+    assert len(kept.meta["indexed_prompts"]) == 30 and kept.n_scored == whole.n_scored == 120
+    prompts = (examples.ids, examples.embeddings, examples.features)
+    assert np.array_equal(Estimator(kept).predict_out_of_fold(*prompts), Estimator(whole).predict_out_of_fold(*prompts))

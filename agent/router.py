@@ -18,7 +18,7 @@ from agent.choice.shrinkage import shrink_to_mean
 from agent.choice.utility import cost_weight, expected_costs
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
-from agent.feedback.ledger import Ledger
+from agent.feedback.ledger import Ledger, RaterReport, SourceReport
 from agent.index.prompts import PromptIndex
 from agent.online.estimator import OnlineConfig, OnlineEstimator
 from agent.online.prior import OVERALL_SD, Prior, noise_variance
@@ -129,7 +129,7 @@ class Router:
             config.online,
             snapshot.meta.get("drift_detectors"),
         )
-        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated)
+        self._ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated)
         self._column = {name: i for i, name in enumerate(snapshot.models)}
         self._task_n_scores = snapshot.tensors["task_n_scores"].max(axis=1)  # (T,)
         self._memory = PromptIndex(
@@ -157,6 +157,16 @@ class Router:
         """The discovered tasks."""
         return self._estimator.tasks
 
+    def sources(self) -> tuple[SourceReport, ...]:
+        """What is known of each feedback source."""
+        with self._lock:
+            return self._ledger.sources()
+
+    def raters(self, limit: int | None = None) -> tuple[RaterReport, ...]:
+        """What is known of at most ``limit`` named raters, the least reliable first."""
+        with self._lock:
+            return self._ledger.raters(limit)
+
     def drifts(self) -> tuple[Drift, ...]:
         """Silent changes found since the snapshot, in the order of the log."""
         with self._lock:
@@ -165,7 +175,7 @@ class Router:
     def digest(self) -> str:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
         with self._lock:
-            ledger = json.dumps(self.ledger.state(), sort_keys=True)
+            ledger = json.dumps(self._ledger.state(), sort_keys=True)
             learned = f"{self.position} {ledger} {self._online.digest()} {self._memory.digest()}"
             return hashlib.sha256(learned.encode()).hexdigest()
 
@@ -258,7 +268,7 @@ class Router:
         with self._lock:
             if observation.seq <= self.position:
                 return
-            score = self.ledger.learn_one(observation)
+            score = self._ledger.learn_one(observation)
             estimates = self._estimator.estimate(observation.encoded)
             rated = [model for model in (observation.model, observation.other) if model is not None]
             predicted = {model: self._predicted(model, estimates) for model in rated}
@@ -267,9 +277,11 @@ class Router:
             if column is not None and observation.other is None:
                 prompt, embedding = observation.prompt_id, observation.encoded.embedding
                 task = self._estimator.assign_task(estimates).id
-                if observation.revises is not None:
-                    self._memory.learn_one(prompt, embedding, task, column, observation.revises, weight=-1.0)
-                self._memory.learn_one(prompt, embedding, task, column, observation.score)
+                rating = (observation.decision_id, observation.source, observation.rater)
+                revises = observation.revises
+                self._memory.learn_one(
+                    prompt, embedding, task, column, observation.score, rating=rating, revises=revises
+                )
             self.position = observation.seq
 
     def _posterior(self, cards: Sequence[ModelCard], estimates: Estimates) -> PoolPosterior:

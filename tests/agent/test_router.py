@@ -30,7 +30,7 @@ def router(snapshot: Snapshot) -> Router:
 @pytest.fixture
 def incautious(snapshot: Snapshot) -> Snapshot:
     """One whose choices take the estimates as they are."""
-    return replace(snapshot, meta={**snapshot.meta, "chosen": {**snapshot.meta["chosen"], "shrinkage": 0.0}})
+    return replace(snapshot, meta={**snapshot.meta, "fitted": {**snapshot.meta["fitted"], "shrinkage": 0.0}})
 
 
 def request(**fields: object) -> RouteRequest:
@@ -389,6 +389,32 @@ def test_one_thread_routes_while_another_learns(router: Router) -> None:
         positions.append(decision.position)
     learner.join()
     assert failed == [] and positions == sorted(positions) and router.position == 300
+
+
+def test_what_was_learned_can_be_read_while_another_thread_learns(router: Router) -> None:
+    """Every row brings a new source and a new rater: an unlocked reader meets dictionaries that change, or half a row."""
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                raters, sources = router.raters(), router.sources()
+                assert len(raters) <= len(sources) <= router.position - 100
+                assert len(router.digest()) == 64 and router.drifts() == () and len(router.tasks()) == len(KINDS)
+        except BaseException as error:
+            failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for seq in range(101, 201):
+        row = observed(seq, KINDS[seq % 4], MODELS[seq % 3], 0.5)
+        router.learn_one(replace(row, source=f"s{seq}"))  # type: ignore[arg-type]
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert failed == [] and len(router.raters()) == len(router.sources()) == 100 and len(router.raters(limit=7)) == 7
 
 
 def test_the_price_of_exploring_is_what_the_propensities_give_up(snapshot: Snapshot) -> None:

@@ -1,25 +1,18 @@
-"""Replicas that follow one log end in one state, whatever the order in which its writers came."""
+"""Replicas that read one log have equal state, whatever the order in which it was written."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 
 from agent.router import Router
 from agent.snapshot import Snapshot
-from serve.http.schemas import ChatBody, read
-from serve.providers.openai import OpenAIProvider
-from serve.service import Service
-from serve.settings import ServeSettings
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
-from tests.serve.conftest import KINDS, WORDS, prompt, wait
+from tests.serve.conftest import KINDS, WORDS, Replica, publish, request, wait
 from tests.store.child import Child, chatter, start_together
 
 pytestmark = pytest.mark.anyio
@@ -27,38 +20,17 @@ pytestmark = pytest.mark.anyio
 WRITERS, EACH = 8, 60
 
 
-@contextmanager
-def replica(home: Path, cache_dir: Path, pool_file: Path, url: str) -> Iterator[Service]:
-    """A server without its HTTP, on a shared database."""
-    home.mkdir()
-    (home / "cache").symlink_to(cache_dir)
-    env = {"THALWEG_HOME": str(home), "THALWEG_POOL": str(pool_file), "THALWEG_DATABASE_URL": url}
-    provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
-    service = Service.open(ServeSettings.from_env(env), {"openai": provider}, ())
-    try:
-        wait(lambda: service.follower.serving is not None)
-        yield service
-    finally:
-        service.follower.stop()
-        service.live.close()
-        service.writer.close()
-        service.database.close()
-
-
 async def test_replicas_of_one_log_are_bit_for_bit_equal(
-    postgres_url: str, tmp_path: Path, cache_dir: Path, pool_file: Path, snapshot: Snapshot
+    postgres_url: str, replica: Replica, snapshot: Snapshot
 ) -> None:
     database = Database.open(postgres_url)
-    SnapshotStore(database).publish(snapshot, status="champion", report={}, created_by="tests")
+    publish(database, snapshot)
     with ExitStack() as stack:
-        one, two = (
-            stack.enter_context(replica(tmp_path / name, cache_dir, pool_file, postgres_url)) for name in ("one", "two")
-        )
+        one, two = (stack.enter_context(replica(name, postgres_url)) for name in ("one", "two"))
         ranked = {}
         for word in WORDS.split()[:8]:
             for kind in KINDS:
-                said = read(ChatBody, {"messages": [{"role": "user", "content": prompt(kind, word)}]})
-                routed = await one.live.route(said, "route", "tests")
+                routed = await one.live.route(request(kind, word, explore=True), "route", "tests")
                 names = [c.model for c in routed.decision.candidates]
                 ranked[routed.id] = [name for name in names if name != routed.decision.model]
         children = [Child(chatter, postgres_url, seed, EACH, ranked) for seed in range(WRITERS)]
@@ -76,6 +48,7 @@ async def test_replicas_of_one_log_are_bit_for_bit_equal(
         for row in page:
             alone.learn_one(row)
     assert routers[0].digest() == routers[1].digest() == alone.digest()
-    assert routers[0].ledger.state() == routers[1].ledger.state() == alone.ledger.state()
+    assert routers[0].sources() == routers[1].sources() == alone.sources() != ()
+    assert routers[0].raters() == routers[1].raters() == alone.raters()
     writer.close()
     database.close()

@@ -20,7 +20,7 @@ from ray.exceptions import RayTaskError
 from ray.serve import Application
 
 from agent.errors import InvalidInput, ThalwegError, did_you_mean
-from jobs.context import Context
+from jobs.context import JobContext
 from jobs.refresh.seed import ensure_champion
 from jobs.schedule.timetable import JOBS, Timetable
 from jobs.schedule.worker import run_job
@@ -118,8 +118,8 @@ class Scheduler:
 
 def seed(settings: JobSettings) -> None:
     """Build the first snapshot; in a task."""
-    with Context(settings) as context:
-        ensure_champion(context.database, context.cached_encoder, context.cards(), seed=settings.seed)
+    with JobContext(settings) as ctx:
+        ensure_champion(ctx.database, ctx.cached_encoder, ctx.cards(), seed=settings.seed)
 
 
 def work(run: Run, settings: JobSettings) -> None:

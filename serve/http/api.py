@@ -1,65 +1,68 @@
-"""The HTTP interface as one ASGI app, independent of what serves it."""
+"""The HTTP interface as one FastAPI app over a `Service`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from agent.errors import InvalidInput, ThalwegError
-from serve.http.auth import Gate
-from serve.http.errors import NotFound, answer, path
-from serve.http.routes import chat, feedback, insight, jobs, models, operations, tasks
+from agent.errors import ThalwegError
+from serve.errors import NotFound, error_response, invalid
+from serve.http.auth import Auth
+from serve.http.routes import chat, feedback, insight, models, operations
+from serve.http.schemas import ErrorReply
 from serve.service import Service
 
-_ABOUT = "An LLM router that keeps learning. Send the API key as `Authorization: Bearer <key>`."
+_DESCRIPTION = "An LLM router that keeps learning. Send the API key as `Authorization: Bearer <key>`."
 
 
 def build_api(service: Service) -> FastAPI:
-    """The app on top of ``service``, which it closes at its end."""
+    """The app over ``service``, which it closes when it shuts down."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await service.close()
 
-    app = FastAPI(title="Thalweg", description=_ABOUT, lifespan=lifespan, redoc_url=None)
+    errors: dict[int | str, dict[str, Any]] = {code: {"model": ErrorReply} for code in ("4XX", "5XX")}
+    app = FastAPI(title="Thalweg", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None, responses=errors)
     app.state.service = service
-    for part in (chat, feedback, models, tasks, insight, jobs, operations):
+    for part in (chat, feedback, models, insight, operations):
         app.include_router(part.router)
-    app.add_exception_handler(ThalwegError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
-    app.add_middleware(Gate, key=service.key, max_body=service.settings.max_body, metrics=service.metrics)
+    app.add_exception_handler(ThalwegError, _on_thalweg_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(Auth, key=service.key, max_body=service.settings.max_body, metrics=service.metrics)
     return app
 
 
-async def _ours(_: Request, error: Exception) -> Response:
+async def _on_thalweg_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ThalwegError)
-    return answer(error)
+    return error_response(error)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
-    """A path or query parameter of the wrong type."""
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    """A body or parameter that does not fit its schema; the first step of a problem's path is where it was."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = path(*first["loc"][1:])
-    return answer(InvalidInput(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}", param=where))
+    field = request.scope["route"].body_field
+    problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]
+    return error_response(invalid(problems, field and field.field_info.annotation))
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     """No such path, or not by this method."""
     assert isinstance(error, HTTPException)
-    said = NotFound(f"{request.method} {request.url.path}: {error.detail}; GET /docs lists the routes")
-    response = answer(said, error.headers)
-    response.status_code = error.status_code
-    return response
+    message = f"{request.method} {request.url.path}: {error.detail}; GET /docs lists the routes"
+    return error_response(NotFound(message), error.headers, error.status_code)
 
 
-async def _unforeseen(request: Request, _: Exception) -> Response:
-    """A mistake of ours: Starlette logs its traceback, the client gets none."""
-    return answer(ThalwegError(f"{request.method} {request.url.path} failed on our side; the replica's log says why"))
+async def _on_bug(request: Request, _: Exception) -> Response:
+    """An error that nobody foresaw: Starlette logs its traceback, the client gets none."""
+    return error_response(
+        ThalwegError(f"{request.method} {request.url.path} failed on our side; the replica's log says why")
+    )

@@ -1,6 +1,6 @@
-"""The gate in front of every route: the key, the length of the body, and the request's count.
+"""The middleware before every route: the API key, the length of the body, and the request's count.
 
-Written as bare ASGI, so that it costs microseconds and never buffers a stream.
+It is bare ASGI, so that it costs microseconds and never buffers a stream.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ import hmac
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.errors import BodyTooLarge, Unauthorised, answer
+from serve.errors import BodyTooLarge, Unauthorised, error_response
 from serve.metrics import Metrics
 
-OPEN = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """The only paths that answer without a key: HAProxy listens on every interface."""
 
 
-class Gate:
+class Auth:
     """ASGI middleware.
 
     Parameters
     ----------
     app
-        What lies behind.
+        What it protects.
     key
-        The bearer token that opens it.
+        The API key, sent as a bearer token.
     max_body
         Longest request body, in bytes; a longer one is refused before it is read where its length is declared, else
-        as soon as it grows past this.
+        as soon as more has come in.
     metrics
         Where requests are counted.
     """
@@ -39,7 +39,7 @@ class Gate:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let ``scope`` through, or answer it here."""
+        """Pass ``scope`` on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -52,30 +52,30 @@ class Gate:
             await send(message)
 
         try:
-            await self._admit(scope, receive, counted)
+            await self._check(scope, receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, scope["method"], str(status)).inc()
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        if scope["path"] not in OPEN and not matches(headers.get(b"authorization"), self._key):
+        if scope["path"] not in OPEN_PATHS and not matches(headers.get(b"authorization"), self._key):
             refusal = Unauthorised("send the API key as `Authorization: Bearer <key>`; a key that was made at first "
-                                   "start lies in api_key in THALWEG_HOME")  # fmt: skip
-            await answer(refusal)(scope, receive, send)
+                                   "start is in the file api_key in THALWEG_HOME")  # fmt: skip
+            await error_response(refusal)(scope, receive, send)
             return
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body:
-            await answer(self._too_large(int(length)))(scope, receive, send)
+            await error_response(self._too_large(int(length)))(scope, receive, send)
             return
-        seen = 0
+        received = 0
 
         async def limited() -> Message:
-            nonlocal seen
+            nonlocal received
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._max_body:
-                raise self._too_large(seen)
+            received += len(message.get("body", b""))
+            if received > self._max_body:
+                raise self._too_large(received)
             return message
 
         await self._app(scope, limited, send)
@@ -88,6 +88,6 @@ class Gate:
 
 
 def matches(header: bytes | None, key: bytes) -> bool:
-    """Whether an ``Authorization`` header carries ``key`` as its bearer token; takes the same time whatever differs."""
+    """Whether an ``Authorization`` header carries ``key`` as its bearer token, in the same time whatever differs."""
     scheme, _, token = (header or b"").partition(b" ")
     return hmac.compare_digest(token.strip(), key) and scheme.lower() == b"bearer"

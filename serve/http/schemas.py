@@ -1,39 +1,85 @@
-"""What clients send, as far as Thalweg reads it; every other field of a chat request passes through untouched."""
+"""What clients send and get, as FastAPI checks and documents it, and how bodies are read.
+
+What concerns decisions, tasks, models and feedback itself is in `store.views`; here are the request bodies, the envelopes
+of replies, and what every module of `serve.http.routes` needs: `JsonRoute`, `ServiceDep` and `Limit`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     StrictBool,
     StrictStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
+from starlette.datastructures import MutableHeaders
 
 from agent.errors import InvalidInput
-from agent.types import ModelCard, Source
-from serve.http.errors import invalid
+from agent.types import ModelCard, RouteRequest, Source
+from serve.errors import parse_json
+from serve.messages import has_image, turns
+from serve.routing.live import AUTO
+from serve.service import Service
+from store.feedback import FeedbackEvent, Thumb
 from store.pool.file import PoolModel, Provider
 from store.pool.schema import Capability, Context, Price, ProviderEntry
+from store.snapshots import SnapshotRow
+from store.views import DecisionSummary, TaskView
 
-AUTO = "auto"
-"""The model name that asks to be routed."""
+T = TypeVar("T")
 
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False, strict=True)]
 Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Name = Annotated[str, Field(min_length=1, max_length=200, strict=True)]
+Limit = Annotated[int, AfterValidator(lambda limit: max(1, min(limit, 1000)))]
+"""How many rows a list has at most; brought into 1..1000."""
 
 
-class Steering(BaseModel):
-    """The ``thalweg`` object of a request: how to choose."""
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+
+
+class JsonRoute(APIRoute):
+    """A route that reads its body with orjson: as JSON whatever the content type says, since curl's ``-d`` says another."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, after the body has been parsed; raises `MalformedJson` and `BodyTooLarge`."""
+        handle = super().get_route_handler()
+        field = self.body_field
+        if field is None:
+            return handle
+
+        async def parsed(request: Request) -> Response:
+            body = await request.body()
+            MutableHeaders(scope=request.scope)["content-type"] = "application/json"
+            request._json = parse_json(body) if body.strip() or field.field_info.is_required() else None
+            return await handle(request)
+
+        return parsed
+
+
+class In(BaseModel):
+    """Base of request bodies that know all their fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Steering(In):
+    """The ``thalweg`` object of a request: how to choose."""
 
     cost_quality_tradeoff: Share = Field(default=0.8, description="0 = cheapest, 1 = best quality, whatever it costs")
     max_cost: Amount | None = Field(default=None, description="USD that this request may be expected to cost at most")
@@ -55,9 +101,9 @@ class RouteSteering(Steering):
 
 
 class ChatBody(BaseModel):
-    """The part of an OpenAI chat request that routing depends on; other fields go to the model as they are."""
+    """An OpenAI chat request: the fields that routing depends on. All others are passed to the model as they are."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     model: Name = Field(default=AUTO, description="`auto` to be routed, or a model's name to go straight there")
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
@@ -74,6 +120,28 @@ class ChatBody(BaseModel):
         """Whether the client leaves the choice to Thalweg."""
         return self.model == AUTO
 
+    @property
+    def requires(self) -> frozenset[str]:
+        """Capabilities that a model must have: ``tools``, ``json``, ``vision``."""
+        is_json = str((self.response_format or {}).get("type", "")).startswith("json")
+        needs = {"tools": self.tools or self.functions, "json": is_json, "vision": has_image(self.messages)}
+        return frozenset(name for name, needed in needs.items() if needed)
+
+    def route_request(self) -> RouteRequest:
+        """What this asks of the router; raises `InvalidInput` that names the message or content part at fault."""
+        steering = self.thalweg or Steering()
+        candidates = tuple(steering.candidates) if steering.candidates else None
+        return RouteRequest(
+            turns=turns(self.messages),
+            requires=self.requires,
+            output_tokens=self.max_completion_tokens or self.max_tokens,
+            cost_quality_tradeoff=steering.cost_quality_tradeoff,
+            max_cost=steering.max_cost,
+            candidates=candidates if self.is_auto else (self.model,),
+            explore=steering.explore and self.is_auto,
+            include_unavailable=isinstance(steering, RouteSteering) and steering.include_unavailable,
+        )
+
 
 class RouteBody(ChatBody):
     """A chat request that is to be routed, not answered."""
@@ -81,84 +149,113 @@ class RouteBody(ChatBody):
     thalweg: RouteSteering | None = None
 
 
-class WordIn(BaseModel):
-    """Somebody's word on an answer."""
+class ChatReply(BaseModel):
+    """The model's answer in OpenAI's shape, as it came, with a ``thalweg`` object; of a stream the first event has it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow")
+
+    thalweg: DecisionSummary
+
+
+class RatingIn(In):
+    """Fields that scores and comparisons share."""
 
     decision_id: Name
     source: Source = "user"
     rater: Annotated[StrictStr, Field(max_length=200)] = Field(
-        default="", description="who says so; again = a revision"
+        default="", description="who rates; the same rater again revises"
     )
     comment: Annotated[StrictStr, Field(max_length=10_000)] = ""
     idempotency_key: Name | None = Field(default=None, description="the same key again changes nothing")
 
+    def event(self, key: str, answered: str | None) -> FeedbackEvent:
+        """The event for the feedback log.
 
-class FeedbackIn(WordIn):
-    """How good an answer was, says somebody: either a score or a thumb."""
+        Parameters
+        ----------
+        key
+            Name of the API key that posts it.
+        answered
+            The decision's model; None where there is no such decision, which the log refuses.
+        """
+        raise NotImplementedError
+
+
+class FeedbackIn(RatingIn):
+    """How good an answer was: either a score or a thumb."""
 
     score: Share | None = Field(default=None, description="0 = useless, 1 = perfect")
-    thumb: Literal["up", "down"] | None = Field(default=None, description="up = 1, down = 0")
+    thumb: Thumb | None = Field(default=None, description="up = 1, down = 0")
 
     @model_validator(mode="after")
-    def _one_verdict(self) -> Self:
+    def _one_rating(self) -> Self:
         if (self.score is None) == (self.thumb is None):
             raise ValueError("give either score (0 to 1) or thumb ('up' or 'down')")
         return self
 
-    @property
-    def verdict(self) -> float:
-        """The score, or what the thumb stands for."""
-        return self.score if self.score is not None else float(self.thumb == "up")
+    def event(self, key: str, answered: str | None = None) -> FeedbackEvent:
+        """The event for the feedback log; its score is 1 for a thumb up, 0 for a thumb down."""
+        score = float(self.thumb == "up") if self.score is None else self.score
+        return FeedbackEvent(**self.model_dump() | {"score": score, "key": key})
 
 
-class CompareIn(WordIn):
-    """Which of two answers to the same request is better, says somebody."""
+class CompareIn(RatingIn):
+    """Which of two answers to the same request is better."""
 
     other: Name = Field(description="the model whose answer the decision's was compared with")
     preferred: Name = Field(
         description="`decision` (the answer that was given), `other`, `tie`, or the name of the preferred model"
     )
 
-    @property
-    def names_a_model(self) -> bool:
-        """Whether it takes the decision's own model to understand ``preferred``."""
-        return self.preferred not in ("decision", "other", "tie", self.other)
+    def event(self, key: str, answered: str | None) -> FeedbackEvent:
+        """The event for the feedback log: 1 where the given answer is preferred, 0 where the other is, 0.5 for a tie.
 
-    def verdict(self, answered: str | None) -> float:
-        """1 where the answer that was given is preferred, 0 where the other is, 0.5 for a tie.
-
-        Parameters
-        ----------
-        answered
-            The decision's model, needed where `names_a_model`; None where there is no such decision.
+        Raises `InvalidInput` where ``preferred`` names neither model.
         """
-        if self.preferred == "tie":
-            return 0.5
-        if self.preferred in ("other", self.other):
-            return 0.0
-        if self.preferred == "decision" or answered in (self.preferred, None):
-            return 1.0
-        raise InvalidInput(
-            f"preferred is {self.preferred!r}; give decision, other, tie, or one of the two models "
-            f"({answered!r}, {self.other!r})",
-            param="preferred",
-        )
+        scores = {"tie": 0.5, "other": 0.0, self.other: 0.0, "decision": 1.0, answered or self.preferred: 1.0}
+        if self.preferred not in scores:
+            raise InvalidInput(
+                f"preferred is {self.preferred!r}; give decision, other, tie, or one of the two models "
+                f"({answered!r}, {self.other!r})",
+                param="preferred",
+            )
+        return FeedbackEvent(**self.model_dump(exclude={"preferred"}), score=scores[self.preferred], key=key)
 
 
-class ModelIn(BaseModel):
-    """A model that joins the pool; prices are USD per million tokens, priors are qualities by axis."""
+class FeedbackResult(BaseModel):
+    """What became of an event: its place in the log, or why it was refused and the field at fault."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    index: int
+    status: Literal["recorded", "revised", "duplicate", "refused"]
+    seq: int | None = None
+    reason: str | None = None
+    param: str | None = None
 
-    name: Name
+
+class FeedbackReply(BaseModel):
+    """One result an event, in their order."""
+
+    results: list[FeedbackResult]
+
+
+class ModelChange(In):
+    """The fields of a model that can be changed, which stay as they are where left out; prices in USD per million tokens."""
+
+    model_config = ConfigDict(strict=True)
+
     family: Annotated[StrictStr, Field(max_length=200)] = ""
     price_input: Price = 0.0
     price_output: Price = 0.0
     context: Context = 8192
     capabilities: list[Capability] = []
-    priors: dict[str, Share] = {}
+    priors: dict[str, Share] = Field(default={}, description="published quality by axis")
+    provider: ProviderEntry | None = None
+
+
+class ModelIn(ModelChange):
+    """A model that joins the pool; prices in USD per million tokens."""
+
+    name: Name
     provider: ProviderEntry
 
     @field_validator("name")
@@ -169,47 +266,76 @@ class ModelIn(BaseModel):
         return name
 
     def pool_model(self) -> PoolModel:
-        """The value that crosses rooms."""
+        """The pool's own value."""
         fields = self.model_dump(exclude={"provider", "capabilities"})
         card = ModelCard(**fields, capabilities=frozenset(self.capabilities))
         return PoolModel(card, Provider(**self.provider.model_dump()))
 
 
-class PromoteIn(BaseModel):
-    """Why a snapshot is promoted, or rolled back to, by hand."""
+class ModelDeleted(BaseModel):
+    """OpenAI's answer to a deletion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+
+
+class PromoteIn(In):
+    """Why a snapshot is promoted."""
 
     reason: Annotated[StrictStr, Field(max_length=1000)] = "promoted by hand"
 
 
-class RollbackIn(PromoteIn):
+class RollbackIn(In):
     """Why the last champion is to serve again."""
 
     reason: Annotated[StrictStr, Field(max_length=1000)] = "rolled back by hand"
 
 
-Body = TypeVar("Body", bound=BaseModel)
+class Listed(BaseModel, Generic[T]):
+    """A list in OpenAI's shape."""
+
+    object: Literal["list"] = "list"
+    data: Sequence[T]
 
 
-def read(kind: type[Body], value: Any, at: str = "") -> Body:
-    """Validate ``value`` as ``kind``; raises `InvalidInput` that names the fields at fault under the path ``at``."""
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{at or 'the body'}: give a JSON object", param=at or None)
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        raise invalid(error, _fields(kind), at) from error
+class TaskList(Listed[TaskView]):
+    """Tasks of the serving snapshot."""
+
+    snapshot: int
 
 
-_NESTED: dict[type[BaseModel], type[BaseModel]] = {
-    ChatBody: Steering,
-    RouteBody: RouteSteering,
-    ModelIn: ProviderEntry,
-}
+class SnapshotList(Listed[SnapshotRow]):
+    """Snapshots; ``serving`` is the one that this replica routes with."""
+
+    serving: int | None
 
 
-def _fields(kind: type[BaseModel]) -> list[str]:
-    """Names of ``kind``'s fields and of those of its nested object, for "did you mean"."""
-    nested: type[BaseModel] | None = _NESTED.get(kind)
-    return [*kind.model_fields, *(nested.model_fields if nested else ())]
+class ReportList(Listed[T], Generic[T]):
+    """What has been learned of sources or raters, up to row ``position`` of the feedback log."""
+
+    position: int
+
+
+class Readiness(BaseModel):
+    """Whether requests can be routed and recorded; ``degraded`` where an older snapshot than the champion serves."""
+
+    status: Literal["ready", "degraded", "unready"]
+    reason: str | None = None
+    snapshot: int | None = None
+    position: int | None = None
+
+
+class ErrorDetail(BaseModel):
+    """OpenAI's shape of an error; ``param`` is the path of the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorReply(BaseModel):
+    """The answer to a request that failed."""
+
+    error: ErrorDetail

@@ -1,4 +1,4 @@
-"""What a provider is: something that answers an OpenAI chat body for one model of the pool."""
+"""The protocol of providers, which call the models of the pool with OpenAI chat requests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from store.pool.file import PoolModel
 class Provider(Protocol):
     """Calls the models of one kind.
 
-    Bodies are OpenAI chat requests as the client sent them, without our own fields. Failures are `UpstreamError`s,
-    raised before the first byte of an answer wherever possible.
+    Bodies are OpenAI chat requests as the client sent them, without the ``thalweg`` object. Failures are
+    `UpstreamError`, raised before the first byte of an answer wherever possible.
     """
 
-    def missing(self, model: PoolModel) -> str | None:
-        """Why ``model`` cannot be called now and what to do about it; None where it can."""
+    def unavailable_reason(self, model: PoolModel) -> str | None:
+        """Why ``model`` cannot be called now, with what to do about it; None where it can."""
         ...
 
     async def complete(self, model: PoolModel, body: Mapping[str, Any]) -> bytes:
@@ -31,5 +31,5 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...

@@ -1,4 +1,4 @@
-"""The local model as a provider: reached by a deployment handle, in another process than the router."""
+"""The local model as a provider; it runs in another process and is called through a Serve deployment handle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from agent.errors import ThalwegError, UpstreamError, UpstreamTimeout
-from serve.providers.local.weights import missing
+from serve.providers.local.weights import unavailable_reason
 from store.pool.file import PoolModel
 
 
@@ -30,9 +30,9 @@ class EmbeddedProvider:
         self._handle = handle
         self._timeout_s = timeout_s
 
-    def missing(self, model: PoolModel) -> str | None:
+    def unavailable_reason(self, model: PoolModel) -> str | None:
         """Names the package that is not installed."""
-        return missing()
+        return unavailable_reason()
 
     async def complete(self, model: PoolModel, body: Mapping[str, Any]) -> bytes:
         """The whole answer."""
@@ -52,7 +52,7 @@ class EmbeddedProvider:
         return relay
 
     async def _relay(self, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-        """Nothing, once the first event is here; then every event."""
+        """An empty chunk once the first event has come, then every event."""
         events: Any = self._handle.options(stream=True).stream.remote(body)
         try:
             first = await asyncio.wait_for(anext(events), self._timeout_s)
@@ -68,7 +68,7 @@ class EmbeddedProvider:
             events.cancel()
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to close."""
 
     def _translated(self, error: Exception) -> ThalwegError:
         if isinstance(error, RayTaskError) and isinstance(error.cause, ThalwegError):

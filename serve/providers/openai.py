@@ -1,4 +1,4 @@
-"""OpenAI-compatible upstreams over HTTP, passed through byte for byte."""
+"""OpenAI-compatible upstreams over HTTP; their answers are passed on byte for byte."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OpenAIProvider:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0),
         )
 
-    def missing(self, model: PoolModel) -> str | None:
+    def unavailable_reason(self, model: PoolModel) -> str | None:
         """Names the environment variable whose key is not set."""
         name = model.provider.api_key_env
         return f"set {name} to its API key" if name and not self._env.get(name) else None
@@ -85,8 +85,8 @@ class OpenAIProvider:
         return self._client.build_request("POST", url, headers=headers, content=content)
 
     def _refusal(self, model: PoolModel, status: int, body: bytes) -> UpstreamError:
-        said = body[:500].decode("utf-8", "replace").strip() or "nothing"
-        return UpstreamError(f"{model.card.name} answered {status}: {said}", status=status, body=body[:_ERROR_LIMIT])
+        text = body[:500].decode("utf-8", "replace").strip() or "nothing"
+        return UpstreamError(f"{model.card.name} answered {status}: {text}", status=status, body=body[:_ERROR_LIMIT])
 
     @contextmanager
     def _translated(self, model: PoolModel) -> Any:

@@ -1,4 +1,4 @@
-"""Adding the routing decision to an answer without touching a byte of the rest, and reading its usage."""
+"""Adding the ``thalweg`` object to an answer while all other bytes stay as they are, and reading the answer's usage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the model counted them; None where it did not say."""
+    """Tokens as the model counted them; None where the answer does not say."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -51,8 +51,8 @@ def annotate(answer: bytes, value: Any) -> tuple[bytes, Usage]:
     except orjson.JSONDecodeError:
         parsed = None
     if not isinstance(parsed, dict):
-        said = answer[:200].decode("utf-8", "replace")
-        raise UpstreamError(f"the model answered with something that is not a JSON object: {said!r}")
+        text = answer[:200].decode("utf-8", "replace")
+        raise UpstreamError(f"the model answered with something that is not a JSON object: {text!r}")
     return splice(answer, "thalweg", value), Usage.of(parsed) or Usage()
 
 
@@ -67,7 +67,7 @@ class EventAnnotator:
     Attributes
     ----------
     usage
-        The last usage that went by.
+        The last usage in the stream.
     """
 
     def __init__(self, value: Any) -> None:
@@ -77,7 +77,7 @@ class EventAnnotator:
         self.usage = Usage()
 
     def feed(self, chunk: bytes) -> bytes:
-        """What of the stream can go out once ``chunk`` has come in: at once, but for lines before the first event."""
+        """Take the next chunk; returns what can be sent on: all but an unfinished line before the first event."""
         if self._added:
             self._scan(chunk)
             return chunk
@@ -85,13 +85,13 @@ class EventAnnotator:
         out = b""
         for i, line in enumerate(lines):
             if (data := _data(line)) is not None:
-                passed = b"\n".join([*lines[i + 1 :], self._rest])
-                return out + self._added_to(line, data) + b"\n" + self.feed(passed)
+                rest = b"\n".join([*lines[i + 1 :], self._rest])
+                return out + self._added_to(line, data) + b"\n" + self.feed(rest)
             out += line + b"\n"
         return out
 
     def flush(self) -> bytes:
-        """What is left when the stream ends in the middle of a line before any event."""
+        """What is left where the stream ends in an unfinished line before any event."""
         return b"" if self._added else self._rest
 
     def _added_to(self, line: bytes, data: Mapping[str, Any]) -> bytes:
@@ -99,9 +99,9 @@ class EventAnnotator:
         self.usage = Usage.of(data) or self.usage
         return splice(line, "thalweg", self._value)
 
-    def _scan(self, passed: bytes) -> None:
-        """Look for a usage in the lines that are complete."""
-        *lines, self._rest = (self._rest + passed).split(b"\n")
+    def _scan(self, chunk: bytes) -> None:
+        """Look for a usage in the complete lines."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         self._rest = self._rest[:_LONGEST_LINE]
         for line in lines:
             if b'"usage"' in line and (data := _data(line)) is not None:

@@ -1,7 +1,7 @@
-"""Keeping a replica at the head of the log: tail the feedback, poll the pool, swap in champions, tell of drifts.
+"""Keeping a replica's router up to date: new feedback, the pool, new champions; drifts that it finds are recorded.
 
-All of it happens in one thread, the only one that teaches the serving router. A new champion is loaded and caught up
-in another thread while this one goes on; then one reference is assigned, and no request waits.
+All of it happens in one thread, the only one that updates the serving router. A new champion is loaded and caught up in
+another thread meanwhile; then one reference is assigned, and no request waits.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
 
 TAIL_S = 0.25
-"""How far behind the log a replica may be; feedback that it took itself wakes it at once."""
+"""Longest wait between two readings of the feedback log; `Follower.wake` ends it at once."""
 
 POLL_S = 0.5
-"""How often it looks for a new champion or a changed pool."""
+"""Time between two looks for a new champion or a changed pool."""
 
 RETRY_S = 10.0
-"""How long it waits before it loads a champion again that would not load."""
+"""Wait before another try to load a champion that could not be loaded."""
 
 _BATCH = 1000
 
@@ -40,27 +40,27 @@ _log = logging.getLogger("thalweg.serve")
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What requests are routed with; swapped as one."""
+    """What requests are routed with: a router and the encoder of its snapshot."""
 
     encoder: Encoder
     router: Router
 
 
 class Follower:
-    """Follows the store.
+    """Follows the store, from `start` to `stop`.
 
     Parameters
     ----------
     snapshots, feedback, pool
-        What is followed.
+        What is read.
     drifts
         Where silent changes that the router finds are recorded.
     load_encoder
         Called once, when there is a champion to serve.
     pool_view_of
-        Makes the pool's callable view of its models.
+        Makes a `PoolView` of the pool's models.
     metrics
-        Where swaps, version, position and drifts are told.
+        Where swaps, version, position and drifts are counted.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Follower:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the log now: this replica has just added to it."""
+        """Read the log now: this replica has just added to it."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -131,7 +131,7 @@ class Follower:
         if self.serving is None and self._degraded_reason is None:
             if self._wanted is not None:
                 return f"snapshot {self._wanted} is being loaded"
-            return "there is no snapshot yet; the scheduler builds the first one, and its log tells where it fails"
+            return "there is no snapshot yet; the scheduler builds the first one, its log says why where it fails"
         return self._degraded_reason
 
     def _run(self) -> None:
@@ -142,7 +142,7 @@ class Follower:
             except ThalwegError as error:
                 self._unavailable_reason = error.message
             except Exception as error:
-                _log.exception("the follower stumbled and goes on")
+                _log.exception("following the log failed; it is tried again")
                 self._unavailable_reason = f"{type(error).__name__} while following the log; see the replica's log"
             self._wake.wait(TAIL_S)
             self._wake.clear()
@@ -165,7 +165,7 @@ class Follower:
                 router.learn_one(row)
 
     def _record_drifts(self, router: Router) -> None:
-        """Keep what the router has found since it was last asked; every replica does, and the first one counts."""
+        """Record the drifts found since the last call. Every replica does; the store returns those that are new."""
         found = router.drifts()
         if len(found) == self._recorded:
             return
@@ -194,7 +194,7 @@ class Follower:
             self._building.add_done_callback(lambda _: self.wake())
 
     def _build(self, version: int) -> Serving:
-        """A router of snapshot ``version``, at the head of the log; in the builder's thread."""
+        """A router of snapshot ``version``, at the head of the log; in the builder thread."""
         if self._encoder is None:
             self._encoder = self._load_encoder()
         try:
@@ -219,7 +219,7 @@ class Follower:
         return Serving(self._encoder, router)
 
     def _build_fallback(self, corrupt: SnapshotCorrupt) -> Serving:
-        """The newest former champion that is intact: better than not to serve at all."""
+        """A router of the newest former champion that can be read."""
         former = [row for row in self._snapshots.list() if row.status == "retired"]
         for row in sorted(former, key=lambda row: row.version, reverse=True):
             try:
@@ -229,7 +229,7 @@ class Follower:
         raise corrupt
 
     def _swap(self, now: float) -> None:
-        """Let what was built serve."""
+        """Serve the router that was built, if it is done."""
         if self._building is None or not self._building.done():
             return
         built, self._building = self._building, None

@@ -1,4 +1,4 @@
-"""Routing, live: encode, route, remember; the decision is durable before anybody acts on it."""
+"""Routing of live requests: encode, route, record; a decision is durable before anybody acts on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,24 +14,30 @@ import numpy as np
 from agent.choice.limiter import ExplorationLimiter
 from agent.errors import NoCandidate
 from agent.types import Decision, RouteRequest
-from serve.http.errors import ModelUnavailable, NotReady
-from serve.http.presenters import Routed
-from serve.http.requests import route_request
-from serve.http.schemas import ChatBody
+from serve.errors import ModelUnavailable, NotReady
 from serve.metrics import Metrics
 from serve.routing.follower import Follower, Serving
 from store.columns import utc_now
 from store.decisions import DecisionLog, DecisionRecord
 from store.prompts import canonical
 
-Kind = Literal["chat", "route"]
+AUTO = "auto"
+"""The model name by which clients ask to be routed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A decision and the id under which it is recorded."""
+
+    id: str
+    decision: Decision
 
 
 class LiveRouter:
-    """Routes requests with whatever router serves at the moment.
+    """Routes requests with the router that serves at the moment.
 
-    Encoding and routing share one thread: the encoder lets go of the GIL, the event loop stays free, and the random
-    generator has one owner.
+    Encoding and routing share one thread: the encoder releases the GIL, the event loop stays free, and the random
+    generator has one user.
 
     Parameters
     ----------
@@ -44,7 +50,7 @@ class LiveRouter:
     rng
         What exploration draws from.
     limiter
-        How much each key may explore.
+        How much each API key may explore.
     """
 
     def __init__(
@@ -62,21 +68,40 @@ class LiveRouter:
         self._limiter = limiter
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="route")
 
-    async def route(self, body: ChatBody, kind: Kind, key: str) -> Routed:
-        """Choose a model for ``body``; returns once the decision is committed.
+    async def route(
+        self,
+        request: RouteRequest,
+        kind: Literal["chat", "route"],
+        key: str,
+        *,
+        session: str | None = None,
+        requested_model: str = AUTO,
+    ) -> Routed:
+        """Choose a model for ``request``; returns once the decision is committed.
+
+        Parameters
+        ----------
+        kind
+            Whether the model is called then, or only the decision was asked for.
+        key
+            Name of the API key.
+        session
+            The client's name for the conversation.
+        requested_model
+            As the client wrote it.
 
         Raises
         ------
-        InvalidInput
-            The request cannot be read, or names a model that the pool does not hold.
+        UnknownModel
+            The request names a model that the pool does not hold.
         NoCandidate
             No model can take it.
         StoreUnavailable
             No router is loaded, or the decision could not be written.
         """
         serving = self.serving
-        request = route_request(body)
-        self._check_names(request, direct=not body.is_auto)
+        for name in request.candidates or ():
+            self._follower.pool_view.get(name, param="thalweg.candidates" if requested_model == AUTO else "model")
         start = time.perf_counter()
 
         def decide() -> tuple[Routed, Future[None]]:
@@ -90,10 +115,10 @@ class LiveRouter:
                 encoder=serving.encoder.fingerprint,
                 prompt=canonical(request.turns),
                 key=key,
-                session=body.thalweg.session if body.thalweg else None,
-                tradeoff=request.cost_quality_tradeoff,
+                session=session,
+                cost_quality_tradeoff=request.cost_quality_tradeoff,
                 kind=kind,
-                requested_model=body.model,
+                requested_model=requested_model,
             )
             return Routed(record.id, decision), self._decisions.append(record)
 
@@ -106,17 +131,13 @@ class LiveRouter:
 
     @property
     def serving(self) -> Serving:
-        """What routes now; raises `NotReady`."""
+        """The router that serves and its encoder; raises `NotReady`."""
         serving = self._follower.serving
         if serving is None:
             raise NotReady(
                 f"no router is loaded: {self._follower.degraded_reason or self._follower.unavailable_reason}"
             )
         return serving
-
-    def _check_names(self, request: RouteRequest, *, direct: bool) -> None:
-        for name in request.candidates or ():
-            self._follower.pool_view.get(name, param="model" if direct else "thalweg.candidates")
 
     def _decide(self, serving: Serving, request: RouteRequest) -> Decision:
         encoded = serving.encoder.encode([request.turns])[0]

@@ -1,4 +1,4 @@
-"""The pool as this replica can call it: which models there are, and what the others lack."""
+"""The pool as this replica can call it: its models, and what those lack that cannot be called."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass, replace
 
 from agent.errors import UnknownModel, did_you_mean
 from agent.types import ModelCard
-from serve.http.errors import ModelUnavailable
+from serve.errors import ModelUnavailable
 from serve.providers.base import Provider
 from store.pool.file import PoolModel
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model of the pool; ``missing`` says why it cannot be called now, or is None."""
+    """A model of the pool; ``unavailable_reason`` says why it cannot be called now, None where it can."""
 
     model: PoolModel
-    missing: str | None
+    unavailable_reason: str | None
 
     @property
     def card(self) -> ModelCard:
         """The card that the router reads."""
-        return replace(self.model.card, available=self.missing is None)
+        return replace(self.model.card, available=self.unavailable_reason is None)
 
 
 class PoolView:
-    """An immutable view of the pool at one revision.
+    """An immutable view of the pool at one revision; iterates over its entries.
 
     Parameters
     ----------
@@ -38,11 +38,13 @@ class PoolView:
 
     def __init__(self, models: Sequence[PoolModel], providers: Mapping[str, Provider]) -> None:
         self._providers = providers
-        self._entries = {m.card.name: Entry(m, self._missing(m)) for m in models}
+        self._entries = {m.card.name: Entry(m, self._unavailable_reason(m)) for m in models}
 
-    def _missing(self, model: PoolModel) -> str | None:
+    def _unavailable_reason(self, model: PoolModel) -> str | None:
         provider = self._providers.get(model.provider.kind)
-        return provider.missing(model) if provider else f"no provider of kind {model.provider.kind!r} runs here"
+        if provider is None:
+            return f"no provider of kind {model.provider.kind!r} runs here"
+        return provider.unavailable_reason(model)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -50,7 +52,12 @@ class PoolView:
     @property
     def cards(self) -> list[ModelCard]:
         """What the router chooses among."""
-        return [entry.card for entry in self._entries.values()]
+        return [entry.card for entry in self]
+
+    @property
+    def unavailable_reasons(self) -> dict[str, str]:
+        """model -> why it cannot be called, of those that cannot."""
+        return {name: entry.unavailable_reason for name, entry in self._entries.items() if entry.unavailable_reason}
 
     def get(self, name: str, param: str = "model") -> Entry:
         """The model of this name; raises `UnknownModel`."""
@@ -60,9 +67,9 @@ class PoolView:
                                "GET /v1/models lists them, and `auto` chooses", param=param)  # fmt: skip
         return entry
 
-    def callable(self, name: str) -> tuple[Provider, PoolModel]:
-        """The model of this name and who calls it; raises `UnknownModel` or `ModelUnavailable`."""
+    def provider_of(self, name: str) -> tuple[Provider, PoolModel]:
+        """Who calls the model of this name, and the model; raises `UnknownModel` or `ModelUnavailable`."""
         entry = self.get(name)
-        if entry.missing:
-            raise ModelUnavailable(f"{name} cannot be called: {entry.missing}", param="model")
+        if entry.unavailable_reason:
+            raise ModelUnavailable(f"{name} cannot be called: {entry.unavailable_reason}", param="model")
         return self._providers[entry.model.provider.kind], entry.model

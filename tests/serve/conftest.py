@@ -1,9 +1,11 @@
-"""What this room's tests share: a small world of four kinds of prompts, and three models with one talent each."""
+"""What this room's tests share: a trained snapshot for four kinds of prompts and three models, each best at some kinds."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from agent.encoding.encoder import WindowedEncoder
 from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
-from agent.types import Turn
+from agent.types import RouteRequest, Turn
+from serve.providers.openai import OpenAIProvider
+from serve.service import Service
+from serve.settings import ServeSettings
 from store.database import Database
 from store.encoders.load import load_encoder
 from store.encoders.onnx import BUNDLED
@@ -31,7 +36,7 @@ KINDS = {
 WORDS = (
     "Paris Oslo Rome Lima Cairo Delhi Tokyo Quito Bonn Kyoto Turin Perth Leeds Basel Porto Ghent Lyon Split Graz Bern"
 )
-TALENTS = {"up/alpha": {"river", "poem"}, "up/beta": {"sum"}, "up/gamma": {"code"}}
+BEST_AT = {"up/alpha": {"river", "poem"}, "up/beta": {"sum"}, "up/gamma": {"code"}}
 
 POOL = """
 version: 1
@@ -66,12 +71,12 @@ def encoder(cache_dir: Path) -> WindowedEncoder:
 
 @pytest.fixture(scope="session")
 def snapshot(encoder: WindowedEncoder) -> Snapshot:
-    """A trained snapshot of the small world."""
+    """A snapshot trained on the `KINDS`."""
     kinds = [kind for kind in KINDS for _ in WORDS.split()]
     texts = tuple(template.format(word) for template in KINDS.values() for word in WORDS.split())
     encoded = encoder.encode([(Turn("user", text),) for text in texts])
-    models = (*TALENTS, "local/smollm2")
-    scores = [[0.8 if kind in TALENTS.get(model, ()) else 0.6 for model in models] for kind in kinds]
+    models = (*BEST_AT, "local/smollm2")
+    scores = [[0.8 if kind in BEST_AT.get(model, ()) else 0.6 for model in models] for kind in kinds]
     examples = Examples(
         ids=tuple(f"seed-{i}" for i in range(len(texts))),
         embeddings=np.stack([e.embedding for e in encoded]),
@@ -96,9 +101,51 @@ def pool_file(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
+@contextmanager
+def running(settings: ServeSettings) -> Iterator[Service]:
+    """A server without its HTTP."""
+    provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
+    service = Service.open(settings, {"openai": provider}, ())
+    try:
+        yield service
+    finally:
+        service.follower.stop()
+        service.live.close()
+        service.writer.close()
+        service.database.close()
+
+
+Replica = Callable[[str, str], AbstractContextManager[Service]]
+
+
+@pytest.fixture
+def replica(tmp_path: Path, cache_dir: Path, pool_file: Path) -> Replica:
+    """``with replica(name, database_url) as service``: one of several servers of a database, once it serves."""
+
+    @contextmanager
+    def started(name: str, database_url: str) -> Iterator[Service]:
+        home = new_home(tmp_path / name, cache_dir).home
+        with running(ServeSettings(home=home, pool=pool_file, database_url=database_url)) as service:
+            wait(lambda: service.follower.serving is not None)
+            yield service
+
+    return started
+
+
+def publish(database: Database, snapshot: Snapshot) -> int:
+    """Make ``snapshot`` the champion; returns its version."""
+    return SnapshotStore(database).publish(snapshot, status="champion", report={}, created_by="tests").version
+
+
 def prompt(kind: str, word: str = "Vienna") -> str:
     """A prompt of one of the `KINDS` that was not trained on."""
     return KINDS[kind].format(word)
+
+
+def request(kind: str, word: str = "Vienna", **fields: Any) -> RouteRequest:
+    """A request for the best model for a prompt of this kind."""
+    greedy: dict[str, Any] = {"explore": False, "cost_quality_tradeoff": 1.0}
+    return RouteRequest((Turn("user", prompt(kind, word)),), **greedy | fields)
 
 
 def new_home(home: Path, cache_dir: Path, *snapshots: Snapshot) -> StoreSettings:
@@ -108,14 +155,14 @@ def new_home(home: Path, cache_dir: Path, *snapshots: Snapshot) -> StoreSettings
     settings = StoreSettings.from_env({"THALWEG_HOME": str(home)})
     database = Database.open(settings.database_url)
     for snapshot in snapshots:
-        SnapshotStore(database).publish(snapshot, status="champion", report={}, created_by="tests")
+        publish(database, snapshot)
     database.close()
     return settings
 
 
-def wait(until: Callable[[], Any], patience_s: float = 20.0) -> None:
+def wait(until: Callable[[], Any], timeout_s: float = 20.0) -> None:
     """Returns once ``until`` holds."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while not until():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)

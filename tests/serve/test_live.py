@@ -23,7 +23,7 @@ import yaml
 from agent.snapshot import Snapshot
 from store.database import Database
 from store.snapshots import SnapshotStore
-from tests.serve.conftest import KINDS, TALENTS, WORDS, new_home, prompt, wait
+from tests.serve.conftest import BEST_AT, KINDS, WORDS, new_home, prompt, wait
 from tests.serve.upstream import Upstream
 
 REPOSITORY = Path(__file__).parents[2]
@@ -239,8 +239,8 @@ def test_imported_evaluations_and_a_refresh_move_the_route_while_it_serves(live:
     with data.open("w") as lines:
         for kind in KINDS:
             for word in words:
-                talented = {"up/beta"} if kind == "river" else {m for m in TALENTS if kind in TALENTS[m]}
-                scores = {model: 1.0 if model in talented else 0.3 for model in TALENTS}
+                talented = {"up/beta"} if kind == "river" else {m for m in BEST_AT if kind in BEST_AT[m]}
+                scores = {model: 1.0 if model in talented else 0.3 for model in BEST_AT}
                 lines.write(json.dumps({"prompt": prompt(kind, word), "source": kind, "scores": scores}) + "\n")
     settings = {"THALWEG_HOME": str(live.home), "THALWEG_POOL": str(live.pool)}
     imported = subprocess.run(

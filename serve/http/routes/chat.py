@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from agent.errors import ThalwegError
-from serve.http.errors import Json, answer
-from serve.http.presenters import full, headers
-from serve.http.routes.context import Context, JsonBody, documented
-from serve.http.schemas import ChatBody, RouteBody, read
+from serve.errors import error_response
+from serve.http.schemas import ChatBody, ChatReply, JsonRoute, RouteBody, ServiceDep
 from serve.routing.calls import Call
-from serve.service import BOOTSTRAP
+from serve.routing.live import Routed
+from serve.service import BOOTSTRAP, Service
+from store.views import DecisionView
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-@router.post("/v1/chat/completions", openapi_extra=documented(ChatBody))
-async def chat(service: Context, raw: JsonBody) -> Response:
+@router.post("/v1/chat/completions", response_model=ChatReply)
+async def chat(service: ServiceDep, body: ChatBody, request: Request) -> Response:
     """Answer a chat: `model: "auto"` is routed, a model's name goes straight there."""
-    body = read(ChatBody, raw)
     if not body.is_auto:
-        service.follower.pool_view.callable(body.model)
-    routed = await service.live.route(body, "chat", BOOTSTRAP)
-    named = headers(routed)
+        service.follower.pool_view.provider_of(body.model)
+    routed = await _route(service, body, "chat")
+    headers = decision_headers(routed)
     try:
-        provider, model = service.follower.pool_view.callable(routed.decision.model)
+        provider, model = service.follower.pool_view.provider_of(routed.decision.model)
         call = Call(routed, provider, model, service.decisions, service.metrics)
-        forwarded = {name: value for name, value in raw.items() if name != "thalweg"}
+        forwarded = {name: value for name, value in (await request.json()).items() if name != "thalweg"}
         if body.stream:
             events = await call.stream(forwarded)
-            return StreamingResponse(events, headers=named | _STREAM_HEADERS, media_type="text/event-stream")
-        return Response(await call.complete(forwarded), headers=named, media_type="application/json")
+            return StreamingResponse(events, headers=headers | _STREAM_HEADERS, media_type="text/event-stream")
+        return Response(await call.complete(forwarded), headers=headers, media_type="application/json")
     except ThalwegError as error:
-        return answer(error, named)
+        return error_response(error, headers)
 
 
-@router.post("/v1/route", openapi_extra=documented(RouteBody))
-async def route(service: Context, raw: JsonBody) -> Response:
+@router.post("/v1/route", response_model=DecisionView)
+async def route(service: ServiceDep, body: RouteBody) -> Response:
     """Choose a model and say why, without calling it."""
-    routed = await service.live.route(read(RouteBody, raw), "route", BOOTSTRAP)
-    return Json(full(routed), headers=headers(routed))
+    routed = await _route(service, body, "route")
+    lacking = service.follower.pool_view.unavailable_reasons
+    content = DecisionView.of(routed.decision, routed.id, lacking).model_dump_json()
+    return Response(content, headers=decision_headers(routed), media_type="application/json")
+
+
+async def _route(service: Service, body: ChatBody, kind: Literal["chat", "route"]) -> Routed:
+    session = body.thalweg.session if body.thalweg else None
+    return await service.live.route(body.route_request(), kind, BOOTSTRAP, session=session, requested_model=body.model)
+
+
+def decision_headers(routed: Routed) -> dict[str, str]:
+    """The headers of every routed answer; the task is its id, since names may be of any script."""
+    decision = routed.decision
+    return {
+        "x-thalweg-model": decision.model.encode("ascii", "replace").decode(),
+        "x-thalweg-decision-id": routed.id,
+        "x-thalweg-task": str(decision.task.id),
+        "x-thalweg-snapshot": str(decision.snapshot),
+    }

@@ -1,94 +1,87 @@
-"""What the router knows: decisions and why, drifts, snapshots."""
+"""What the router has decided and learned: decisions, tasks, drifts, snapshots."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
 from agent.errors import InvalidInput, UnknownDecision
-from serve.http.errors import Json, NotFound
-from serve.http.presenters import Routed, drift, full
-from serve.http.routes.context import Context, OptionalJsonBody
-from serve.http.schemas import PromoteIn, RollbackIn, read
+from serve.errors import NotFound
+from serve.http.schemas import (
+    JsonRoute,
+    Limit,
+    Listed,
+    PromoteIn,
+    RollbackIn,
+    ServiceDep,
+    SnapshotList,
+    TaskList,
+)
+from store.views import DriftView, PromotionView, RecordedDecisionView, TaskDetail, TaskView
 
-router = APIRouter(prefix="/v1", tags=["insight"])
+router = APIRouter(prefix="/v1", tags=["insight"], route_class=JsonRoute)
 
 
 @router.get("/decisions/{decision_id}")
-def decision(service: Context, decision_id: str) -> Response:
-    """The whole explanation of a decision: why its model, and why not each other one; its outcome and feedback."""
+def decision(service: ServiceDep, decision_id: str) -> RecordedDecisionView:
+    """A decision explained: why its model, and why not each other one; its outcome and feedback."""
     record = service.decisions.get(decision_id)
     if record is None:
         raise UnknownDecision(f"no decision has the id {decision_id!r}", param="decision_id")
     outcome = service.decisions.outcome(decision_id)
-    said = service.feedback.list(decision_id=decision_id)
-    return Json(
-        full(Routed(decision_id, record.decision))
-        | {
-            "created_at": record.created_at,
-            "kind": record.kind,
-            "requested_model": record.requested_model,
-            "cost_quality_tradeoff": record.tradeoff,
-            "session": record.session,
-            "key": record.key,
-            "prompt": record.prompt,
-            "outcome": asdict(outcome) if outcome else None,
-            "feedback": [
-                {
-                    "seq": row.seq,
-                    "created_at": row.created_at,
-                    "score": row.event.score,
-                    "other": row.event.other,
-                    "source": row.event.source,
-                    "rater": row.event.rater,
-                    "comment": row.event.comment,
-                    "revises": row.revises,
-                }
-                for row in said
-            ],
-        }
-    )
+    return RecordedDecisionView.of_record(record, outcome, service.feedback.list(decision_id=decision_id))
+
+
+@router.get("/tasks")
+def tasks(service: ServiceDep, include_retired: bool = False) -> TaskList:
+    """The tasks of the serving snapshot, the largest first; on demand then those that former champions had."""
+    snapshot = service.live.serving.router.snapshot
+    rows = service.lineage.list(include_retired=True)
+    return TaskList(snapshot=snapshot.version, data=TaskView.of_all(snapshot, rows, retired=include_retired))
+
+
+@router.get("/tasks/{task_id}")
+def task(service: ServiceDep, task_id: int) -> TaskDetail:
+    """One task: where it came from and what became of it; while it lives, its candidates and experts, what each model
+    scores on it and its most central prompts."""
+    snapshot = service.live.serving.router.snapshot
+    row = service.lineage.get(task_id)
+    if row is None or (row.retired_in is None and task_id not in {task.id for task in snapshot.tasks}):
+        raise NotFound(
+            f"snapshot {snapshot.version} has no task {task_id}, nor had a champion before it; "
+            "GET /v1/tasks?include_retired=true lists them",
+            param="task_id",
+        )
+    return TaskDetail.of_row(row, snapshot, service.lineage.events(task_id))
 
 
 @router.get("/drifts")
-def drifts(service: Context, limit: int = 50) -> Response:
+def drifts(service: ServiceDep, limit: Limit = 50) -> Listed[DriftView]:
     """Silent changes of models, newest first: a model scores otherwise than its snapshot expects, from row ``since`` of
-    the feedback log on; ``position`` is the row that gave it away, ``shift`` the change of its mean score."""
-    return Json(
-        {"object": "list", "data": [drift(found) for found in service.drifts.list(limit=max(1, min(limit, 1000)))]}
-    )
+    the feedback log on; ``position`` is the row at which it was found, ``shift`` the change of its mean score."""
+    return Listed(data=[DriftView.of(found) for found in service.drifts.list(limit=limit)])
 
 
 @router.get("/snapshots")
-def snapshots(service: Context) -> Response:
-    """Every snapshot, newest first, with the gate's report; ``serving`` is the one that this replica routes with."""
+def snapshots(service: ServiceDep) -> SnapshotList:
+    """Every snapshot, newest first, with the gate's report."""
     serving = service.follower.serving
-    return Json(
-        {
-            "object": "list",
-            "serving": serving.router.snapshot.version if serving else None,
-            "data": [asdict(row) for row in service.snapshots.list()],
-        }
-    )
+    return SnapshotList(serving=serving.router.snapshot.version if serving else None, data=service.snapshots.list())
 
 
 @router.post("/snapshots/{version}/promote")
-def promote(service: Context, version: int, said: OptionalJsonBody) -> Response:
+def promote(service: ServiceDep, version: int, body: PromoteIn = PromoteIn()) -> PromotionView:
     """Make a snapshot the champion; an older one too, which is a rollback. Replicas follow within a second."""
-    reason = read(PromoteIn, said).reason
     try:
-        service.snapshots.promote(version, reason)
+        service.snapshots.promote(version, body.reason)
     except InvalidInput as error:
         raise NotFound(error.message, param=error.param) from error
     service.follower.wake()
-    return Json({"version": version, "status": "champion", "reason": reason})
+    return PromotionView(version=version, reason=body.reason)
 
 
 @router.post("/snapshots/rollback")
-def rollback(service: Context, said: OptionalJsonBody) -> Response:
+def rollback(service: ServiceDep, body: RollbackIn = RollbackIn()) -> PromotionView:
     """Make the last champion before this one the champion again. Replicas follow within a second."""
-    reason = read(RollbackIn, said).reason
-    version = service.snapshots.rollback(reason)
+    version = service.snapshots.rollback(body.reason)
     service.follower.wake()
-    return Json({"version": version, "status": "champion", "reason": reason})
+    return PromotionView(version=version, reason=body.reason)

@@ -1,56 +1,81 @@
-"""Health, readiness and metrics."""
+"""Health, readiness, metrics, and job runs, which are asked for here, queued in SQL and run by the scheduler."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Body, Response
 
-from agent.errors import ThalwegError
-from serve.http.errors import Json
-from serve.http.routes.context import Context
+from agent.errors import InvalidInput, ThalwegError, did_you_mean
+from serve.errors import NotFound
+from serve.http.schemas import JsonRoute, Limit, Listed, Readiness, ServiceDep
 from serve.metrics import CONTENT_TYPE
-from serve.service import Service
+from serve.service import BOOTSTRAP, Service
+from store.runs import Run
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=JsonRoute)
 
-_PATIENCE_S = 2.0
+_WRITE_TIMEOUT_S = 2.0
 
 
 @router.get("/healthz")
-async def health() -> Response:
+async def health() -> dict[str, str]:
     """The process answers."""
-    return Json({"status": "ok"})
+    return {"status": "ok"}
 
 
 @router.get("/readyz")
-async def ready(service: Context) -> Response:
-    """Whether requests can be routed and remembered; ``degraded`` where an older snapshot than the champion serves."""
-    serving = service.follower.serving
-    trouble = service.follower.unavailable_reason or await _unwritable(service)
-    able = serving is not None and trouble is None
-    state: dict[str, Any] = {"status": "unready", "reason": trouble or service.follower.degraded_reason}
-    if able:
-        state["status"] = "degraded" if service.follower.degraded_reason else "ready"
-    if serving is not None:
-        router = serving.router
-        state |= {"snapshot": router.snapshot.version, "position": router.position}
-    return Json(state, 200 if able else 503)
+async def ready(service: ServiceDep, response: Response) -> Readiness:
+    """Whether requests can be routed and recorded; 503 where not."""
+    serving, degraded = service.follower.serving, service.follower.degraded_reason
+    unavailable = service.follower.unavailable_reason or await _unwritable(service)
+    able = serving is not None and unavailable is None
+    response.status_code = 200 if able else 503
+    return Readiness(
+        status="unready" if not able else "degraded" if degraded else "ready",
+        reason=unavailable or degraded,
+        snapshot=serving.router.snapshot.version if serving else None,
+        position=serving.router.position if serving else None,
+    )
 
 
 async def _unwritable(service: Service) -> str | None:
-    """Why the database takes no writes; asks it for an empty one."""
+    """Why the database takes no writes; tries an empty one."""
     try:
-        await asyncio.wait_for(asyncio.wrap_future(service.writer.submit(lambda _: None)), _PATIENCE_S)
+        await asyncio.wait_for(asyncio.wrap_future(service.writer.submit(lambda _: None)), _WRITE_TIMEOUT_S)
     except ThalwegError as error:
         return error.message
     except TimeoutError:
-        return f"the database has not taken a write for {_PATIENCE_S:g} s"
+        return f"the database has not taken a write for {_WRITE_TIMEOUT_S:g} s"
     return None
 
 
-@router.get("/metrics")
-async def metrics(service: Context) -> Response:
+@router.get("/metrics", response_class=Response)
+async def metrics(service: ServiceDep) -> Response:
     """Prometheus' text format."""
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
+
+
+@router.get("/v1/jobs/runs")
+def runs(service: ServiceDep, limit: Limit = 50) -> Listed[Run]:
+    """The latest runs, newest first."""
+    return Listed(data=service.runs.list(limit))
+
+
+@router.get("/v1/jobs/runs/{run_id}")
+def run(service: ServiceDep, run_id: int) -> Run:
+    """One run: its state, its result or why it failed."""
+    try:
+        return service.runs.get(run_id)
+    except InvalidInput as error:
+        raise NotFound(error.message, param=error.param) from error
+
+
+@router.post("/v1/jobs/{job}", status_code=202)
+def request(service: ServiceDep, job: str, params: Annotated[dict[str, Any], Body(default_factory=dict)]) -> Run:
+    """Ask for a run of a job now, with the job's parameters; where one is queued already, that one is answered."""
+    if job not in service.jobs:
+        known = ", ".join(service.jobs)
+        raise NotFound(f"no job {job!r}{did_you_mean(job, service.jobs)}; there are {known}", param="job")
+    return service.runs.get(service.runs.request(job, params, BOOTSTRAP))

@@ -1,1 +1,3 @@
-"""The embedded local model: SmolLM2-135M-Instruct in a process of its own, so that no key is needed for an answer."""
+"""The local model, SmolLM2-135M-Instruct, so that answers need no key: `weights` unpacks it, `engine` generates text,
+`model` is its Serve deployment (`LocalModel`).
+"""

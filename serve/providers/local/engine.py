@@ -11,19 +11,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.errors import InvalidInput
-from serve.http.requests import turns
-from serve.http.schemas import Count
+from serve.messages import turns
 from serve.providers.local.weights import NAME
 
 MAX_TOKENS = 128
-"""Length of an answer, unless the request asks for a shorter one: at 10 tokens a second nobody waits for more."""
+"""Length of an answer, unless the request asks for a shorter one: it generates some 10 tokens a second."""
 
 Finish = Literal["stop", "length"]
 Emit = Callable[[str], None]
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class LocalBody(BaseModel):
-    """What the local model honours of a chat request."""
+    """The fields of a chat request that the local model honours."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -69,7 +69,7 @@ class Finished:
 
 
 class StopFilter:
-    """Passes text on up to the first stop text; holds back what may be the beginning of one."""
+    """Passes text on up to the first stop text; what may be the beginning of one is held back until that is clear."""
 
     def __init__(self, stops: tuple[str, ...], emit: Emit) -> None:
         self._stops = stops
@@ -102,7 +102,7 @@ class StopFilter:
 
 
 class TextPieces:
-    """Takes tokens as ``generate`` makes them and passes their text on, never half a character.
+    """Passes on the text of tokens as transformers' ``generate`` gives them (its streamer), never half a character.
 
     Parameters
     ----------
@@ -162,10 +162,10 @@ class Engine:
             return torch.full((len(input_ids),), stop.stopped or cancelled.is_set())
 
         ids = self._prompt(body)  # {input_ids, attention_mask}: (1, tokens)
-        asked = ids["input_ids"].shape[1]
+        prompt_tokens = ids["input_ids"].shape[1]
         if body.seed is not None:
             torch.manual_seed(body.seed)
-        temperature = body.temperature or 0.0  # greedy unless asked: so small a model wanders
+        temperature = body.temperature or 0.0  # greedy by default: so small a model rambles when it samples
         sampling = {"temperature": temperature, "top_p": body.top_p or 0.9} if temperature > 0 else {}
         with torch.inference_mode():
             out = self._model.generate(
@@ -177,14 +177,13 @@ class Engine:
                 stopping_criteria=StoppingCriteriaList([halt]),
             )
         stop.feed("", end=True)
-        said = out.shape[1] - asked
         ended = stop.stopped or int(out[0, -1]) == self._tokenizer.eos_token_id
-        return Finished("stop" if ended else "length", asked, said)
+        return Finished("stop" if ended else "length", prompt_tokens, out.shape[1] - prompt_tokens)
 
     def _prompt(self, body: LocalBody) -> Any:
-        said = [{"role": t.role, "content": t.text} for t in turns(body.messages)]
+        messages = [{"role": t.role, "content": t.text} for t in turns(body.messages)]
         ids = self._tokenizer.apply_chat_template(
-            said, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
         length = ids["input_ids"].shape[1]
         if length + body.limit > self._context:

@@ -1,4 +1,4 @@
-"""The local model's deployment: loaded at the first request; while one request generates, the others wait."""
+"""The local model's Serve deployment: it loads the model at the first request, and answers one request at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from agent.errors import ThalwegError, UpstreamError
-from serve.http.schemas import read
+from serve.errors import validated
 from serve.providers.local.engine import Engine, Finish, Finished, LocalBody
 from serve.providers.local.weights import NAME, unpack
 from serve.providers.sse import DONE, event
@@ -38,25 +38,25 @@ class LocalModel:
 
     async def complete(self, body: Mapping[str, Any]) -> bytes:
         """The whole answer as a ``chat.completion``."""
-        said = ""
-        async for piece in self._pieces(read(LocalBody, body)):
+        text = ""
+        async for piece in self._pieces(validated(LocalBody, body)):
             if isinstance(piece, str):
-                said += piece
+                text += piece
             else:
                 finished = piece
-        message = {"role": "assistant", "content": said}
+        message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
         return orjson.dumps(_envelope("chat.completion") | {"choices": [choice], "usage": finished.usage})
 
     async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
         """The answer as server-sent events of ``chat.completion.chunk``."""
-        ask = read(LocalBody, body)
+        request = validated(LocalBody, body)
         frame = _envelope("chat.completion.chunk")
 
         def chunk(delta: Mapping[str, str], finish: Finish | None = None) -> bytes:
             return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
-        pieces = self._pieces(ask)
+        pieces = self._pieces(request)
         try:
             role = {"role": "assistant"}
             async for piece in pieces:
@@ -65,14 +65,14 @@ class LocalModel:
                     role = {}
                 else:
                     yield chunk(role, piece.reason)
-                    if (ask.stream_options or {}).get("include_usage"):
+                    if (request.stream_options or {}).get("include_usage"):
                         yield event(frame | {"choices": [], "usage": piece.usage})
             yield DONE
         finally:
             await pieces.aclose()
 
     async def _pieces(self, body: LocalBody) -> AsyncGenerator[str | Finished, None]:
-        """Pieces of text as they are made, then how it ended; closing it ends the generation."""
+        """Pieces of text as they are generated, then how the answer ended; closing the generator ends the generation."""
         loop = asyncio.get_running_loop()
         made: asyncio.Queue[str | Finished | BaseException] = asyncio.Queue()
         cancelled = threading.Event()

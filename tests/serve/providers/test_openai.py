@@ -57,8 +57,8 @@ async def test_an_upstream_without_a_key_gets_none(provider: OpenAIProvider, ups
 
 
 async def test_a_missing_key_is_named(provider: OpenAIProvider, upstream: Upstream) -> None:
-    assert provider.missing(model(upstream.base_url)) is None
-    assert "OTHER_KEY" in str(provider.missing(model(upstream.base_url, "OTHER_KEY")))
+    assert provider.unavailable_reason(model(upstream.base_url)) is None
+    assert "OTHER_KEY" in str(provider.unavailable_reason(model(upstream.base_url, "OTHER_KEY")))
 
 
 async def test_a_stream_comes_through_byte_for_byte(provider: OpenAIProvider, upstream: Upstream) -> None:

@@ -1,10 +1,8 @@
-"""A replica keeps up with the store, and keeps serving when the store does not keep up with it."""
+"""A replica follows the store, and goes on serving where the store fails."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +11,12 @@ from sqlalchemy import text
 
 from agent.errors import StoreUnavailable
 from agent.snapshot import Snapshot
-from serve.http.errors import NotReady
-from serve.http.schemas import ChatBody, read
-from serve.providers.openai import OpenAIProvider
+from serve.errors import NotReady
 from serve.service import Service
 from serve.settings import ServeSettings
 from store.database import Database
 from store.feedback import FeedbackEvent
-from tests.serve.conftest import new_home, prompt, wait
+from tests.serve.conftest import new_home, publish, request, running, wait
 
 pytestmark = pytest.mark.anyio
 
@@ -30,18 +26,8 @@ def home(tmp_path: Path, cache_dir: Path, snapshot: Snapshot) -> Path:
     return new_home(tmp_path / "home", cache_dir, snapshot).home
 
 
-@contextmanager
-def opened(home: Path, pool_file: Path) -> Iterator[Service]:
-    settings = ServeSettings.from_env({"THALWEG_HOME": str(home), "THALWEG_POOL": str(pool_file)})
-    provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
-    service = Service.open(settings, {"openai": provider}, ())
-    try:
-        yield service
-    finally:
-        service.follower.stop()
-        service.live.close()
-        service.writer.close()
-        service.database.close()
+def opened(home: Path, pool_file: Path) -> AbstractContextManager[Service]:
+    return running(ServeSettings(home=home, pool=pool_file))
 
 
 def ready(service: Service) -> None:
@@ -52,13 +38,8 @@ def version(service: Service) -> int:
     return service.live.serving.router.snapshot.version
 
 
-def body(kind: str) -> ChatBody:
-    said = [{"role": "user", "content": prompt(kind)}]
-    return read(ChatBody, {"messages": said, "thalweg": {"explore": False, "cost_quality_tradeoff": 1.0}})
-
-
 async def qualities(service: Service, kind: str) -> dict[str, float]:
-    decision = (await service.live.route(body(kind), "route", "tests")).decision
+    decision = (await service.live.route(request(kind), "route", "tests")).decision
     return {c.model: c.quality for c in decision.candidates}
 
 
@@ -72,19 +53,19 @@ def spoil(home: Path, version: int) -> None:
     database.close()
 
 
-async def test_without_a_snapshot_nothing_is_routed_and_the_reason_is_told(
+async def test_without_a_snapshot_nothing_is_routed_and_the_reason_is_given(
     tmp_path: Path, cache_dir: Path, pool_file: Path
 ) -> None:
     home = new_home(tmp_path / "home", cache_dir).home
     with opened(home, pool_file) as service, pytest.raises(NotReady, match="there is no snapshot yet"):
-        await service.live.route(body("sum"), "route", "tests")
+        await service.live.route(request("sum"), "route", "tests")
 
 
 async def test_replay_equals_live(home: Path, pool_file: Path) -> None:
     with opened(home, pool_file) as live:
         ready(live)
         for n in range(30):
-            routed = await live.live.route(body("sum"), "chat", "tests")
+            routed = await live.live.route(request("sum"), "chat", "tests")
             event = FeedbackEvent(routed.id, score=(n % 3) / 2, source="user", rater=f"r{n}")
             receipt = live.feedback.append([event]).result()[0]
             live.follower.wake()
@@ -113,7 +94,7 @@ def test_a_replica_that_starts_with_a_corrupt_champion_serves_the_one_before(
     home: Path, pool_file: Path, snapshot: Snapshot
 ) -> None:
     with opened(home, pool_file) as service:
-        second = service.snapshots.publish(snapshot, status="champion", report={}, created_by="tests").version
+        second = publish(service.database, snapshot)
     spoil(home, second)
     with opened(home, pool_file) as service:
         ready(service)
@@ -124,7 +105,7 @@ def test_a_snapshot_of_another_encoder_is_not_served(home: Path, pool_file: Path
     with opened(home, pool_file) as service:
         ready(service)
         foreign = replace(snapshot, meta={**snapshot.meta, "encoder": "another/encoder"})
-        service.snapshots.publish(foreign, status="champion", report={}, created_by="tests")
+        publish(service.database, foreign)
         wait(lambda: service.follower.degraded_reason)
         assert "another/encoder" in str(service.follower.degraded_reason) and version(service) == 1
 
@@ -132,16 +113,16 @@ def test_a_snapshot_of_another_encoder_is_not_served(home: Path, pool_file: Path
 async def test_a_database_that_goes_away_and_comes_back(home: Path, pool_file: Path) -> None:
     with opened(home, pool_file) as service:
         ready(service)
-        before = await service.live.route(body("sum"), "route", "tests")
+        before = await service.live.route(request("sum"), "route", "tests")
         for name in ("thalweg.db", "thalweg.db-wal", "thalweg.db-shm"):
             (home / name).rename(home / f"gone-{name}")
         wait(lambda: service.follower.unavailable_reason)
         with pytest.raises(StoreUnavailable, match=r"thalweg\.db"):
-            await service.live.route(body("sum"), "route", "tests")
+            await service.live.route(request("sum"), "route", "tests")
         for name in ("thalweg.db", "thalweg.db-wal", "thalweg.db-shm"):
             (home / f"gone-{name}").rename(home / name)
         wait(lambda: service.follower.unavailable_reason is None)
-        after = await service.live.route(body("sum"), "route", "tests")
+        after = await service.live.route(request("sum"), "route", "tests")
         assert service.decisions.get(before.id) and service.decisions.get(after.id)
 
 

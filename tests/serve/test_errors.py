@@ -8,7 +8,7 @@ import pytest
 
 from agent import errors as tree
 from agent.errors import ThalwegError, UpstreamError, UpstreamTimeout
-from serve.http import errors
+from serve import errors
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from serve.http import errors
     ],
 )
 def test_shape_and_status(error: ThalwegError, status: int, kind: str) -> None:
-    response = errors.answer(error, {"x-thalweg-model": "a"})
+    response = errors.error_response(error, {"x-thalweg-model": "a"})
     assert response.status_code == status
     assert response.headers["x-thalweg-model"] == "a"
     said = json.loads(bytes(response.body))["error"]
@@ -44,17 +44,17 @@ def test_shape_and_status(error: ThalwegError, status: int, kind: str) -> None:
 
 def test_an_upstreams_own_error_is_passed_on_as_it_is() -> None:
     body = b'{"error": {"message": "slow down", "code": 1.50}}'
-    assert errors.answer(UpstreamError("m", status=429, body=body)).body == body
+    assert errors.error_response(UpstreamError("m", status=429, body=body)).body == body
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "text"}'])
 def test_an_upstreams_error_of_another_shape_is_told_in_ours(body: bytes) -> None:
-    response = errors.answer(UpstreamError("it said so", status=500, body=body))
+    response = errors.error_response(UpstreamError("it said so", status=500, body=body))
     assert json.loads(bytes(response.body))["error"]["message"] == "it said so"
 
 
 def test_clients_do_not_try_again_what_needs_a_key() -> None:
-    assert errors.answer(errors.ModelUnavailable("m")).headers["x-should-retry"] == "false"
+    assert errors.error_response(errors.ModelUnavailable("m")).headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from agent.examples import Examples
 from agent.experts.general_heads import GeneralHeads
 from agent.experts.task_heads import TaskHeads
 from agent.experts.trunk import Trunk
-from agent.index.prompts import prompt_key
+from agent.index.prompts import hash64
 from agent.online.prior import Prior
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming
@@ -77,7 +77,7 @@ def build_snapshot(
     cosine = examples.embeddings @ centroids.T  # (n, T)
     indexed = np.arange(len(examples))[-config["index_capacity"] :]
     x = result.representation.transform(examples.embeddings[indexed], examples.features[indexed])
-    keys = np.array([prompt_key(i) for i in examples.ids], np.uint64)
+    keys = np.array([hash64(i) for i in examples.ids], np.uint64)
     by_key = np.argsort(keys)
     meta: dict[str, Any] = {
         "format": FORMAT,

@@ -19,7 +19,7 @@ from agent.encoding.similarity import Representation, block_squares, kernel
 from agent.errors import SnapshotCorrupt
 from agent.experts.stack import combine
 from agent.index.neighbours import NeighbourIndex, kernel_weight, shrunk_mean
-from agent.index.prompts import prompt_key
+from agent.index.prompts import hash64
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.tasks import assign
 from agent.types import UNKNOWN_TASK, Array, Encoded, TaskAssignment
@@ -131,7 +131,7 @@ class Estimator:
         """(n, m) quality of prompts, their own scores hidden: of training prompts (by id), training's out-of-fold estimates."""
         quality = self.estimate_batch(embeddings, features).quality
         trained, oof = self.snapshot.tensors["trained_keys"], self.snapshot.tensors["trained_oof"]  # sorted by key
-        keys = np.array([prompt_key(name) for name in ids], np.uint64)
+        keys = np.array([hash64(name) for name in ids], np.uint64)
         row = np.minimum(np.searchsorted(trained, keys), len(trained) - 1)
         seen = trained[row] == keys
         quality[seen] = oof[row[seen]]

@@ -33,7 +33,7 @@ class PromptIndex:
     Examples
     --------
     >>> index = PromptIndex(("a",), np.eye(2, dtype=np.float32)[:1], np.array([[1.0]]), (0,), capacity=2)
-    >>> index.learn_one("b", np.eye(2, dtype=np.float32)[1], 7, 0, 0.5)
+    >>> index.learn_one("b", np.eye(2, dtype=np.float32)[1], 7, 0, 0.5, rating=("decision", "user", "rater"))
     >>> labels, similarity = index.search(np.eye(2, dtype=np.float32)[1], 1)
     >>> index.ids[labels[0]]
     'b'
@@ -53,10 +53,12 @@ class PromptIndex:
         self.scores[: len(ids)] = scores
         self._slots = {prompt: slot for slot, prompt in enumerate(ids)}
         self._capacity = capacity
+        self._from_snapshot = ~np.isnan(self.scores)  # (capacity, models)
+        self._ratings: dict[int, set[int]] = {}  # slot -> hashes of the ratings in its sums
         self._sums: dict[int, dict[int, tuple[float, float]]] = {}  # slot -> model -> total, count
         self._reservoirs: dict[int, list[tuple[int, int]]] = {}  # task -> heap of (-key, slot): the next to go first
         for slot, (prompt, task) in enumerate(zip(ids, tasks, strict=True)):
-            self._reservoirs.setdefault(task, []).append((-prompt_key(prompt), slot))
+            self._reservoirs.setdefault(task, []).append((-hash64(prompt), slot))
         for reservoir in self._reservoirs.values():
             heapq.heapify(reservoir)
         self._index = build_index(embeddings, capacity)
@@ -71,32 +73,46 @@ class PromptIndex:
 
     def digest(self) -> str:
         """A hash of prompts and scores; the HNSW index follows from them and their order."""
-        digest = hashlib.sha256(repr((self.ids, self._sums, self._reservoirs)).encode())
+        ratings = [(slot, sorted(held)) for slot, held in self._ratings.items()]
+        digest = hashlib.sha256(repr((self.ids, self._sums, ratings, self._reservoirs)).encode())
         digest.update(self.scores.tobytes())
         return digest.hexdigest()
 
     def learn_one(
-        self, prompt: str, embedding: Vector, task: int, model: int, score: float, weight: float = 1.0
+        self,
+        prompt: str,
+        embedding: Vector,
+        task: int,
+        model: int,
+        score: float,
+        *,
+        rating: tuple[str, ...],
+        revises: float | None = None,
     ) -> None:
-        """Add the ``score`` of ``model`` (column) on ``prompt``; several scores of one pair are averaged.
+        """Add the ``score`` of ``model`` (column) on ``prompt``; several ratings of one pair are averaged.
 
-        A new prompt is added while there is room, and later if the reservoir of its ``task`` draws it. A negative
-        ``weight`` takes a score back.
+        A new prompt is added while there is room, and later if the reservoir of its ``task`` draws it.
+
+        Parameters
+        ----------
+        rating
+            Identifies who rated which answer.
+        revises
+            The score that the same rating had before; it is taken back if it is held. None for a first score.
         """
         slot = self._slots.get(prompt)
-        if slot is None and weight > 0.0:
+        if slot is None:
             slot = self._admit(prompt, embedding, task)
         if slot is None:
             return
-        sums = self._sums.setdefault(slot, {})
-        total, count = sums.get(model, (0.0, 0.0))
-        if count == 0.0 and not np.isnan(self.scores[slot, model]):
-            total, count = float(self.scores[slot, model]), 1.0
-        if weight < 0.0 and count <= 0.0:
-            return  # the score that is taken back is not held
-        total, count = total + weight * score, count + weight
-        sums[model] = (total, count)
-        self.scores[slot, model] = np.clip(total / count, 0.0, 1.0) if count > 1e-9 else np.nan
+        sums, ratings = self._sums.setdefault(slot, {}), self._ratings.setdefault(slot, set())
+        from_snapshot, key = self._from_snapshot[slot, model], hash64(repr(rating))
+        total, count = sums.get(model, (float(self.scores[slot, model]), 1.0) if from_snapshot else (0.0, 0.0))
+        if revises is not None and (key in ratings or from_snapshot):
+            total, count = total - revises, count - 1.0
+        ratings.add(key)
+        total, count = sums[model] = total + score, count + 1.0
+        self.scores[slot, model] = np.clip(total / count, 0.0, 1.0)
 
     def evidence(self, slots: NDArray[np.int64], similarity: Vector, models: tuple[str, ...]) -> tuple[Evidence, ...]:
         """The prompts of ``slots`` with their scores by model name."""
@@ -108,7 +124,7 @@ class PromptIndex:
 
     def _admit(self, prompt: str, embedding: Vector, task: int) -> int | None:
         """The slot of a new prompt; None where its own task has the most prompts and does not draw it."""
-        key, reservoir = prompt_key(prompt), self._reservoirs.setdefault(task, [])
+        key, reservoir = hash64(prompt), self._reservoirs.setdefault(task, [])
         if len(self._slots) < self._capacity:
             slot = len(self._slots)
             self.ids.append(prompt)
@@ -120,6 +136,8 @@ class PromptIndex:
             slot = heapq.heappop(self._reservoirs[largest])[1]
             del self._slots[self.ids[slot]]
             self._sums.pop(slot, None)
+            self._ratings.pop(slot, None)
+            self._from_snapshot[slot] = False
             self.ids[slot] = prompt
             self.scores[slot] = np.nan
         heapq.heappush(reservoir, (-key, slot))
@@ -128,6 +146,6 @@ class PromptIndex:
         return slot
 
 
-def prompt_key(prompt: str) -> int:
-    """A hash of a prompt id to 64 bits: uniform, and equal in every process."""
-    return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "big")
+def hash64(text: str) -> int:
+    """A hash to 64 bits: uniform, and equal in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

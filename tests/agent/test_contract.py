@@ -72,9 +72,8 @@ class IndexLearner:
     def learn_one(self, row: Observation) -> None:
         column, embedding = MODELS.index(row.model), row.encoded.embedding
         task = KINDS.index(row.prompt_id.split("-")[0])
-        if row.revises is not None:
-            self._index.learn_one(row.prompt_id, embedding, task, column, row.revises, weight=-1.0)
-        self._index.learn_one(row.prompt_id, embedding, task, column, row.score)
+        rating = (row.decision_id, row.source, row.rater)
+        self._index.learn_one(row.prompt_id, embedding, task, column, row.score, rating=rating, revises=row.revises)
 
     def predict(self) -> Array:
         found = []

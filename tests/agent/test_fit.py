@@ -70,6 +70,17 @@ def test_tasks_keep_their_ids_over_a_retraining() -> None:
     assert successor.meta["next_task"] >= champion.meta["next_task"]
 
 
+def test_a_task_id_is_never_assigned_twice() -> None:
+    """Neither where the champion cannot be read, nor where it reads other features."""
+    first = trained(world(), next_task=70)
+    assert [t.id for t in first.tasks] == list(range(70, 70 + len(first.tasks)))
+    assert first.meta["next_task"] == 70 + len(first.tasks)
+    wider = world()
+    wider = replace(wider, features=np.pad(wider.features, ((0, 0), (0, 3))))
+    second = trained(wider, champion=first)
+    assert min(t.id for t in second.tasks) == first.meta["next_task"]
+
+
 @pytest.mark.parametrize("n", [2, 3, 5, 12, 50])
 def test_few_prompts_are_enough_to_start(n: int) -> None:
     estimated(trained(world(n)), world(20, seed=1))

@@ -278,8 +278,9 @@ def test_a_scored_prompt_is_remembered_as_evidence(router: Router) -> None:
 
 
 def test_the_evidence_holds_the_last_word_only(router: Router) -> None:
-    router.learn_one(observed(101, "code", "v/tiny", 0.25, prompt=600))
-    router.learn_one(observed(102, "code", "v/tiny", 1.0, prompt=600, revises=0.25))
+    first = observed(101, "code", "v/tiny", 0.25, prompt=600)
+    router.learn_one(first)
+    router.learn_one(replace(first, seq=102, score=1.0, revises=0.25))
     assert route(router, encoded("code", 1600)).evidence[0].scores == {"v/tiny": 1.0}
 
 

@@ -23,6 +23,20 @@ def empty(capacity: int = 10, d: int = 8) -> PromptIndex:
     return PromptIndex((), np.zeros((0, d), np.float32), np.zeros((0, len(MODELS))), (), capacity)
 
 
+def learn(
+    index: PromptIndex,
+    prompt: str,
+    embedding: Vector,
+    task: int,
+    model: int,
+    score: float,
+    *,
+    rater: str = "a",
+    revises: float | None = None,
+) -> None:
+    index.learn_one(prompt, embedding, task, model, score, rating=(prompt, "user", rater), revises=revises)
+
+
 def scores(index: PromptIndex, embedding: np.ndarray) -> dict[str, dict[str, float]]:
     """The scores held, by prompt."""
     slots, similarity = index.search(embedding, len(index))
@@ -71,50 +85,51 @@ def test_a_snapshots_prompts_are_searched_by_embedding() -> None:
 def test_an_empty_index_has_no_evidence_and_learns() -> None:
     index, (row,) = empty(), unit(1)
     assert index.evidence(*index.search(row, 5), MODELS) == ()
-    index.learn_one("p", row, 0, 1, 0.25)
+    learn(index, "p", row, 0, 1, 0.25)
     assert scores(index, row) == {"p": {"b": 0.25}} and len(index) == 1
 
 
 def test_several_scores_of_a_pair_are_averaged_with_the_snapshots() -> None:
     (row,) = unit(1)
     index = PromptIndex(("p",), row[None], np.array([[0.2, np.nan]]), (0,), 10)
-    index.learn_one("p", row, 0, 0, 0.8)
-    index.learn_one("p", row, 0, 0, 0.8)
+    learn(index, "p", row, 0, 0, 0.8)
+    learn(index, "p", row, 0, 0, 0.8)
     assert scores(index, row)["p"]["a"] == pytest.approx(0.6)
 
 
-def test_weights_weigh() -> None:
+def test_a_revised_rating_is_replaced_as_often_as_it_is_revised() -> None:
     index, (row,) = empty(), unit(1)
-    index.learn_one("p", row, 0, 0, 1.0, weight=3.0)
-    index.learn_one("p", row, 0, 0, 0.0, weight=1.0)
-    assert scores(index, row)["p"]["a"] == pytest.approx(0.75)
+    learn(index, "p", row, 0, 0, 0.3)
+    learn(index, "p", row, 0, 0, 0.9, rater="b")
+    for revises, score in [(0.9, 0.5), (0.5, 0.7)]:
+        learn(index, "p", row, 0, 0, score, rater="b", revises=revises)
+        assert scores(index, row)["p"]["a"] == pytest.approx((0.3 + score) / 2)
 
 
-def test_a_score_that_is_taken_back_leaves_no_trace() -> None:
+def test_a_revised_score_of_the_snapshot_is_replaced() -> None:
+    (row,) = unit(1)
+    index = PromptIndex(("p",), row[None], np.array([[0.2, np.nan]]), (0,), 10)
+    learn(index, "p", row, 0, 0, 0.8, revises=0.2)
+    assert scores(index, row)["p"]["a"] == pytest.approx(0.8)
+    learn(index, "p", row, 0, 0, 0.6, revises=0.8)
+    assert scores(index, row)["p"]["a"] == pytest.approx(0.6)
+
+
+def test_a_revision_of_a_rating_that_is_not_held_takes_back_no_other() -> None:
+    """The prompt was replaced since, and came back; or the rating never entered the index."""
     index, (row,) = empty(), unit(1)
-    index.learn_one("p", row, 0, 0, 0.3)
-    index.learn_one("p", row, 0, 0, 0.9)
-    index.learn_one("p", row, 0, 0, 0.9, weight=-1.0)
+    learn(index, "p", row, 0, 0, 0.2)
+    learn(index, "p", row, 0, 0, 0.4, rater="b", revises=0.9)
     assert scores(index, row)["p"]["a"] == pytest.approx(0.3)
-    index.learn_one("p", row, 0, 0, 0.3, weight=-1.0)
-    assert scores(index, row) == {"p": {}}
-
-
-def test_taking_back_what_is_not_remembered_changes_nothing() -> None:
-    """A revision may come long after its first word was replaced, or never reached the snapshot's index."""
-    index, (row,) = empty(), unit(1)
-    index.learn_one("p", row, 0, 0, 0.9, weight=-1.0)
-    index.learn_one("p", row, 0, 0, 0.2)
-    assert scores(index, row) == {"p": {"a": 0.2}}
-    index.learn_one("p", row, 0, 0, 0.4)
-    assert scores(index, row)["p"]["a"] == pytest.approx(0.3)
+    learn(index, "p", row, 0, 0, 0.8, rater="b", revises=0.4)
+    assert scores(index, row)["p"]["a"] == pytest.approx(0.5)
 
 
 def test_a_known_prompt_takes_no_room() -> None:
     rows, index = unit(2), empty(capacity=2)
     for _ in range(5):
-        index.learn_one("p0", rows[0], 0, 0, 0.5)
-    index.learn_one("p1", rows[1], 0, 1, 0.5)
+        learn(index, "p0", rows[0], 0, 0, 0.5)
+    learn(index, "p1", rows[1], 0, 1, 0.5)
     assert set(scores(index, rows[0])) == {"p0", "p1"}
 
 
@@ -125,7 +140,7 @@ def flooded(prompts: Iterable[tuple[str, int]], capacity: int, index: PromptInde
     """An index that learned one score of each (prompt, task), in order."""
     index = index or empty(capacity)
     for i, (prompt, task) in enumerate(prompts):
-        index.learn_one(prompt, unit(1, seed=i)[0], task, 0, 0.5)
+        learn(index, prompt, unit(1, seed=i)[0], task, 0, 0.5)
     return index
 
 
@@ -142,7 +157,7 @@ def held(index: PromptIndex, task: int) -> int:
 def test_the_index_grows_to_its_capacity_and_stays_full() -> None:
     index = empty(capacity=20)
     for i, (prompt, task) in enumerate(stream(200)):
-        index.learn_one(prompt, unit(1, seed=i)[0], task, 0, 0.5)
+        learn(index, prompt, unit(1, seed=i)[0], task, 0, 0.5)
         assert len(index) == len(index.ids) == min(i + 1, 20)
 
 
@@ -203,7 +218,7 @@ def test_a_prompt_that_is_scored_often_is_no_likelier_to_be_held() -> None:
 def test_a_replaced_prompt_is_found_no_more_and_the_new_one_is() -> None:
     rows, index = unit(60), empty(capacity=10)
     for i, row in enumerate(rows):
-        index.learn_one(f"0-{i}", row, 0, i % 2, i / 60)
+        learn(index, f"0-{i}", row, 0, i % 2, i / 60)
     for i, row in enumerate(rows):
         (slot,), (similarity,) = index.search(row, 1)
         assert (index.ids[slot] == f"0-{i}") == (f"0-{i}" in index.ids) == (similarity > 0.9999)
@@ -215,21 +230,19 @@ def test_a_prompt_that_comes_back_after_it_was_replaced_starts_anew() -> None:
     index = flooded(((f"0-{i}", 0) for i in range(10)), 10)
     replaced = next(p for p in (f"0-{i}" for i in range(10)) if p not in flooded([("1-0", 1)], 10, index).ids)
     for prompt, task in [("1-1", 1), (replaced, 2)]:  # now of a rare task, which has room
-        index.learn_one(prompt, unit(1, seed=50)[0], task, 0, 1.0)
+        learn(index, prompt, unit(1, seed=50)[0], task, 0, 1.0)
     assert scores(index, unit(1)[0])[replaced] == {"a": 1.0}
-
-
-def test_a_prompt_that_is_taken_back_where_it_was_not_remembered_takes_no_room() -> None:
-    index = flooded([("0-0", 0), ("0-1", 0)], 2)
-    index.learn_one("1-0", unit(1)[0], 1, 0, 0.5, weight=-1.0)
-    assert set(index.ids) == {"0-0", "0-1"}
+    learn(
+        index, replaced, unit(1, seed=50)[0], 2, 0, 0.8, rater="b", revises=0.5
+    )  # of a score that was replaced with it
+    assert scores(index, unit(1)[0])[replaced]["a"] == pytest.approx(0.9)
 
 
 def test_equal_logs_give_equal_indexes_and_other_logs_others() -> None:
     first, second = flooded(stream(300), 30), flooded(stream(300), 30)
     assert first.digest() == second.digest() and first.ids == second.ids
     assert (first.search(unit(1)[0], 30)[0] == second.search(unit(1)[0], 30)[0]).all()
-    second.learn_one(second.ids[7], unit(1)[0], 0, 1, 0.5)
+    learn(second, second.ids[7], unit(1)[0], 0, 1, 0.5)
     assert first.digest() != second.digest()
 
 
@@ -237,6 +250,6 @@ def test_a_snapshot_larger_than_the_capacity_is_kept_whole() -> None:
     rows = unit(5)
     index = PromptIndex(tuple("pqrst"), rows, np.full((5, 2), 0.5), [0] * 5, capacity=2)
     assert len(index) == 5
-    index.learn_one("new", unit(1, seed=9)[0], 1, 0, 1.0)
+    learn(index, "new", unit(1, seed=9)[0], 1, 0, 1.0)
     known = set(scores(index, rows[0]))
     assert len(index) == len(known) == 5 and "new" in known

@@ -42,13 +42,20 @@ def feedback_examples(
     """
     ledger = ledger or Ledger()
     f, d = FeedbackTable, DecisionTable
-    latest = select(func.max(f.seq)).where(f.seq <= upto, f.other.is_(None)).group_by(f.decision_id, f.source, f.rater)
+    ratings = (
+        select(func.min(f.seq).label("first"), func.max(f.seq).label("last"))
+        .where(f.seq <= upto, f.other.is_(None))
+        .group_by(f.decision_id, f.source, f.rater)
+        .subquery()
+    )
     query = (
-        select(f.seq, f.score, f.source, f.rater, f.key, d.task, d.prompt_id, d.model)
+        # A revision stands where its first rating stood, or one of a score from before a drift would count as new.
+        select(ratings.c.first.label("seq"), f.score, f.source, f.rater, f.key, d.task, d.prompt_id, d.model)
+        .join(ratings, ratings.c.last == f.seq)
         .join(d, d.id == f.decision_id)
         .join(PromptTable, PromptTable.id == d.prompt_id)
-        .where(f.seq.in_(latest), PromptTable.encoder == encoder)
-        .order_by(f.seq)
+        .where(PromptTable.encoder == encoder)
+        .order_by(ratings.c.first)
     )
     with database.session() as session:
         heard = ledger.mean_scores(session.execute(query), drifts)

@@ -151,7 +151,8 @@ class Ledger:
     def learn_one(self, observation: Observation) -> CalibratedScore:
         """Calibrate and weigh the next row of the log, and update its source and rater.
 
-        A revision replaces the rating that it revises where that is still held; where it is not, it updates neither.
+        A revision replaces the rating that it revises where that is still held. Where it is not, it is calibrated and
+        weighed, but updates neither and consumes no weight: the rating that it revises has done both.
         """
         decision = self._decision(observation.decision_id)
         models = (observation.model, observation.other)
@@ -163,12 +164,13 @@ class Ledger:
             decision.used_weight = max(decision.used_weight - revised.weight, 0.0)
             self._quota.consume(observation, -revised.weight)
         score = self._weigh(decision, rating, observation)
-        decision.used_weight += score.weight
-        self._quota.consume(observation, score.weight)
         is_new = revised is None and observation.revises is None
         self._source(rating).n_ratings += is_new
-        if revised is not None or (is_new and len(decision.ratings) < self.config.ratings):
-            decision.ratings.append(rating)
+        if is_new or revised is not None:
+            decision.used_weight += score.weight
+            self._quota.consume(observation, score.weight)
+            if len(decision.ratings) < self.config.ratings:
+                decision.ratings.append(rating)
         self._update(decision)
         return score
 

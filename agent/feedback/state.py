@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,14 +46,24 @@ def feedback_state(
 
 
 def since_last_drift(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observation]:
-    """The rows since the last change of any model: what came before is of another pool, whoever answered."""
+    """The rows since the last change of any model, without revisions of earlier ones: those are of another pool."""
     start = max((drift.since for drift in drifts), default=0)
-    return [row for row in rows if row.seq >= start]
+    rows, first = list(rows), dict[tuple[str, str, str, str | None], int]()
+    for o in rows:  # the original of a revision that is seen first is not among the rows
+        first.setdefault((o.decision_id, o.source, o.rater, o.other), o.seq if o.revises is None else 0)
+    return [o for o in rows if first[o.decision_id, o.source, o.rater, o.other] >= start]
 
 
 def latest_ratings(rows: Iterable[Observation]) -> list[Observation]:
-    """The last rating of each (decision, source, rater), in the log's order."""
-    return sorted({(o.decision_id, o.source, o.rater): o for o in rows}.values(), key=lambda o: o.seq)
+    """The last rating of each (decision, source, rater), at the position of its first, in the log's order.
+
+    So a revision of a score from before a drift still counts as one from before it.
+    """
+    latest: dict[tuple[str, str, str], Observation] = {}
+    for o in rows:
+        key = (o.decision_id, o.source, o.rater)
+        latest[key] = replace(o, seq=latest[key].seq) if key in latest else o
+    return list(latest.values())
 
 
 def evaluated_scores(evaluations: Examples) -> EvaluatedScore:

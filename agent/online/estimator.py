@@ -137,7 +137,8 @@ class OnlineEstimator:
         Parameters
         ----------
         observation
-            The row. The same (decision, source, rater, other) again replaces the earlier score.
+            The row. A revision replaces the score that it revises, at most with that one's weight. Where that one is not
+            held (the snapshot was trained on it, it came before a drift, or too long ago) a revision changes nothing.
         score
             Its value and weight as the ledger calibrated them.
         predicted
@@ -151,6 +152,10 @@ class OnlineEstimator:
             The model's change, where this score revealed one.
         """
         o, weight = observation, max(score.weight, _MIN_WEIGHT)
+        key = (o.decision_id, o.source, o.rater, o.other)
+        old = self._held.get(key)
+        if old is None and o.revises is not None:
+            return None
         coefficients = {o.model: 1.0} if o.other is None else {o.model: 1.0, o.other: -1.0}
         estimates = np.array([predicted[model] for model in coefficients])
         expected = o.expected
@@ -164,8 +169,6 @@ class OnlineEstimator:
             variance=float(noise_variance(estimates).sum()) / weight,
         )
         self._add_models(coefficients)
-        key = (o.decision_id, o.source, o.rater, o.other)
-        old = self._held.get(key)
         if old is None:
             self._add(key, new)
         else:
@@ -225,7 +228,8 @@ class OnlineEstimator:
             del self._held[next(iter(self._held))]
 
     def _replace(self, key: Hashable, old: ResidualObservation, new: ResidualObservation) -> None:
-        """Let ``new`` stand where ``old`` stood, as if it had come then."""
+        """Let ``new`` stand where ``old`` stood, as if it had come then and weighed no more."""
+        new = replace(new, seq=old.seq, variance=max(old.variance, new.variance))
         self._effects.add_weighted(
             {task: -weight for task, weight in old.task_weights.items()}, self._columns(old.coefficients), old.residual
         )

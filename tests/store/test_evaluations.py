@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from agent.errors import InvalidInput
 from agent.feedback.ledger import Ledger
-from agent.types import Encoded, Observation
+from agent.types import Drift, Encoded, Observation
 from store import evaluations
 from store.database import Database
 from store.decisions import DecisionLog
@@ -180,3 +180,20 @@ def test_feedback_counts_the_latest_word_of_each_rater(database: Database, write
     assert wary.weights[said_by_users_alone, 0] < 0.4 and trusting.weights[said_by_users_alone, 0] == 1.0
     assert wary.weights[1 - said_by_users_alone, 0] == 1.0
     assert isinstance(examples.embeddings, np.ndarray) and examples.embeddings.shape == (1, 8)
+
+
+def test_a_revision_of_a_score_from_before_a_drift_is_no_score_from_after_it(
+    database: Database, writer: GroupCommitter
+) -> None:
+    decisions, feedback = DecisionLog(database, writer), FeedbackLog(database, writer)
+    for name in ("old", "revised", "new"):
+        decisions.append(a_record(name, prompt=name, model="a")).result(10)
+    events = [FeedbackEvent(name, 0.9, "user", "ann") for name in ("old", "revised", "new")]
+    seqs = [r.seq for r in feedback.append([*events, FeedbackEvent("revised", 0.8, "user", "ann")]).result(10)]
+    assert seqs[2] is not None and seqs[3] is not None
+    drift = Drift("a", seqs[3], seqs[2], -0.3, "scan")
+    examples = feedback_examples(database, ENCODER, seqs[3], drifts=[drift])
+    score = dict(zip(examples.texts, examples.scores[:, 0]))
+    weight = dict(zip(examples.texts, examples.score_weight[:, 0]))
+    assert score == pytest.approx({"old": 0.6, "revised": 0.5, "new": 0.9}, abs=0.02)
+    assert weight["old"] < 0.11 and weight["revised"] < 0.11 and weight["new"] > 0.8

@@ -11,7 +11,6 @@ import pytest
 
 from agent.evaluation.logged import logged_decisions, snapshot_qualities
 from agent.feedback.ledger import Ledger
-from agent.feedback.state import latest_ratings
 from agent.types import Encoded, LoggedAction, Observation
 
 PROMPT = Encoded(np.ones(4, np.float32), np.ones(2, np.float32), 9)
@@ -84,7 +83,6 @@ def test_the_latest_score_of_each_rater_counts_and_comparisons_do_not() -> None:
     assert found.score.tolist() == [0.5] and found.first_position.tolist() == [1]
     late = logged_decisions([rated(2, score=0.0, revises=1.0)], Ledger(), "e")
     assert late.first_position.tolist() == [0], "its first score came before all rows that were read"
-    assert [o.seq for o in latest_ratings([rated(1), rated(2, rater="ann"), rated(3)])] == [2, 3], "in the log's order"
 
 
 def test_the_ledger_calibrates_and_weights_scores() -> None:

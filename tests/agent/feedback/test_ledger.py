@@ -228,6 +228,27 @@ def test_revising_over_and_over_weighs_no_more_than_once() -> None:
     assert ledger.raters()[0].n_ratings == source(ledger, "user").n_ratings == 1
 
 
+@pytest.mark.parametrize(
+    ("config", "decisions"), [(LedgerConfig(decisions=1), ["d", "later"]), (LedgerConfig(ratings=1), ["d", "d"])]
+)
+def test_a_revision_of_a_rating_that_is_no_longer_held_consumes_no_second_weight(
+    config: LedgerConfig, decisions: list[str]
+) -> None:
+    """Of ann's, whose decision, or whose rating of it, is not held."""
+    raters = ["ann", "bob"] if config.decisions == 1 else ["bob", "ann"]
+    ledger, _ = learned(
+        [scored_row(n, 0.9, decision_id=decisions[n], rater=raters[n], key="partner") for n in range(2)], Ledger(config)
+    )
+    before = ledger.state()
+    for seq in range(2, 30):
+        ledger.learn_one(scored_row(seq, 0.1, decision_id="d", rater="ann", key="partner", revises=0.9))
+    after = ledger.state()
+    for name in ("quota", "sources"):
+        assert after[name] == before[name]
+    assert sum(used for _, used, _ in after["decisions"]) <= sum(used for _, used, _ in before["decisions"])
+    assert sorted(after["raters"]) == sorted(before["raters"])
+
+
 # --- poisoning
 
 

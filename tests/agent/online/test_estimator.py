@@ -33,6 +33,7 @@ def learn(
     revises: float | None = None,
     expected: float | None = None,
     other: str | None = None,
+    weight: float = WEIGHT,
 ) -> Drift | None:
     """A score this far from the snapshot's prediction, of noise variance 0.3; by default as the decision expected it."""
     predicted = {name: PREDICTED for name in (model, other) if name is not None}
@@ -41,7 +42,7 @@ def learn(
         seq, decision or f"d{seq}", "p", model, 0.5, "user", "ann", PROMPT,
         expected=value if expected is None else expected, revises=revises, other=other,
     )  # fmt: skip
-    return online.learn_one(row, CalibratedScore(value, WEIGHT), predicted, {task: 1.0})
+    return online.learn_one(row, CalibratedScore(value, weight), predicted, {task: 1.0})
 
 
 def learned(n: int, residual: float, n_scores: float = 20.0) -> OnlineEstimator:
@@ -55,10 +56,15 @@ def correction(online: OnlineEstimator, task: int = 0, model: str = "a") -> floa
     return float(online.predict_one((model,), {task: 1.0}).mean[0])
 
 
-def drifted(online: OnlineEstimator) -> Drift:
-    """Feed 600 scores (``old-0``, ``old-1``, ...) as predicted, then scores .4 lower until a drift of "a" is found."""
+def drifted(online: OnlineEstimator, revise: str = "", revise_at: int = -1) -> Drift:
+    """Feed 600 scores (``old-0``, ``old-1``, ...) as predicted, then scores .4 lower until a drift of "a" is found.
+
+    One of them may be revised to what it was, at a position between two others.
+    """
     rng = np.random.default_rng(0)
     for seq in range(900):
+        if seq == revise_at:
+            learn(online, seq, 0.0, task=int(revise[4:]) % 19, decision=revise, revises=0.0)
         residual = float(rng.normal(-0.4 if seq >= 600 else 0.0, 0.3))
         expected = PREDICTED + correction(online, seq % 19)
         if drift := learn(online, seq, residual, task=seq % 19, decision=f"old-{seq}", expected=expected):
@@ -179,10 +185,58 @@ def test_a_model_of_few_scores_does_not_drift() -> None:
     assert any(learn(online, seq, -0.4, expected=PREDICTED) for seq in range(90, 490))  # now it has enough
 
 
-def test_only_the_latest_scores_can_be_revised() -> None:
+# --- what was revised counts once
+
+
+def test_a_revision_of_a_score_that_is_no_longer_held_is_no_second_one() -> None:
     online = estimator(held=5)
     for seq in range(10):
         learn(online, seq, -0.5)
-    before = correction(online)
-    learn(online, 10, 0.5, decision="d9", revises=0.0)
-    assert correction(online) > before + 0.01
+    before, kept = online.digest(), correction(online)
+    for seq in range(10, 20):
+        assert learn(online, seq, 0.5, decision="d4", revises=0.0) is None
+    assert online.digest() == before
+    learn(online, 20, 0.5, decision="d5", revises=0.0)
+    assert correction(online) > kept + 0.01
+
+
+def test_a_revision_of_a_score_that_the_snapshot_was_trained_on_is_no_second_one() -> None:
+    online = learned(10, -0.5)
+    before = online.digest()
+    learn(online, 10, 0.5, decision="before", revises=0.0)
+    learn(online, 11, 0.5, decision="before", model="new", revises=0.0)
+    assert online.digest() == before
+
+
+def test_a_revision_of_a_score_from_before_a_drift_is_no_new_one() -> None:
+    online = estimator()
+    found = drifted(online)
+    before, since = online.digest(), correction(online, found.since % 19)
+    for n in range(100):
+        learn(online, 1000 + n, 0.5, task=n % 19, decision=f"old-{n}", revises=0.0)
+    assert online.digest() == before
+    learn(online, 1100, 0.5, task=found.since % 19, decision=f"old-{found.since}", revises=0.0)
+    assert correction(online, found.since % 19) > since + 0.01
+
+
+def test_a_score_from_before_a_drift_is_dropped_though_it_was_revised_after_the_change() -> None:
+    revised, straight = estimator(), estimator()
+    assert drifted(revised, revise="old-100", revise_at=610).since == drifted(straight).since > 560
+    for task in range(19):
+        assert revised.task_n_scores({task: 1.0}) == straight.task_n_scores({task: 1.0})
+        assert correction(revised, task) == pytest.approx(correction(straight, task), abs=1e-9)
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_a_revision_weighs_no_more_than_the_score_that_it_replaces(rebuilt: bool) -> None:
+    """The ledger may no longer know what the first one weighed."""
+    low, high, mixed = estimator(), estimator(), estimator()
+    for online, weight in ((low, 0.1), (high, WEIGHT), (mixed, 0.1)):
+        learn(online, 1, 0.5, decision="d", weight=weight)
+    learn(mixed, 2, 0.5, decision="d", revises=0.0, weight=WEIGHT)
+    learn(high, 2, 0.5, decision="d", revises=0.0, weight=0.1)
+    if rebuilt:
+        for online in (low, high, mixed):
+            learn(online, 3, 0.0, model="new")
+    assert correction(mixed) == pytest.approx(correction(low), rel=1e-9)
+    assert correction(high) == pytest.approx(correction(low), rel=1e-9)

@@ -1,1 +1,5 @@
-"""`thalweg evaluate`: train on one file of scored prompts, route another, and compare with honest baselines."""
+"""`thalweg evaluate`: train on one file of scored prompts, route another file, and compare with a dozen other routers.
+
+Others use `run.evaluate` and `run.pairs` (files to a `harness.Result`), `report` (JSON and terminal tables), `plots.draw`, and
+`table.Table`, which `jobs.replay` reads its data into as well.
+"""

@@ -1,18 +1,19 @@
-"""Every router on one pair of files: what each earned, what it cost, and whether two-stage is ahead by more than luck."""
+"""Every router on one pair of tables: quality, cost, and the difference of two-stage to each of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from agent.types import Array
 from jobs.evaluate import baselines
-from jobs.evaluate.metrics import Difference, Earned, bootstrap, earn, per_source, sweep
+from jobs.evaluate.metrics import Difference, RouterResult, bootstrap, per_source, route, sweep
 from jobs.evaluate.table import Table
-from jobs.evaluate.twostage import Trained, train_and_estimate
+from jobs.evaluate.twostage import TrainedRouter, train_and_estimate
 
 OURS = "two-stage"
 ROUTERS = (
@@ -22,11 +23,12 @@ ROUTERS = (
 """In the order of the table. ``cheapest`` is left out where no costs are known."""
 
 Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of all work done so far."""
 
 
 @dataclass(frozen=True, slots=True)
-class Single:
-    """One model answering everything: its name, macro and micro quality, and mean USD (NaN where unknown)."""
+class SingleModel:
+    """One model for every prompt: its name, macro and micro quality, and mean USD (NaN where unknown)."""
 
     name: str
     macro: float
@@ -36,37 +38,37 @@ class Single:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What `run` found.
+    """The outcome of `run`.
 
     Parameters
     ----------
     train, test
         The tables.
-    earned
-        router -> what it earned, one entry a seed (one in all where nothing is random).
+    routers
+        router -> its result, one entry a seed (one in all where nothing is random).
     singles
         Every model alone, best macro first.
     reference
         The model of best micro quality: what costs are compared with.
-    against
+    differences
         router -> (macro, micro) difference of two-stage to it.
     trained
         Two-stage, one a seed.
     nmi
         Normalised mutual information of the assigned tasks of test prompts and their true labels, one a seed.
     tuned
-        What cross-validation chose for the baselines.
+        baseline -> the hyperparameters that cross-validation chose with seed 0.
     notes
-        What a reader must know.
+        Peculiarities of the data that a reader must know.
     """
 
     train: Table
     test: Table
-    earned: Mapping[str, list[Earned]]
-    singles: list[Single]
-    reference: Single
-    against: Mapping[str, tuple[Difference, Difference]]
-    trained: list[Trained]
+    routers: Mapping[str, list[RouterResult]]
+    singles: list[SingleModel]
+    reference: SingleModel
+    differences: Mapping[str, tuple[Difference, Difference]]
+    trained: list[TrainedRouter]
     nmi: list[float]
     tuned: Mapping[str, str]
     notes: list[str]
@@ -77,10 +79,10 @@ def run(
     test: Table,
     *,
     encoder: str,
-    seeds: int = 1,
-    priors: Mapping[str, float] | None = None,
-    notes: list[str] | None = None,
-    progress: Progress | None = None,
+    seeds: int,
+    priors: Mapping[str, float],
+    notes: list[str],
+    progress: Progress,
 ) -> Result:
     """Train on one table, route the other.
 
@@ -91,68 +93,64 @@ def run(
     encoder
         Fingerprint of the encoder that made the embeddings.
     seeds
-        How often what is random is repeated.
+        Number of repetitions of what is random, with seeds from 0.
     priors
         Expected quality of models that ``train`` never saw.
     notes
-        What is known about the tables already.
-    progress
-        Told (what, share done).
+        See `Result`.
     """
-    tell: Progress = progress or (lambda what, share: None)
     unit = float(np.nanmean(train.costs)) if train.has_costs else 1.0
     unit = unit if unit > 0 else 1.0
     singles = single_models(test)
-    reference = max(singles, key=lambda s: s.micro)
-    earned: dict[str, list[Earned]] = {name: [] for name in ROUTERS}
-    trained: list[Trained] = []
+    routers: dict[str, list[RouterResult]] = {name: [] for name in ROUTERS}
+    trained: list[TrainedRouter] = []
     tuned: dict[str, str] = {}
-    steps = 3 * seeds + 2
+    done, steps = count(), 3 * seeds + 2
 
-    def add(
-        name: str, quality: Array, cost: Array | None, shrink_to_mean: Callable[[Array, float], Array] | None = None
-    ) -> None:
-        known = cost if train.has_costs else None
-        earned[name].append(sweep(test, quality, known, unit, shrink_to_mean))
+    def add(name: str, quality: Array, cost: Array | None, *shrink_to_mean: Callable[[Array, float], Array]) -> None:
+        routers[name].append(sweep(test, quality, cost if train.has_costs else None, unit, *shrink_to_mean))
 
     for seed in range(seeds):
-        tell(f"{OURS}, seed {seed}", 3 * seed / steps)
-        ours = train_and_estimate(train, test, encoder=encoder, priors=priors or {}, seed=seed)
+        progress(f"{OURS}, seed {seed}", next(done) / steps)
+        ours = train_and_estimate(train, test, encoder=encoder, priors=priors, seed=seed)
         trained.append(ours)
         add(OURS, ours.estimates.quality, ours.estimates.cost, ours.shrink_to_mean)
-        for name, quality in (
-            ("stage 1 only", ours.estimates.stage1),
-            ("stage 2 only", ours.estimates.stage2),
-        ):
-            add(name, quality, ours.estimates.cost)
-        for step, (name, grid) in enumerate(
-            (("k-means", baselines.kmeans_grid(seed)), ("MLP", baselines.mlp_grid(seed))), 1
-        ):
-            tell(f"{name}, seed {seed}", (3 * seed + step) / steps)
-            best = baselines.tune(grid, train, seed)
-            tuned.setdefault(name, str(best))
-            add(name, *best.predict(test.embeddings))
-    for step, (name, grid) in enumerate((("kNN", baselines.knn_grid()), ("linear", baselines.linear_grid()))):
-        tell(name, (3 * seeds + step) / steps)
-        best = baselines.tune(grid, train, 0)
-        tuned[name] = str(best)
-        add(name, *best.predict(test.embeddings))
+        add("stage 1 only", ours.estimates.stage1, ours.estimates.cost)
+        add("stage 2 only", ours.estimates.stage2, ours.estimates.cost)
+        for name, grid in baselines.grids(seed).items():
+            if seed == 0 or name in baselines.SEEDED:
+                progress(f"{name}, seed {seed}", next(done) / steps)
+                best = baselines.tune(grid, train, seed)
+                tuned.setdefault(name, str(best))
+                add(name, *best.predict(test.embeddings))
     add("label control", *baselines.label_control(train, test))
-    add("oracle", _break_ties(test, unit), test.costs)
-    earned["best single"] = [_always(test, singles[0].name)]
-    earned["random"] = [_point(np.nanmean(test.scores, axis=1), _row_means(test.costs))]
+    # Among models of equal score the oracle takes the cheaper one.
+    add("oracle", test.scores - 1e-9 * np.nan_to_num(test.costs) / unit, test.costs)
+    routers["best single"] = [_always(test, singles[0].name)]
+    routers["random"] = [_point(np.nanmean(test.scores, axis=1), _row_means(test.costs))]
     if train.has_costs and test.has_costs:
-        earned["cheapest"] = [_always(test, min(singles, key=lambda s: (np.isnan(s.cost), s.cost)).name)]
+        routers["cheapest"] = [_always(test, min(singles, key=lambda s: (np.isnan(s.cost), s.cost)).name)]
     else:
-        del earned["cheapest"]
-    tell("done", 1.0)
+        del routers["cheapest"]
+    progress("done", 1.0)
     return Result(
-        train, test, earned, singles, reference, _compare(earned, test), trained,
-        [_agreement(t, test) for t in trained], tuned, notes or [],
-    )  # fmt: skip
+        train=train,
+        test=test,
+        routers=routers,
+        singles=singles,
+        reference=max(singles, key=lambda s: s.micro),
+        differences=_compare(routers, test),
+        trained=trained,
+        nmi=[
+            float(normalized_mutual_info_score(test.labels, t.estimates.task_probabilities.argmax(axis=1)))
+            for t in trained
+        ],
+        tuned=tuned,
+        notes=notes,
+    )
 
 
-def single_models(test: Table) -> list[Single]:
+def single_models(test: Table) -> list[SingleModel]:
     """Every model alone on the test prompts that it was scored on; best macro quality first."""
     found = []
     for j, name in enumerate(test.models):
@@ -160,13 +158,13 @@ def single_models(test: Table) -> list[Single]:
         if scored.any():
             quality = test.scores[scored, j]
             macro = float(np.mean(list(per_source(quality, test.sources[scored]).values())))
-            found.append(Single(name, macro, float(quality.mean()), _mean(test.costs[scored, j])))
+            found.append(SingleModel(name, macro, float(quality.mean()), _mean(test.costs[scored, j])))
     return sorted(found, key=lambda s: -s.macro)
 
 
-def _compare(earned: Mapping[str, list[Earned]], test: Table) -> dict[str, tuple[Difference, Difference]]:
+def _compare(routers: Mapping[str, list[RouterResult]], test: Table) -> dict[str, tuple[Difference, Difference]]:
     """Two-stage against each router, prompt by prompt, qualities averaged over seeds first."""
-    mean = {name: np.mean([e.quality for e in seeds], axis=0) for name, seeds in earned.items()}
+    mean = {name: np.mean([r.quality for r in results], axis=0) for name, results in routers.items()}
     return {
         name: (bootstrap(mean[OURS], theirs, test.sources, 0), bootstrap(mean[OURS], theirs, None, 0))
         for name, theirs in mean.items()
@@ -174,32 +172,20 @@ def _compare(earned: Mapping[str, list[Earned]], test: Table) -> dict[str, tuple
     }
 
 
-def _always(test: Table, name: str) -> Earned:
-    """The one model everywhere; where it has no score, the row's other models stand in by their means."""
+def _always(test: Table, name: str) -> RouterResult:
+    """The one model everywhere; where it has no score, the best of the others by their means."""
     utility = np.tile(baselines.column_means(test.scores), (len(test), 1))
     utility[:, test.models.index(name)] = 2.0
-    return _point(*earn(test, utility))
+    return _point(*route(test, utility))
 
 
-def _point(quality: Array, cost: Array) -> Earned:
+def _point(quality: Array, cost: Array) -> RouterResult:
     spent = _mean(cost)
-    curve = np.empty((0, 2)) if np.isnan(spent) else np.array([[spent, quality.mean()]])
-    return Earned(quality, cost, curve)
-
-
-def _break_ties(test: Table, unit: float) -> Array:
-    """True scores, the cheaper of equals first."""
-    return test.scores - 1e-9 * np.nan_to_num(test.costs) / unit
-
-
-def _agreement(trained: Trained, test: Table) -> float:
-    return float(normalized_mutual_info_score(test.labels, trained.estimates.task_probs.argmax(axis=1)))
+    return RouterResult(quality, cost, np.empty((0, 2)) if np.isnan(spent) else np.array([[spent, quality.mean()]]))
 
 
 def _row_means(values: Array) -> Array:
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=1)
-    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+    return np.asarray(np.ma.masked_invalid(values).mean(axis=1).filled(np.nan))
 
 
 def _mean(values: Array) -> float:

@@ -1,4 +1,4 @@
-"""What a choice of models earned and cost, and whether a difference is more than luck."""
+"""Quality and cost of the models that a router chooses, and whether two routers differ by more than chance."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from jobs.evaluate.table import Table
 COST_LEVELS = (100, 99, 98, 95)
 """Percentages of the best single model's quality at which costs are compared."""
 
-RELATIVE_LAMBDAS = np.concatenate([[0.0], np.geomspace(1e-5, 1e2, 281)])
-"""Prices of quality that the curve visits, per mean cost of a request in training."""
+RELATIVE_COST_WEIGHTS = np.concatenate([[0.0], np.geomspace(1e-5, 1e2, 281)])
+"""Values of lambda along the cost-quality curve, times the mean cost of a request in training."""
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Earned:
-    """What one router earned on each of n test prompts.
+class RouterResult:
+    """What one router's choices are worth on n test prompts.
 
     Parameters
     ----------
     quality
-        (n,) score of the chosen model.
+        (n,) score of the chosen model, with costs ignored.
     cost
         (n,) USD of the chosen model's answer; NaN where unknown.
     curve
-        (p, 2) mean cost and mean quality as the price of quality rises; empty where costs are unknown.
+        (p, 2) mean cost and mean quality as lambda rises; empty where costs are unknown.
     """
 
     quality: Array
@@ -49,8 +49,8 @@ def per_source(values: Array, sources: NDArray[np.str_]) -> dict[str, float]:
     return {str(s): float(values[sources == s].mean()) for s in np.unique(sources)}
 
 
-def earn(test: Table, utility: Array) -> tuple[Array, Array]:
-    """Quality and cost, each (n,), of choosing the highest (n, m) ``utility`` among the models scored on each prompt."""
+def route(test: Table, utility: Array) -> tuple[Array, Array]:
+    """Quality and cost, (n,) each, of choosing the highest (n, m) ``utility`` among the models scored on each prompt."""
     choice = np.where(np.isnan(test.scores), -np.inf, utility).argmax(axis=1)
     rows = np.arange(len(test))
     return test.scores[rows, choice], test.costs[rows, choice]
@@ -61,9 +61,9 @@ def sweep(
     quality: Array,
     cost: Array | None,
     unit: float,
-    shrink_to_mean: Callable[[Array, float], Array] | None = None,
-) -> Earned:
-    """What a router earns by its estimates, without cost pressure and along the cost-quality curve.
+    shrink_to_mean: Callable[[Array, float], Array] = lambda quality, _: quality,
+) -> RouterResult:
+    """Route by estimates at every lambda of the cost-quality curve.
 
     Parameters
     ----------
@@ -72,26 +72,28 @@ def sweep(
     quality, cost
         (n, m) estimates; ``utility = quality - lambda * cost``. A cost of None means that none is known.
     unit
-        Mean USD of a request in training, which makes lambda comparable between data sets.
+        Mean USD of a request in training; lambda is a `RELATIVE_COST_WEIGHTS` divided by it.
     shrink_to_mean
-        What a choice makes of ``quality``, given the cost of a mean request in quality; None: takes it as it is.
+        Maps ``quality`` and lambda times ``unit`` to the qualities that the choice reads.
     """
-    shrink_to_mean = shrink_to_mean or (lambda quality, pressure: quality)
-    earned, paid = earn(test, shrink_to_mean(quality, 0.0))
+    best, paid = route(test, shrink_to_mean(quality, 0.0))
     if cost is None or not test.has_costs:
-        return Earned(earned, paid, np.empty((0, 2)))
+        return RouterResult(best, paid, np.empty((0, 2)))
     curve = []
-    for pressure in RELATIVE_LAMBDAS:
-        q, c = earn(test, shrink_to_mean(quality, pressure) - pressure / unit * cost)
+    for weight in RELATIVE_COST_WEIGHTS:
+        q, c = route(test, shrink_to_mean(quality, weight) - weight / unit * cost)
         curve.append((float(np.nanmean(c)), float(q.mean())))
-    return Earned(earned, paid, np.array(curve))
+    return RouterResult(best, paid, np.array(curve))
 
 
-def cost_at(earned: Earned, quality: float, cost: float) -> dict[str, float | None]:
-    """Least cost on the curve that still reaches a share of ``quality``, as a share of ``cost``; None where none does."""
+def cost_at(result: RouterResult, quality: float, cost: float) -> dict[str, float | None]:
+    """By level of `COST_LEVELS`: the least cost on the curve that reaches so many percent of ``quality``, divided by ``cost``.
+
+    None where no point of the curve reaches it.
+    """
     found: dict[str, float | None] = {}
     for level in COST_LEVELS:
-        enough = earned.curve[earned.curve[:, 1] >= level / 100 * quality - 1e-12]
+        enough = result.curve[result.curve[:, 1] >= level / 100 * quality - 1e-12]
         found[str(level)] = float(enough[:, 0].min() / cost) if len(enough) and cost > 0 else None
     return found
 

@@ -1,4 +1,4 @@
-"""Three pictures of an evaluation: cost against quality, the map of tasks, and what each model is good at."""
+"""Three pictures of an evaluation: quality by cost, a map of the tasks, and each model's quality by task."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def save(figure: Any, path: Path) -> Path:
     matplotlib.use("Agg")
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # names may be in scripts that matplotlib's font has not
+        warnings.filterwarnings("ignore", "Glyph")  # names may be in scripts that matplotlib's font lacks
         figure.savefig(path, dpi=130, bbox_inches="tight")
     return path
 
@@ -46,34 +46,25 @@ def _cost_quality(result: Result, title: str) -> Any:
     figure = Figure(figsize=(9, 6))
     axes = figure.add_subplot()
     axes.set_title(f"{title}: cost and quality")
-    if not any(len(seeds[0].curve) for seeds in result.earned.values()):
-        means = {name: 100 * float(seeds[0].quality.mean()) for name, seeds in result.earned.items()}
+    if not any(len(seeds[0].curve) for seeds in result.routers.values()):
+        means = {name: 100 * float(seeds[0].quality.mean()) for name, seeds in result.routers.items()}
         axes.barh(list(means), list(means.values()), color=[COLOURS[name] for name in means])
         axes.invert_yaxis()
         axes.set_xlim(left=max(0.0, min(means.values()) - 5))
         axes.set_xlabel("micro quality, % (no costs are known)")
         return figure
-    for name, seeds in result.earned.items():
+    for name, seeds in result.routers.items():
         points = frontier(seeds[0].curve)
-        if len(points) == 0:
-            continue
-        axes.plot(
-            1000 * points[:, 0],
-            100 * points[:, 1],
-            label=name,
-            color=COLOURS[name],
-            marker="o" if len(points) == 1 else "",
-            drawstyle="steps-post",
-            lw=2.6 if name == OURS else 1.3,
-            zorder=5 if name == OURS else 3,
-        )
-    known = [s for s in result.singles if np.isfinite(s.cost)]
-    axes.scatter([1000 * s.cost for s in known], [100 * s.micro for s in known], s=18, color="0.4", zorder=4)
-    for single in known:
-        axes.annotate(
-            single.name.split("/")[-1], (1000 * single.cost, 100 * single.micro), fontsize=6, color="0.35",
-            xytext=(3, -7), textcoords="offset points",
-        )  # fmt: skip
+        if len(points):
+            axes.plot(
+                1000 * points[:, 0], 100 * points[:, 1], label=name, color=COLOURS[name], drawstyle="steps-post",
+                marker="o" if len(points) == 1 else "", lw=2.6 if name == OURS else 1.3, zorder=5 if name == OURS else 3,
+            )  # fmt: skip
+    for single in result.singles:
+        if np.isfinite(single.cost):
+            at, name = (1000 * single.cost, 100 * single.micro), single.name.split("/")[-1]
+            axes.scatter(*at, s=18, color="0.4", zorder=4)
+            axes.annotate(name, at, fontsize=6, color="0.35", xytext=(3, -7), textcoords="offset points")
     axes.set_xscale("log")
     axes.set_xlabel("USD per 1,000 prompts")
     axes.set_ylabel("micro quality, %")
@@ -93,21 +84,17 @@ def _task_map(result: Result, title: str) -> Any:
     vectors = PCA(min(30, *vectors.shape), random_state=0).fit_transform(vectors)
     flat = vectors[:, :2] if vectors.shape[1] >= 2 else np.column_stack([vectors[:, 0], np.zeros(len(vectors))])
     if len(rows) >= 50:
-        flat = TSNE(2, init="pca", perplexity=min(30, len(rows) // 4), max_iter=500, random_state=0).fit_transform(
-            vectors
-        )
+        tsne = TSNE(2, init="pca", perplexity=min(30, len(rows) // 4), max_iter=500, random_state=0)
+        flat = tsne.fit_transform(vectors)
     trained = result.trained[0]
-    task = trained.estimates.task_probs[rows].argmax(axis=1)
+    task = trained.estimates.task_probabilities[rows].argmax(axis=1)
     figure = Figure(figsize=(10, 8))
     axes = figure.add_subplot()
     axes.scatter(flat[:, 0], flat[:, 1], c=task * 7 % 20, cmap="tab20", s=7, lw=0)
     found, sizes = np.unique(task, return_counts=True)
     for t in found[np.argsort(-sizes)][:NAMED_TASKS]:
-        centre = np.median(flat[task == t], axis=0)
-        label = trained.snapshot.tasks[t].name
-        axes.annotate(
-            label, (centre[0], centre[1]), fontsize=7, ha="center", bbox={"fc": "white", "alpha": 0.7, "lw": 0}
-        )
+        label, centre = trained.snapshot.tasks[t].name, tuple(np.median(flat[task == t], axis=0))
+        axes.annotate(label, centre, fontsize=7, ha="center", bbox={"fc": "white", "alpha": 0.7, "lw": 0})
     axes.set_title(f"{title}: {len(trained.snapshot.tasks)} tasks")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -11,8 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from agent.types import Array
 from jobs.evaluate.harness import OURS, Result
-from jobs.evaluate.metrics import COST_LEVELS, Earned, cost_at, macro, per_source
+from jobs.evaluate.metrics import COST_LEVELS, RouterResult, cost_at, macro, per_source
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -21,44 +22,44 @@ def to_json(result: Result) -> dict[str, Any]:
         "prompts": {"train": len(result.train), "test": len(result.test)},
         "seeds": len(result.trained),
         "notes": result.notes,
-        "reference": _plain(asdict(result.reference)),
+        "reference": _null_for_nan(asdict(result.reference)),
         "best_single": result.singles[0].name,
-        "models": {s.name: _plain({"macro": s.macro, "micro": s.micro, "cost": s.cost}) for s in result.singles},
-        "routers": {name: _router(result, seeds) for name, seeds in result.earned.items()},
+        "models": {s.name: _null_for_nan({"macro": s.macro, "micro": s.micro, "cost": s.cost}) for s in result.singles},
+        "routers": {name: _router(result, seeds) for name, seeds in result.routers.items()},
         "bootstrap": {
             name: {"macro": asdict(by_macro), "micro": asdict(by_micro)}
-            for name, (by_macro, by_micro) in result.against.items()
+            for name, (by_macro, by_micro) in result.differences.items()
         },
         "tuned": dict(result.tuned),
         "tasks": {
-            "found": spread([len(t.snapshot.tasks) for t in result.trained]),
+            "found": mean_and_std([len(t.snapshot.tasks) for t in result.trained]),
             "true": len(np.unique(result.test.labels)),
-            "nmi": spread(result.nmi),
+            "nmi": mean_and_std(result.nmi),
         },
         "training": {
-            "wall_s": spread([t.wall_s for t in result.trained]),
-            "peak_rss_mb": max(t.peak_rss_mb for t in result.trained),
+            "wall_s": mean_and_std([t.meter.wall_s for t in result.trained]),
+            "peak_rss_mb": max(t.meter.peak_rss_mb for t in result.trained),
         },
-        "routing_ms": spread([t.routing_ms for t in result.trained]),
+        "routing_ms": mean_and_std([t.routing_ms for t in result.trained]),
     }
 
 
-def _router(result: Result, seeds: Sequence[Earned]) -> dict[str, Any]:
+def _router(result: Result, seeds: Sequence[RouterResult]) -> dict[str, Any]:
     sources = result.test.sources
-    split = [per_source(e.quality, sources) for e in seeds]
-    reached = [cost_at(e, result.reference.micro, result.reference.cost) for e in seeds if len(e.curve)]
-    costs = [float(np.nanmean(e.cost)) for e in seeds if np.isfinite(e.cost).any()]
+    by_source = [per_source(r.quality, sources) for r in seeds]
+    reached = [cost_at(r, result.reference.micro, result.reference.cost) for r in seeds if len(r.curve)]
+    costs = [float(np.nanmean(r.cost)) for r in seeds if np.isfinite(r.cost).any()]
     return {
-        "macro": spread([macro(e.quality, sources) for e in seeds]),
-        "micro": spread([float(e.quality.mean()) for e in seeds]),
-        "cost": spread(costs),
+        "macro": mean_and_std([macro(r.quality, sources) for r in seeds]),
+        "micro": mean_and_std([float(r.quality.mean()) for r in seeds]),
+        "cost": mean_and_std(costs),
         "cost_at": {str(level): _all_or_none([r[str(level)] for r in reached]) for level in COST_LEVELS},
-        "per_source": {s: float(np.mean([one[s] for one in split])) for s in split[0]},
-        "curve": [[float(c), float(q)] for c, q in frontier(seeds[0].curve)],
+        "per_source": {s: float(np.mean([means[s] for means in by_source])) for s in by_source[0]},
+        "curve": frontier(seeds[0].curve).tolist(),
     }
 
 
-def frontier(curve: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def frontier(curve: Array) -> Array:
     """The points (cost, quality) of a curve that no other point beats in both, cheapest first."""
     kept: list[int] = []
     for i in np.lexsort((-curve[:, 1], curve[:, 0])):
@@ -67,7 +68,7 @@ def frontier(curve: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np
     return curve[kept]
 
 
-def spread(values: Sequence[float]) -> dict[str, float | None]:
+def mean_and_std(values: Sequence[float]) -> dict[str, float | None]:
     """Mean and standard deviation over seeds; both None where there is no value."""
     if not values:
         return {"mean": None, "std": None}
@@ -75,12 +76,12 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _all_or_none(values: Sequence[float | None]) -> float | None:
-    """The mean over seeds, None where any seed did not get there."""
+    """The mean over seeds; None where there is none, or any seed's value is None."""
     known = [v for v in values if v is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _null_for_nan(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in values.items()}
 
 
@@ -88,24 +89,18 @@ def render(title: str, report: Mapping[str, Any]) -> RenderableType:
     """The tables of one evaluation."""
     grid = Grid(title=title, title_justify="left", title_style="bold", caption=_caption(report), caption_justify="left")
     grid.add_column("router")
-    columns = (
-        "macro %",
-        "micro %",
-        "$ per 1,000",
-        *(f"cost at {level} %" for level in COST_LEVELS),
-        "two-stage minus it",
-    )
-    for column in columns:
+    costs = (f"cost at {level} %" for level in COST_LEVELS)
+    for column in ("macro %", "micro %", "$ per 1,000", *costs, "two-stage minus it"):
         grid.add_column(column, justify="right")
     for name, router in report["routers"].items():
-        against = report["bootstrap"].get(name)
+        difference = report["bootstrap"].get(name)
         grid.add_row(
             name,
             _percent(router["macro"]),
             _percent(router["micro"]),
             _figure(router["cost"]["mean"], 1000, ".3f"),
             *(_figure(router["cost_at"][str(level)], 1, ".3f") for level in COST_LEVELS),
-            _difference(against["macro"]) if against else "",
+            _difference(difference["macro"]) if difference else "",
             style="bold" if name == OURS else None,
         )
     return Group(grid, *(Text(f"note: {note}", style="yellow") for note in report["notes"]))
@@ -118,8 +113,8 @@ def render_summary(reports: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     for name in reports:
         grid.add_column(name, justify="right")
     for router in dict.fromkeys(r for report in reports.values() for r in report["routers"]):
-        found = [report["routers"].get(router) for report in reports.values()]
-        cells = ("-" if r is None else f"{_percent(r['macro'])} / {_percent(r['micro'])}" for r in found)
+        rows = (report["routers"].get(router) for report in reports.values())
+        cells = ("-" if r is None else f"{_percent(r['macro'])} / {_percent(r['micro'])}" for r in rows)
         grid.add_row(router, *cells, style="bold" if router == OURS else None)
     return grid
 
@@ -136,8 +131,8 @@ def _caption(report: Mapping[str, Any]) -> str:
 
 
 def _percent(value: Mapping[str, float]) -> str:
-    spread = f" +-{100 * value['std']:.2f}" if value["std"] > 0 else ""
-    return f"{100 * value['mean']:.2f}{spread}"
+    deviation = f" +-{100 * value['std']:.2f}" if value["std"] > 0 else ""
+    return f"{100 * value['mean']:.2f}{deviation}"
 
 
 def _figure(value: float | None, scale: float, form: str) -> str:

@@ -1,4 +1,4 @@
-"""From two files to a `Result`: read, check, encode (cached), compare."""
+"""From two data files to a `Result`: read, check, encode (cached) and compare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate(
     priors: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Train on one file and route the other.
+    """Train on one file and route the other; the parameters are those of `jobs.evaluate.harness.run`.
 
     Raises
     ------
@@ -32,20 +32,20 @@ def evaluate(
     """
     if seeds < 1:
         raise InvalidInput(f"--seeds is {seeds}; give 1 or more", param="seeds")
-    tell: Progress = progress or (lambda what, share: None)
+    report: Progress = progress or (lambda what, share: None)
     trained_on, tested_on, models, notes = align(read(train), read(test))
     if len(trained_on) < 2:
         raise InvalidInput(f"{train}: training needs at least two different prompts", param="train")
     rows = [*trained_on, *tested_on]
-    encoded = encoder.encode([row.prompt for row in rows], lambda share: tell("encoding", share))
+    encoded = encoder.encode([row.prompt for row in rows], lambda share: report("encoding", share))
     return run(
         build(trained_on, encoded[: len(trained_on)], models),
         build(tested_on, encoded[len(trained_on) :], models),
         encoder=encoder.fingerprint,
         seeds=seeds,
-        priors=priors,
+        priors=priors or {},
         notes=notes,
-        progress=progress,
+        progress=report,
     )
 
 
@@ -58,12 +58,12 @@ def pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
         Where there is none.
     """
     found = {}
-    for sub in sorted(p for p in folder.glob("*") if p.is_dir()):
-        files = [
+    for sub in sorted(folder.glob("*/")):
+        train, test = (
             next((f for s in SUFFIXES if (f := sub / f"{split}{s}").exists()), None) for split in ("train", "test")
-        ]
-        if files[0] and files[1]:
-            found[sub.name] = (files[0], files[1])
+        )
+        if train and test:
+            found[sub.name] = (train, test)
     if not found:
         raise InvalidInput(
             f"{folder}: no subfolder holds train.jsonl(.gz) and test.jsonl(.gz); name a folder like ../shared/data",

@@ -1,10 +1,11 @@
-"""Scored prompts as arrays: what a router is trained on and measured against."""
+"""Scored prompts as arrays, for training and for measuring routers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class Table:
     prompts
         n texts; may repeat in a test table, never in a training table (see `merge_duplicates`).
     sources, tasks
-        n labels, to measure against and for the label control; a task of "" is unlabelled.
+        n true labels, for per-source figures and the label control; "" where a prompt has no task label.
     embeddings, features
         (n, d) unit vectors; (n, f).
     scores, costs
@@ -46,7 +47,7 @@ class Table:
 
     @property
     def labels(self) -> NDArray[np.str_]:
-        """The finest true label there is: the task where every prompt has one, else the source."""
+        """The tasks where every prompt has one, else the sources."""
         return self.tasks if len(self) and (self.tasks != "").all() else self.sources
 
     @property
@@ -56,20 +57,15 @@ class Table:
 
     def take(self, rows: NDArray[np.intp]) -> Table:
         """The table of these rows."""
-        return Table(
-            tuple(self.prompts[i] for i in rows),
-            self.sources[rows],
-            self.tasks[rows],
-            self.embeddings[rows],
-            self.features[rows],
-            self.scores[rows],
-            self.costs[rows],
-            self.models,
-        )
+        arrays: dict[str, Any] = {
+            name: getattr(self, name)[rows]
+            for name in ("sources", "tasks", "embeddings", "features", "scores", "costs")
+        }
+        return replace(self, prompts=tuple(self.prompts[i] for i in rows), **arrays)
 
 
 def build(rows: Sequence[EvaluationRow], encoded: Sequence[Encoded], models: Sequence[str]) -> Table:
-    """Rows with their encodings as a `Table` with the columns ``models``."""
+    """A `Table` of ``rows`` and their encodings; ``models`` are its columns and must hold every scored model."""
     column = {m: j for j, m in enumerate(models)}
     scores = np.full((len(rows), len(models)), np.nan)
     costs = np.full((len(rows), len(models)), np.nan)
@@ -96,31 +92,29 @@ def merge_duplicates(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
     groups: dict[str, list[EvaluationRow]] = {}
     for row in rows:
         groups.setdefault(row.prompt, []).append(row)
-    return [group[0] if len(group) == 1 else _average(group) for group in groups.values()]
+    return [
+        replace(group[0], scores=_means([r.scores for r in group]), costs=_means([r.costs for r in group]))
+        if len(group) > 1
+        else group[0]
+        for group in groups.values()
+    ]
 
 
-def _average(group: Sequence[EvaluationRow]) -> EvaluationRow:
-    def mean(kind: str) -> dict[str, float]:
-        known: dict[str, list[float]] = {}
-        for row in group:
-            for model, value in getattr(row, kind).items():
-                known.setdefault(model, []).append(value)
-        return {model: float(np.mean(values)) for model, values in known.items()}
-
-    first = group[0]
-    return EvaluationRow(first.prompt, first.source, first.task, mean("scores"), mean("costs"))
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    models = dict.fromkeys(m for row in rows for m in row)
+    return {m: float(np.mean([row[m] for row in rows if m in row])) for m in models}
 
 
 def align(
     train: Sequence[EvaluationRow], test: Sequence[EvaluationRow]
 ) -> tuple[list[EvaluationRow], list[EvaluationRow], list[str], list[str]]:
-    """Make two files fit each other.
+    """Prepare two files for one comparison.
 
     Returns
     -------
     tuple
-        Training rows without repeats, test rows that can be scored, the models (those of training first, by name),
-        and what a reader of the results must know.
+        Training rows without repeats, test rows with a score, the models (those of training first, by name),
+        and notes on peculiarities of the data.
 
     Raises
     ------

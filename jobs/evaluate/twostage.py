@@ -1,4 +1,4 @@
-"""Thalweg's own rows: the snapshot that the training job would publish, and the estimates that serving would use."""
+"""Two-stage, the router under test: trains the snapshot that a refresh would and estimates test prompts as the server does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMED_PROMPTS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedRouter:
     """One trained router with its estimates on the test prompts.
 
     Parameters
@@ -32,30 +32,29 @@ class Trained:
     estimates
         Of the test prompts; columns follow ``snapshot.models``.
     shrink_to_mean
-        What a choice makes of the estimates, see `agent.choice.shrinkage`.
-    wall_s, peak_rss_mb
-        Of training, encoding apart.
+        Of the snapshot's `Estimator`: the qualities that a choice reads.
+    meter
+        Time and memory of training, without encoding.
     routing_ms
-        Median time to estimate one prompt alone, encoding apart.
+        Median time to estimate one prompt alone, without encoding.
     """
 
     snapshot: Snapshot
     estimates: Estimates
     shrink_to_mean: Callable[[Array, float], Array]
-    wall_s: float
-    peak_rss_mb: float
+    meter: Meter
     routing_ms: float
 
 
 def examples(train: Table, priors: Mapping[str, float]) -> Examples:
-    """A training table as what `fit` reads; models without a single score get their prior instead.
+    """The examples that `agent.fit.fit` reads; labels are not passed on.
 
     Parameters
     ----------
     train
-        Without repeated prompts; its labels are not passed on.
+        Without repeated prompts.
     priors
-        model -> expected quality, for models that training never saw; the mean of the others where a name is missing.
+        model -> expected quality of a model without a score in ``train``; where missing, the mean of all scores.
     """
     unseen = np.isnan(train.scores).all(axis=0)
     prior = None
@@ -76,30 +75,18 @@ def examples(train: Table, priors: Mapping[str, float]) -> Examples:
 
 
 def train_and_estimate(
-    train: Table,
-    test: Table,
-    *,
-    encoder: str,
-    priors: Mapping[str, float],
-    seed: int,
-    progress: Callable[[str, float], None] | None = None,
-) -> Trained:
-    """Fit on ``train``, estimate ``test``."""
+    train: Table, test: Table, *, encoder: str, priors: Mapping[str, float], seed: int
+) -> TrainedRouter:
+    """Fit on ``train``, estimate ``test``; ``priors`` as in `examples`."""
     given = examples(train, priors)
     with Meter() as meter:
-        snapshot = fit(given, encoder=encoder, seed=seed, progress=progress)
+        snapshot = fit(given, encoder=encoder, seed=seed)
     estimator = Estimator(snapshot)
     assert snapshot.models == train.models, f"columns {train.models} expected, got {snapshot.models}"
     estimates = estimator.estimate_batch(test.embeddings, test.features)
-    return Trained(
-        snapshot, estimates, estimator.shrink_to_mean, meter.wall_s, meter.peak_rss_mb, _one_by_one_ms(estimator, test)
-    )
-
-
-def _one_by_one_ms(estimator: Estimator, test: Table) -> float:
-    took = []
+    seconds = []
     for i in range(min(TIMED_PROMPTS, len(test))):
         started = time.perf_counter()
         estimator.estimate_batch(test.embeddings[i : i + 1], test.features[i : i + 1])
-        took.append(time.perf_counter() - started)
-    return float(np.median(took)) * 1e3
+        seconds.append(time.perf_counter() - started)
+    return TrainedRouter(snapshot, estimates, estimator.shrink_to_mean, meter, float(np.median(seconds)) * 1e3)

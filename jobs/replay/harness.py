@@ -1,4 +1,4 @@
-"""One policy on one world, step by step, and what is remembered of it."""
+"""Run one policy on one stream, step by step, and record a `Trace`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.types import Array
-from jobs.replay.policy import Event, News, Pick, Policy, Start
+from jobs.replay.policy import Feedback, Policy, PolicyChoice, PolicyEvent, PolicyFactory
 from jobs.replay.scenario import Change
-from jobs.replay.world import World
-
-Maker = Callable[[Start], Policy]
+from jobs.replay.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +26,19 @@ class Trace:
     model
         (n,) column of the chosen model.
     explored
-        (n,) 1 where another model was expected to be better, else 0; NaN where the policy does not tell.
+        (n,) 1 where another model's expected utility was higher, else 0; NaN where the policy does not say.
     quality, cost
         (n,) true score and USD of the chosen model; the cost is NaN where unknown.
     best
         (n,) highest true score in the pool.
     tasks
-        (n,) how many tasks the policy knew.
-    heard
-        (f, 2) step at which a score was heard, and step of the choice it is about.
-    news
-        What the policy told of itself, each with its step.
+        (n,) number of tasks that the policy distinguished.
+    learned
+        (f, 2) step at which a score was learned, and step of the choice that it belongs to.
+    events
+        The policy's events, each with its step.
     decide_us, learn_us
-        Median time of a choice and of hearing a score, in microseconds.
+        Median time of a choice and of learning a score, in microseconds.
     """
 
     model: NDArray[np.int64]
@@ -49,97 +47,99 @@ class Trace:
     cost: Array
     best: Array
     tasks: NDArray[np.int64]
-    heard: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    news: tuple[tuple[int, News], ...] = ()
+    learned: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    events: tuple[tuple[int, PolicyEvent], ...] = ()
     decide_us: float = 0.0
     learn_us: float = 0.0
 
 
-def run(world: World, make: Maker, tell: Callable[[float], None] | None = None) -> Trace:
-    """Stream the world past the policy that ``make`` makes; ``tell`` hears the share done."""
-    policy = make(world.start())
-    pools = world.pools()
-    told = {c.step: c for c in world.scenario.degrades if world.scenario.told}
-    waiting: deque[tuple[int, Event]] = deque()
-    picks: list[Pick] = []
+def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None] = lambda share: None) -> Trace:
+    """Route ``stream`` by the policy that ``factory`` makes; ``progress`` gets the share done."""
+    policy = factory(stream.start())
+    pools = stream.pools()
+    announced = {c.step: c for c in stream.scenario.degrades if stream.scenario.announced}
+    waiting: deque[tuple[int, Feedback]] = deque()
+    choices: list[PolicyChoice] = []
     tasks: list[int] = []
-    heard: list[tuple[int, Event]] = []
-    news: list[tuple[int, News]] = []
+    learned: list[tuple[int, Feedback]] = []
+    events: list[tuple[int, PolicyEvent]] = []
     choosing: list[float] = []
     learning: list[float] = []
     pool: Sequence[str] = ()
-    for step in range(len(world)):
+    for step in range(len(stream)):
         if step in pools:
             pool = pools[step]
             policy.set_models(pool)
-        if step in told:
-            policy = _retell(world, make, told[step], [event for _, event in heard], pool)
-        prompt, scored = world.prompt(step), world.scored(step, pool)
+        if step in announced:
+            policy = _rebuild(stream, factory, announced[step], [feedback for _, feedback in learned], pool)
+        prompt, scored = stream.prompt(step), stream.scored(step, pool)
         with _timed(choosing):
-            pick = policy.choose(prompt, scored)
-        picks.append(pick)
+            choice = policy.choose(prompt, scored)
+        choices.append(choice)
         tasks.append(policy.tasks)
-        event = world.feedback(step, pick)
-        if event is not None:
-            waiting.append((step + world.scenario.delay, event))
+        feedback = stream.feedback(step, choice)
+        if feedback is not None:
+            waiting.append((step + stream.scenario.delay, feedback))
         while waiting and waiting[0][0] <= step:
-            event = waiting.popleft()[1]
-            known = len(policy.news)
+            feedback = waiting.popleft()[1]
+            known = len(policy.events)
             with _timed(learning):
-                policy.learn_one(event)
-            heard.append((step, event))
-            news.extend((step, item) for item in policy.news[known:])
-        if tell is not None and step % 50 == 0:
-            tell(step / len(world))
+                policy.learn_one(feedback)
+            learned.append((step, feedback))
+            events.extend((step, event) for event in policy.events[known:])
+        if step % 50 == 0:
+            progress(step / len(stream))
     return replace(
-        _earned(world, np.array([world.models.index(p.model) for p in picks], np.int64)),
-        explored=np.array([np.nan if p.explored is None else p.explored for p in picks], np.float64),
+        _trace(stream, np.array([stream.models.index(c.model) for c in choices], np.int64)),
+        explored=np.array([np.nan if c.explored is None else c.explored for c in choices], np.float64),
         tasks=np.array(tasks, np.int64),
-        heard=np.array([(at, event.step) for at, event in heard], np.int64).reshape(-1, 2),
-        news=tuple(news),
+        learned=np.array([(at, feedback.step) for at, feedback in learned], np.int64).reshape(-1, 2),
+        events=tuple(events),
         decide_us=_median_us(choosing),
         learn_us=_median_us(learning),
     )
 
 
-def run_fixed(world: World) -> Trace:
-    """The trace of the one model that earns most, known in hindsight; another where that has no score."""
-    known = np.where(np.isfinite(world.truth), 0.0, -1.0)
-    known[:, world.models.index(world.best_fixed())] += 0.5
-    return _earned(world, known.argmax(axis=1))
+def run_fixed(stream: Stream) -> Trace:
+    """The trace of the single best model, chosen in hindsight; another model where it has no score."""
+    known = np.where(np.isfinite(stream.truth), 0.0, -1.0)
+    known[:, stream.models.index(stream.best_fixed())] += 0.5
+    return _trace(stream, known.argmax(axis=1))
 
 
-def _earned(world: World, chosen: NDArray[np.int64]) -> Trace:
-    """What choosing these columns earns."""
-    n = len(world)
+def _trace(stream: Stream, chosen: NDArray[np.int64]) -> Trace:
+    """The trace of choosing these columns, (n,)."""
+    n = len(stream)
     return Trace(
         model=chosen,
         explored=np.full(n, np.nan),
-        quality=world.truth[np.arange(n), chosen],
-        cost=world.costs[np.arange(n), chosen],
-        best=world.best(),
+        quality=stream.truth[np.arange(n), chosen],
+        cost=stream.costs[np.arange(n), chosen],
+        best=stream.best(),
         tasks=np.zeros(n, np.int64),
     )
 
 
-def _retell(world: World, make: Maker, change: Change, heard: Sequence[Event], pool: Sequence[str]) -> Policy:
-    """The policy as it would be had the model always been what it is from now on: same choices, its scores lowered."""
-    policy = make(world.start(retold=True))
-    for event in heard:
-        if event.pick.model == change.model:
-            # What was expected of it then is no longer what would be expected.
-            pick = replace(event.pick, expected=float("nan"))
-            event = replace(event, pick=pick, score=max(event.score - change.delta, 0.0))
-        policy.learn_one(event)
+def _rebuild(
+    stream: Stream, factory: PolicyFactory, change: Change, learned: Sequence[Feedback], pool: Sequence[str]
+) -> Policy:
+    """A new policy that learns the same feedback with the degraded model's scores lowered by the change's delta."""
+    policy = factory(stream.start(announced=True))
+    for feedback in learned:
+        if feedback.choice.model == change.model:
+            # What the decision expected of the model is no longer what would be expected.
+            choice = replace(feedback.choice, expected=float("nan"))
+            feedback = replace(feedback, choice=choice, score=max(feedback.score - change.delta, 0.0))
+        policy.learn_one(feedback)
     policy.set_models(pool)
     return policy
 
 
 @contextmanager
-def _timed(into: list[float]) -> Iterator[None]:
+def _timed(seconds: list[float]) -> Iterator[None]:
     started = time.perf_counter()
     yield
-    into.append(time.perf_counter() - started)
+    seconds.append(time.perf_counter() - started)
 
 
 def _median_us(seconds: list[float]) -> float:

@@ -1,24 +1,25 @@
-"""What a trace amounts to: quality, regret, and how long a router takes to follow a change."""
+"""Measures of a trace: quality, regret, the time to follow a change, and quality and spend compared along cost settings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from agent.types import Array
+from jobs.evaluate.report import frontier
 from jobs.replay.harness import Trace
 from jobs.replay.scenario import Change, Scenario
 
 AFTER = slice(300, 1300)
-"""Steps after an event whose quality is compared with the reference run's."""
+"""Steps after a change whose quality is compared with the reference run's."""
 
 WINDOW = 100
-"""Steps over which a model's share of the traffic is taken."""
-
+"""Steps over which a model's share of the traffic is averaged."""
 
 LEAST_MOVE = 0.05
-"""A model whose share hardly differs from the reference run's has nothing to be followed in."""
+"""Difference of a model's share to the reference run's below which there is no change to follow."""
 
 
 def last_third(trace: Trace) -> float:
@@ -28,18 +29,17 @@ def last_third(trace: Trace) -> float:
 
 def regret(trace: Trace) -> Array:
     """(n,) cumulative regret against the best model of the pool on each prompt."""
-    out: Array = np.cumsum(trace.best - trace.quality)
-    return out
+    return np.asarray(np.cumsum(trace.best - trace.quality))
 
 
 def loss(trace: Trace, reference: Trace, scenario: Scenario) -> float | None:
-    """Mean quality that the reference run has above this one: after the event where there is one, else over all steps.
+    """Mean quality of the reference run less this one's: after the first join or degrade, or over all steps without one.
 
-    None where the stream ends too soon after the event.
+    None where the stream ends too soon after the change.
     """
     rows = slice(None)
-    if scenario.events:
-        first = min(change.step for change in scenario.events)
+    if scenario.unannounced:
+        first = min(change.step for change in scenario.unannounced)
         rows = slice(first + AFTER.start, first + AFTER.stop)
     difference = reference.quality[rows] - trace.quality[rows]
     return float(difference.mean()) if len(difference) else None
@@ -50,14 +50,13 @@ def moving(values: Array, window: int) -> Array:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
-    out: Array = (sums[ends] - sums[starts]) / (ends - starts)
-    return out
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
 
 
 def follow_steps(trace: Trace, reference: Trace, change: Change, models: Sequence[str]) -> int | None:
-    """Steps after a change until the model's traffic has gone half of the way to what it is in the reference run.
+    """Steps after a change until the model's share of the traffic has moved half of the way to the reference run's.
 
-    A joined model counts as adopted then, a degraded one as abandoned. None where that never happens.
+    That is when a joined model counts as adopted, a degraded one as abandoned. None where it never happens.
     """
     column = models.index(change.model)
     ours, theirs = (moving((t.model == column).astype(float), WINDOW) for t in (trace, reference))
@@ -69,12 +68,44 @@ def follow_steps(trace: Trace, reference: Trace, change: Change, models: Sequenc
 
 
 def drift_delay(trace: Trace, change: Change, models: Sequence[str]) -> int | None:
-    """The model's own feedbacks, on choices made since the change, until the change was noticed; None where it never was."""
-    noticed = [
-        at for at, item in trace.news if item.kind == "drift" and item.what == change.model and at >= change.step
-    ]
-    if not noticed:
+    """Number of the model's own scores, of choices since the change, until the drift was detected; None where it never was."""
+    detected = [at for at, e in trace.events if e.kind == "drift" and e.detail == change.model and at >= change.step]
+    if not detected:
         return None
-    at, about = trace.heard[:, 0], trace.heard[:, 1]
-    mine = (about >= change.step) & (at <= noticed[0]) & (trace.model[about] == models.index(change.model))
+    learned, chosen = trace.learned[:, 0], trace.learned[:, 1]
+    mine = (chosen >= change.step) & (learned <= detected[0]) & (trace.model[chosen] == models.index(change.model))
     return int(mine.sum())
+
+
+def spend_curve(runs: Mapping[float, Sequence[Trace]]) -> Array:
+    """(k, 2) mean USD and mean quality at each cost setting."""
+    return np.array(
+        [[np.mean([np.nanmean(t.cost) for t in r]), np.mean([t.quality.mean() for t in r])] for r in runs.values()]
+    )
+
+
+def compare_spend(ours: Array, theirs: Array) -> dict[str, list[dict[str, Any]]]:
+    """Quality of two spend curves at equal spend, and spend at equal quality, at every point of either.
+
+    Between two points of a curve, requests can be split between their settings; so a curve is interpolated linearly between
+    the points that no other beats. None where a curve does not reach.
+    """
+    one, other = frontier(ours), frontier(theirs)
+    return {
+        "at_equal_spend": [
+            {"cost": float(c), "ours": _quality_at(one, c), "theirs": _quality_at(other, c)}
+            for c in sorted({*one[:, 0], *other[:, 0]})
+        ],
+        "at_equal_quality": [
+            {"quality": float(q), "ours": _cost_at(one, q), "theirs": _cost_at(other, q)}
+            for q in sorted({*one[:, 1], *other[:, 1]})
+        ],
+    }
+
+
+def _quality_at(points: Array, cost: float) -> float | None:
+    return None if cost < points[0, 0] else float(np.interp(cost, points[:, 0], points[:, 1]))
+
+
+def _cost_at(points: Array, quality: float) -> float | None:
+    return None if quality > points[-1, 1] else float(np.interp(quality, points[:, 1], points[:, 0]))

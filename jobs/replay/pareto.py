@@ -1,8 +1,8 @@
-"""ParetoBandit (PyPI `paretobandit`, Taberner-Miller 2026) where it is installed: LinUCB that forgets, and minds cost.
+"""ParetoBandit (PyPI `paretobandit`, Taberner-Miller 2026), where it is installed: LinUCB with forgetting and a cost term.
 
-Run as its documentation has it for a pool of one's own: precomputed vectors of 25 principal components and a constant, its
-published settings (`BEST_K3_HPARAMS`, or `BEST_K3_TABULA_RASA_HPARAMS` for a cold start), and warm scores as offline priors,
-made like its own `generate_warmup_priors`. The components are not whitened: that serves it better (docs/log.md).
+It runs as its documentation describes for a pool of one's own: precomputed vectors of 25 principal components and a constant,
+its published settings (`BEST_K3_HPARAMS`, or `BEST_K3_TABULA_RASA_HPARAMS` for a cold start), and warm scores as offline
+priors, computed as in its own `generate_warmup_priors`. Its quality is higher without whitened components (docs/log.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jobs.replay.bandits import Components
-from jobs.replay.policy import Event, News, Pick, Prompt, Start
+from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
 
 
 class ParetoBandit:
@@ -23,15 +23,15 @@ class ParetoBandit:
     Parameters
     ----------
     start
-        What is known.
-    cost_penalty
-        Its lambda: what full marks on its logarithmic scale of prices cost a model, in quality.
+        See `Start`.
+    cost_weight
+        Its lambda: the quality that the highest price on its logarithmic scale of prices is worth.
     """
 
     tasks = 0
-    news: Sequence[News] = ()
+    events: Sequence[PolicyEvent] = ()
 
-    def __init__(self, start: Start, cost_penalty: float = 0.0) -> None:
+    def __init__(self, start: Start, cost_weight: float = 0.0) -> None:
         from pareto_bandit import BanditRouter, FeatureService, calibrate_priors
         from pareto_bandit.config import BEST_K3_HPARAMS, BEST_K3_TABULA_RASA_HPARAMS
 
@@ -46,38 +46,37 @@ class ParetoBandit:
             alpha=settings["alpha"],
             forgetting_factor=settings["forgetting_factor"],
             bandit_seed=start.seed,
-            cost_penalty=cost_penalty,
+            cost_penalty=cost_weight,
         )
         if len(start.prompts):
             self._warm_up(start, settings["prior_n_effective"])
             calibrate_priors(self._router.bandit)
 
     def set_models(self, models: Sequence[str]) -> None:
-        """Register what has come; drop what has gone."""
         for name in set(models) - self._router.registry.keys():
             self._router.register_model(name, **self._prices(name))
         for name in self._router.registry.keys() - set(models):
             del self._router.registry[name]
             self._router.bandit.delete_arm(name)
 
-    def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> Pick:
-        """Its route; where that model is not allowed, the allowed one that it expects most of."""
+    def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> PolicyChoice:
+        """Its route; where that model is not allowed, the allowed one of highest expected reward."""
         features = self._features(prompt)
         model, _ = self._router.route(features)
         if allowed is not None and model not in allowed:
             model = max(allowed, key=lambda name: self._router.bandit.get_expected_reward(name, features))
-        return Pick(model)
+        return PolicyChoice(model)
 
-    def learn_one(self, event: Event) -> None:
-        """What its ``process_feedback`` does, whose clock runs with the requests."""
-        self._router.update(event.pick.model, self._features(event.prompt), event.score, advance_time=False)
+    def learn_one(self, feedback: Feedback) -> None:
+        """As its ``process_feedback`` does; its clock advances with requests."""
+        self._router.update(feedback.choice.model, self._features(feedback.prompt), feedback.score, advance_time=False)
 
     def _prices(self, name: str) -> dict[str, float]:
         card = self._cards[name]
         return {"input_cost_per_m": card.price_input, "output_cost_per_m": card.price_output}
 
-    def _warm_up(self, start: Start, strength: float) -> None:
-        """Its ``_load_warmup_priors``, which would read a pickle: regressions that fit_stack like ``strength`` scores each."""
+    def _warm_up(self, start: Start, n_effective: float) -> None:
+        """As its ``_load_warmup_priors``, which reads a pickle: regressions that count as ``n_effective`` scores each."""
         features = np.stack([self._features(p) for p in start.prompts])  # (n, c + 1)
         unit = np.eye(features.shape[1])
         for name in start.models:
@@ -85,7 +84,7 @@ class ParetoBandit:
             known = features[np.isfinite(score)]
             precision = unit + known.T @ known
             weighted = known.T @ score[np.isfinite(score)]
-            scale = strength / precision[-1, -1]
+            scale = n_effective / precision[-1, -1]
             self._router.bandit.A[name] = scale * precision + unit
             self._router.bandit.b[name] = scale * weighted + np.linalg.solve(precision, weighted)
         self._router.bandit.refresh_inverse_cache()

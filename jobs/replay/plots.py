@@ -1,8 +1,8 @@
-"""Four pictures of a replay: cumulative regret, moving quality, the traffic by model, and the tasks over time."""
+"""Four pictures of a replay: cumulative regret, moving quality, traffic by model, and number of tasks over time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,16 @@ def draw(replay: Replay, folder: Path, title: str) -> list[Path]:
 
 def _regret(replay: Replay, title: str) -> Any:
     figure, axes = _axes(replay, f"{title}: regret against the best model on each prompt, cumulative")
-    for i, (name, traces) in enumerate(replay.traces.items()):
-        _line(axes, name, i, np.mean([regret(t) for t in traces], axis=0))
+    _lines(axes, {name: np.mean([regret(t) for t in traces], axis=0) for name, traces in replay.traces.items()})
     return _finish(figure, axes)
 
 
 def _quality(replay: Replay, title: str) -> Any:
     figure, axes = _axes(replay, f"{title}: quality, mean of {WINDOW} prompts")
-    for i, (name, traces) in enumerate(replay.traces.items()):
-        _line(axes, name, i, _moving_quality(traces))
+    _lines(axes, {name: _moving_quality(traces) for name, traces in replay.traces.items()})
     if OURS in replay.references:
-        spared = _moving_quality(replay.references[OURS])
-        axes.plot(spared, label=f"{OURS}, spared all trouble", color="crimson", ls=":", lw=1.5)
+        reference = _moving_quality(replay.references[OURS])
+        axes.plot(reference, label=f"{OURS}, reference run", color="crimson", ls=":", lw=1.5)
     return _finish(figure, axes)
 
 
@@ -56,7 +54,7 @@ def _traffic(replay: Replay, title: str) -> Any:
 
 def _tasks(replay: Replay, title: str) -> Any:
     name, traces = _leading(replay)
-    figure, axes = _axes(replay, f"{title}: tasks that {name} knows, a line a seed")
+    figure, axes = _axes(replay, f"{title}: number of tasks of {name}, a line a seed")
     for trace in traces:
         axes.step(np.arange(replay.steps), trace.tasks, color="crimson", alpha=0.5)
     axes.set_ylim(bottom=0)
@@ -65,7 +63,7 @@ def _tasks(replay: Replay, title: str) -> Any:
 
 def _moving_quality(traces: Sequence[Trace]) -> Array:
     """(n,) mean over seeds; NaN before there are enough prompts."""
-    out: Array = np.mean([moving(t.quality, WINDOW) for t in traces], axis=0)
+    out = np.asarray(np.mean([moving(t.quality, WINDOW) for t in traces], axis=0))
     out[: WINDOW // 2] = np.nan
     return out
 
@@ -94,10 +92,12 @@ def _axes(replay: Replay, title: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _line(axes: Any, name: str, i: int, values: Array) -> None:
-    ours = name == OURS
-    colour = "crimson" if ours else _colours(10)[i % 10]
-    axes.plot(values, label=name, color=colour, lw=2.4 if ours else 1.2, zorder=5 if ours else 3)
+def _lines(axes: Any, values: Mapping[str, Array]) -> None:
+    for (name, line), colour in zip(values.items(), _colours(len(values))):
+        style = (
+            {"color": "crimson", "lw": 2.4, "zorder": 5} if name == OURS else {"color": colour, "lw": 1.2, "zorder": 3}
+        )
+        axes.plot(line, label=name, **style)
 
 
 def _finish(figure: Any, axes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The routers of a replay by name, each with the setting that served it best where it has one to choose.
+"""The policies of a replay by name, each with its best settings.
 
 Settings were chosen on reasoning_gym, warm and cold apart, on shuffles that no published figure uses (seeds 100 to 103);
 see `docs/log.md`.
@@ -6,43 +6,41 @@ see `docs/log.md`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from jobs.replay.bandits import EpsilonGreedy, LinUCB, Thompson
 from jobs.replay.pareto import ParetoBandit
-from jobs.replay.policy import Policy, Start
-from jobs.replay.thalweg import Thalweg, ThalwegConfig
+from jobs.replay.policy import PolicyFactory
+from jobs.replay.thalweg import Thalweg
 
 OURS = "thalweg"
 BEST_FIXED = "best fixed"
-"""The model that earns most, known in hindsight."""
+"""The single model of highest mean score, chosen in hindsight."""
 
 PARETO = "ParetoBandit"
 
-MAKERS: dict[str, Callable[[Start], Policy]] = {
+FACTORIES: dict[str, PolicyFactory] = {
     OURS: Thalweg,
-    "frozen": lambda start: Thalweg(start, ThalwegConfig(learn=False)),
-    "epsilon-greedy": lambda start: EpsilonGreedy(start, epsilon=0.005, strength=4.0 if start.prompts else 2.0),
-    "Thompson": lambda start: Thompson(start, deviation=0.05, strength=6.0 if start.prompts else 1.0),
+    "frozen": lambda start: Thalweg(start, learn=False),
+    "epsilon-greedy": lambda start: EpsilonGreedy(start, epsilon=0.005, prior_weight=4.0 if start.prompts else 2.0),
+    "Thompson": lambda start: Thompson(start, score_std=0.05, prior_weight=6.0 if start.prompts else 1.0),
     "LinUCB": lambda start: LinUCB(start, alpha=1.0, beta=1.0),
     PARETO: ParetoBandit,
 }
 
-POLICIES = (OURS, BEST_FIXED, *(name for name in MAKERS if name != OURS))
+POLICIES = (OURS, BEST_FIXED, *(name for name in FACTORIES if name != OURS))
 """In the order of the table."""
 
-SPEND = {
+COST_SETTINGS = {
     OURS: (1.0, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.08, 0.065, 0.05, 0.0),
     PARETO: (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0),
 }
-"""Settings of what a dollar is worth: Thalweg's ``cost_quality_tradeoff``, ParetoBandit's ``cost_penalty``."""
+"""Settings of `--spend`: Thalweg's ``cost_quality_tradeoff``, ParetoBandit's lambda."""
 
 
-def maker(name: str, cost_weight: float | None = None) -> Callable[[Start], Policy]:
-    """What makes the policy of this name, minding costs as ``cost_weight`` says; not at all where None."""
-    if cost_weight is None:
-        return MAKERS[name]
+def factory(name: str, cost_setting: float | None = None) -> PolicyFactory:
+    """The factory of a policy, with one of its `COST_SETTINGS`; with costs ignored where None."""
+    if cost_setting is None:
+        return FACTORIES[name]
     if name == OURS:
-        return lambda start: Thalweg(start, ThalwegConfig(tradeoff=cost_weight))
-    assert name == PARETO, f"{name} has no setting of what a dollar is worth"
-    return lambda start: ParetoBandit(start, cost_penalty=cost_weight)
+        return lambda start: Thalweg(start, tradeoff=cost_setting)
+    assert name == PARETO, f"{name} has no setting that weighs costs"
+    return lambda start: ParetoBandit(start, cost_weight=cost_setting)

@@ -1,8 +1,8 @@
-"""What a router is in a replay: it knows a beginning, chooses for one prompt at a time, and hears scores later."""
+"""The interface of a policy in a replay: built from a `Start`, it chooses a model for each prompt and learns from feedback."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,7 +15,7 @@ from agent.types import UNKNOWN_TASK, Array, Candidate, Encoded, ModelCard, Sour
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as a router sees it; ``id`` is the one that the store would give it."""
+    """A prompt as a policy sees it; ``id`` is the one that the store would give it."""
 
     id: str
     text: str
@@ -23,11 +23,10 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
-    """A choice: of which ``model``, with what propensity, expecting what quality (NaN: nothing), for which task.
+class PolicyChoice:
+    """The ``model`` that a policy chose for a prompt; the rest as in `agent.types.Decision`, for what a policy knows of it.
 
-    ``explored``: whether another model was expected to be better; None where the router does not tell. ``candidates``: what
-    the decision weighed.
+    ``explored``: None, ``expected`` (quality): NaN where the policy does not say.
     """
 
     model: str
@@ -39,12 +38,12 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Feedback on the choice that was made at ``step``: a ``score`` in [0, 1], from whom."""
+class Feedback:
+    """A ``score`` in 0..1 of the choice that was made at ``step``, with its source and rater."""
 
     step: int
     prompt: Prompt
-    pick: Pick
+    choice: PolicyChoice
     score: float
     source: Source
     rater: str
@@ -52,24 +51,24 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a router may know before the first prompt.
+    """What a policy may know before the first prompt.
 
     Parameters
     ----------
     seed
-        Of its own chance.
+        Of the policy's own randomness.
     models
         The pool at the start.
     columns
-        Every model of the data, in the order of the columns below.
+        Every model of the data, in the order of the columns of ``scores``.
     cards
         By model, all of them.
-    prompts, scores, costs
-        n warm prompts; (n, m) what each model scored and cost on them, NaN where unknown. n = 0: a cold start.
+    prompts, scores
+        n warm prompts; (n, m) what each model scored on them, NaN where unknown. n = 0: a cold start.
     sample
         (k, d) embeddings of prompts like those to come, without scores: the warm ones, or some of the stream's.
     install
-        What a fresh installation knows of every model: its own seed prompts, and no score.
+        The examples of a fresh installation for every model: its seed prompts with priors, without scores.
     encoder
         Fingerprint of the encoder.
     """
@@ -80,37 +79,41 @@ class Start:
     cards: Mapping[str, ModelCard]
     prompts: Sequence[Prompt]
     scores: Array
-    costs: Array
     sample: NDArray[np.float32]
     install: Examples
     encoder: str
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a router says of itself: a model ``drift``ed, or a refresh was ``promoted`` or ``rejected``, and about that."""
+class PolicyEvent:
+    """A model that was found to ``drift`` (``detail``: its name), or a refresh with its verdict (``detail``: the reason)."""
 
     kind: Literal["drift", "promoted", "rejected"]
-    what: str
+    detail: str
 
 
 class Policy(Protocol):
-    """A router; ``tasks`` is how many it tells apart, ``news`` grows while it learns."""
+    """A router under test."""
 
     @property
-    def tasks(self) -> int: ...
+    def tasks(self) -> int:
+        """Number of tasks that it distinguishes."""
+        ...
 
     @property
-    def news(self) -> Sequence[News]: ...
+    def events(self) -> Sequence[PolicyEvent]:
+        """Grows while the policy learns."""
+        ...
 
     def set_models(self, models: Sequence[str]) -> None:
         """Replace the pool."""
         ...
 
-    def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> Pick:
+    def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> PolicyChoice:
         """Choose among ``allowed`` (None: the whole pool)."""
         ...
 
-    def learn_one(self, event: Event) -> None:
-        """Hear one score."""
-        ...
+    def learn_one(self, feedback: Feedback) -> None: ...
+
+
+PolicyFactory = Callable[[Start], Policy]

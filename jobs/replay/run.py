@@ -1,4 +1,4 @@
-"""Every policy on every seed, each run in this process or in another, and beside it the run that is spared all trouble."""
+"""Every policy on every seed, in this process or in several, each with a reference run where the scenario has one."""
 
 from __future__ import annotations
 
@@ -10,44 +10,43 @@ from functools import partial
 from importlib.util import find_spec
 
 from agent.errors import InvalidInput
+from jobs.evaluate.harness import Progress
+from jobs.replay.data import ReplayData, load
 from jobs.replay.harness import Trace, run, run_fixed
-from jobs.replay.material import Material, load
-from jobs.replay.policies import BEST_FIXED, PARETO, POLICIES, SPEND, maker
+from jobs.replay.policies import BEST_FIXED, COST_SETTINGS, PARETO, POLICIES, factory
 from jobs.replay.scenario import Scenario
-from jobs.replay.world import World
+from jobs.replay.stream import Stream
 from store.encoders.cache import CachedEncoder
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One run: of which policy, with which seed, as the reference or not, and what it makes of costs."""
+class RunSpec:
+    """One run: its policy and seed, whether it is the reference run, and the policy's cost setting."""
 
     policy: str
     seed: int
     reference: bool = False
-    cost_weight: float | None = None
+    cost_setting: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What `replay` found.
+    """The outcome of `replay`.
 
     Parameters
     ----------
     models
         Of the data.
     scenario
-        What happened.
+        Changes of the pool, and how feedback was given.
     steps, warm, seeds
         Prompts routed and prompts scored beforehand, in each run; number of runs.
     traces, references
-        policy -> what it did, one entry a seed; and what it did where it was spared all trouble.
+        policy -> its trace and that of its reference run, one entry a seed.
     spend
-        policy -> the setting of what a dollar is worth -> what it did, one entry a seed.
+        policy -> cost setting -> its trace, one entry a seed.
     notes
-        What a reader must know.
+        Peculiarities of the data and missing policies that a reader must know.
     """
 
     models: tuple[str, ...]
@@ -62,7 +61,7 @@ class Replay:
 
 
 def replay(
-    stream: Sequence[str],
+    files: Sequence[str],
     *,
     encoder: CachedEncoder,
     scenario: Scenario = Scenario(),
@@ -74,11 +73,11 @@ def replay(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Replay:
-    """Stream scored prompts past several routers.
+    """Route scored prompts by several policies.
 
     Parameters
     ----------
-    stream
+    files
         Data files, or patterns of them, joined and shuffled by seed.
     warm
         A data file of prompts scored beforehand, or how many prompts of the shuffled stream are; None: a cold start.
@@ -87,7 +86,7 @@ def replay(
     policies
         Of `jobs.replay.policies.POLICIES`; all that can run where empty.
     spend
-        Whether policies that weigh costs also run at every setting of what a dollar is worth.
+        Whether policies with `COST_SETTINGS` also run at each of them.
     workers
         Processes.
 
@@ -101,53 +100,53 @@ def replay(
         raise InvalidInput(f"--seeds {seeds}: give 1 or more", param="seeds")
     if workers < 1:
         raise InvalidInput(f"--workers {workers}: give 1 or more", param="workers")
-    tell: Progress = progress or (lambda what, share: None)
-    material = load(stream, encoder=encoder, scenario=scenario, warm=warm, steps=steps, progress=tell)
-    if spend and not material.table.has_costs:
+    report: Progress = progress or (lambda what, share: None)
+    data = load(files, encoder=encoder, scenario=scenario, warm=warm, steps=steps, progress=report)
+    if spend and not data.table.has_costs:
         raise InvalidInput("--spend: the data hold no costs", param="spend")
-    kinds = [(p, reference, None) for p in chosen for reference in ((False, True) if scenario.perturbed else (False,))]
-    cost_weights = [(p, False, cost_weight) for p in chosen if spend for cost_weight in SPEND.get(p, ())]
-    units = [
-        Unit(p, seed, reference, cost_weight)
-        for seed in range(seeds)
-        for p, reference, cost_weight in [*kinds, *cost_weights]
+    referenced = chosen if scenario.perturbed else []
+    settings = {p: COST_SETTINGS[p] for p in chosen if spend and p in COST_SETTINGS}
+    specs = [
+        *(RunSpec(p, seed) for seed in range(seeds) for p in chosen),
+        *(RunSpec(p, seed, reference=True) for seed in range(seeds) for p in referenced),
+        *(RunSpec(p, seed, False, value) for seed in range(seeds) for p in settings for value in settings[p]),
     ]
-    found = dict(execute(material, scenario, units, workers, tell))
+    found = dict(execute(data, scenario, specs, workers, report))
 
-    def of(policy: str, reference: bool = False, cost_weight: float | None = None) -> list[Trace]:
-        return [found[Unit(policy, seed, reference, cost_weight)] for seed in range(seeds)]
+    def of(policy: str, reference: bool = False, cost_setting: float | None = None) -> list[Trace]:
+        return [found[RunSpec(policy, seed, reference, cost_setting)] for seed in range(seeds)]
 
     return Replay(
-        models=material.table.models,
+        models=data.table.models,
         scenario=scenario,
-        steps=len(found[units[0]].model),
-        warm=material.warm_file + material.warm,
+        steps=len(found[specs[0]].model),
+        warm=data.warm_file + data.warm,
         seeds=seeds,
         traces={p: of(p) for p in chosen},
-        references={p: of(p, True) for p in chosen} if scenario.perturbed else {},
-        spend={
-            p: {cost_weight: of(p, cost_weight=cost_weight) for cost_weight in SPEND[p]} for p in chosen if p in SPEND
-        }
-        if spend
-        else {},
-        notes=[*material.notes, *notes],
+        references={p: of(p, True) for p in referenced},
+        spend={p: {value: of(p, cost_setting=value) for value in settings[p]} for p in settings},
+        notes=[*data.notes, *notes],
     )
 
 
 def execute(
-    material: Material, scenario: Scenario, units: Sequence[Unit], workers: int, tell: Progress
-) -> Iterator[tuple[Unit, Trace]]:
-    """Run every unit, in this process or in several; what a unit gives does not depend on which."""
+    data: ReplayData, scenario: Scenario, specs: Sequence[RunSpec], workers: int, progress: Progress
+) -> Iterator[tuple[RunSpec, Trace]]:
+    """Yield every run's trace, computed in this process or in several; a trace does not depend on which."""
     if workers == 1:
-        for i, unit in enumerate(units):
-            yield unit, _run(material, scenario, unit, partial(_tell, tell, unit, i, len(units)))
+        for i, spec in enumerate(specs):
+            yield spec, _run(data, scenario, spec, partial(_report, progress, spec, i, len(specs)))
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _prepare, (material, scenario)) as pool:
-        running = {pool.submit(_run_here, unit): unit for unit in units}
+    with ProcessPoolExecutor(workers, spawn, _prepare, (data, scenario)) as pool:
+        running = {pool.submit(_run_shared, spec): spec for spec in specs}
         for done, future in enumerate(as_completed(running), 1):
             yield running[future], future.result()
-            _tell(tell, running[future], done, len(units), 0.0)
+            _report(progress, running[future], done, len(specs), 0.0)
+
+
+def _report(progress: Progress, spec: RunSpec, done: int, runs: int, share: float) -> None:
+    progress(f"{spec.policy}, seed {spec.seed}", (done + share) / runs)
 
 
 def _choose(policies: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -162,25 +161,23 @@ def _choose(policies: Sequence[str]) -> tuple[list[str], list[str]]:
     return chosen, []
 
 
-def _run(material: Material, scenario: Scenario, unit: Unit, tell: Callable[[float], None] | None = None) -> Trace:
-    world = World(material, scenario.reference() if unit.reference else scenario, unit.seed)
-    if unit.policy == BEST_FIXED:
-        return run_fixed(world)
-    return run(world, maker(unit.policy, unit.cost_weight), tell)
+def _run(
+    data: ReplayData, scenario: Scenario, spec: RunSpec, progress: Callable[[float], None] = lambda share: None
+) -> Trace:
+    stream = Stream(data, scenario.reference() if spec.reference else scenario, spec.seed)
+    if spec.policy == BEST_FIXED:
+        return run_fixed(stream)
+    return run(stream, factory(spec.policy, spec.cost_setting), progress)
 
 
-def _tell(tell: Progress, unit: Unit, before: int, units: int, share: float) -> None:
-    tell(f"{unit.policy}, seed {unit.seed}", (before + share) / units)
+_shared: tuple[ReplayData, Scenario]
+"""What the runs of a worker process share: pickled once a process instead of once a run."""
 
 
-_shared: tuple[Material, Scenario]
-"""What the units of a worker process share; pickled once a process instead of once a unit."""
-
-
-def _prepare(material: Material, scenario: Scenario) -> None:
+def _prepare(data: ReplayData, scenario: Scenario) -> None:
     global _shared
-    _shared = (material, scenario)
+    _shared = (data, scenario)
 
 
-def _run_here(unit: Unit) -> Trace:
-    return _run(*_shared, unit)
+def _run_shared(spec: RunSpec) -> Trace:
+    return _run(*_shared, spec)

@@ -1,4 +1,4 @@
-"""What happens in a replay: models that join, leave or degrade, and feedback that is rare, late, biased or hostile."""
+"""The scenario of a replay: models that join, leave or degrade, and feedback that is sparse, late, biased or malicious."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from agent.errors import InvalidInput, did_you_mean
 
 PRESETS = {"bias": "judge:-0.2,flip:0.2", "malicious": "malicious:0.1"}
-"""Names for what `--noise` can say; `bias`: a harsh judge beside users who err."""
+"""Names that `--noise` takes for a combination; `bias`: a judge who scores too low, beside users with flipped thumbs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +25,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How feedback errs.
+    """Errors of feedback.
 
     Parameters
     ----------
     judge
-        A judge gives the feedback: the score plus this, clipped to [0, 1]. None: no judge.
+        A judge gives the feedback: the score plus this, clipped to [0, 1]. None: there is no judge.
     flip
         Users give the feedback: thumbs (up from a score of .5), of which this share is flipped. None: users give the
         score itself. With ``judge``, each gives half.
     malicious
-        Share of the users who praise the worst model (1) and damn all others (0), whatever they got.
+        Share of the users who score the worst model 1 and all others 0.
     """
 
     judge: float | None = None
@@ -43,21 +45,21 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What happens.
+    """Changes of the pool, and how feedback is given.
 
     Parameters
     ----------
     joins, leaves, degrades
         Steps count the prompts of the stream from 0.
     noise
-        How feedback errs.
+        Errors of feedback.
     feedback_rate
         Share of decisions that ever get feedback.
     delay
-        Steps after the decision at which its feedback comes.
-    told
-        At the step of a degrade, the router is rebuilt from its own history with that model's scores in it lowered by
-        the same delta: what it would be had somebody told it at once, and how much.
+        Steps from a decision to its feedback.
+    announced
+        At the step of a degrade, the policy is rebuilt from its own history with that model's scores lowered by the
+        same delta, as if it were informed of the change at once.
     """
 
     joins: tuple[Change, ...] = ()
@@ -66,21 +68,21 @@ class Scenario:
     noise: Noise = Noise()
     feedback_rate: float = 1.0
     delay: int = 0
-    told: bool = False
+    announced: bool = False
 
     @property
-    def events(self) -> tuple[Change, ...]:
-        """What a router has to find out by itself."""
+    def unannounced(self) -> tuple[Change, ...]:
+        """Changes that a policy has to learn from feedback."""
         return (*self.joins, *self.degrades)
 
     @property
     def perturbed(self) -> bool:
-        """Whether there is anything that a reference run is spared."""
+        """Whether the reference scenario differs from this one."""
         return self.reference() != self
 
     def reference(self) -> Scenario:
-        """The same, spared all trouble: joined models there from the start, changes told, feedback full, prompt and true."""
-        return replace(self, joins=(), noise=Noise(), feedback_rate=1.0, delay=0, told=bool(self.degrades))
+        """The scenario to compare with: joining models in the pool from the start, degrades announced, all feedback true."""
+        return replace(self, joins=(), noise=Noise(), feedback_rate=1.0, delay=0, announced=bool(self.degrades))
 
 
 def parse(
@@ -92,7 +94,7 @@ def parse(
     feedback_rate: float = 1.0,
     delay: int = 0,
 ) -> Scenario:
-    """A scenario as the command line writes it; raises `InvalidInput` that names the option at fault."""
+    """The scenario of command line options; raises `InvalidInput` that names the option at fault."""
     if not 0.0 <= feedback_rate <= 1.0:
         raise _bad("feedback-rate", feedback_rate, "give a share from 0 to 1")
     if delay < 0:
@@ -108,7 +110,7 @@ def parse(
 
 
 def check(scenario: Scenario, models: Sequence[str], steps: int) -> None:
-    """Raise `InvalidInput` where a change names no model of the data, or a step that the stream of ``steps`` has not."""
+    """Raise `InvalidInput` where a change names a model that the data lack, or a step beyond a stream of ``steps``."""
     named = (("join", scenario.joins), ("leave", scenario.leaves), ("degrade", scenario.degrades))
     for option, changes in named:
         for change in changes:
@@ -118,7 +120,7 @@ def check(scenario: Scenario, models: Sequence[str], steps: int) -> None:
             if change.step >= steps:
                 raise _bad(option, f"{change.model}@{change.step}", f"the stream has steps 0 to {steps - 1:,}")
     if not set(models) - {c.model for c in (*scenario.joins, *scenario.leaves)}:
-        raise InvalidInput("--join, --leave: at least one model must be there throughout", param="leave")
+        raise InvalidInput("--join, --leave: at least one model must stay in the pool throughout", param="leave")
 
 
 def _change(option: str, text: str, *, wants_delta: bool = False) -> Change:
@@ -130,7 +132,7 @@ def _change(option: str, text: str, *, wants_delta: bool = False) -> Change:
     if not wants_delta:
         return Change(model, int(step))
     value = _number(delta)
-    if value is None or not 0.0 < value <= 1.0:
+    if not 0.0 < value <= 1.0:
         raise _bad(option, text, "DELTA is what the score loses, above 0 and at most 1")
     return Change(model, int(step), value)
 
@@ -142,8 +144,8 @@ def _noise(texts: Sequence[str]) -> Noise:
             continue
         kind, _, given = text.partition(":")
         value = _number(given)
-        limits = {"judge": (-1.0, 1.0), "flip": (0.0, 1.0), "malicious": (0.0, 1.0)}.get(kind.strip())
-        if limits is None or value is None or not limits[0] <= value <= limits[1]:
+        least = {"judge": -1.0, "flip": 0.0, "malicious": 0.0}.get(kind.strip(), np.nan)
+        if not least <= value <= 1.0:
             raise _bad(
                 "noise", text, "write judge:BIAS (-1 to 1), flip:SHARE or malicious:SHARE (0 to 1), or a preset: "
                 + "; ".join(f"{name} = {meaning}" for name, meaning in PRESETS.items()),
@@ -152,11 +154,12 @@ def _noise(texts: Sequence[str]) -> Noise:
     return Noise(found.get("judge"), found.get("flip"), found.get("malicious", 0.0))
 
 
-def _number(text: str) -> float | None:
+def _number(text: str) -> float:
+    """NaN, which no comparison accepts, where ``text`` is no number."""
     try:
         return float(text)
     except ValueError:
-        return None
+        return np.nan
 
 
 def _bad(option: str, value: Any, fix: str) -> InvalidInput:

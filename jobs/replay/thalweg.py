@@ -1,10 +1,10 @@
-"""Thalweg itself in a replay: the router that serves, its log in memory, and a refresh when one is due."""
+"""Thalweg as a policy: the router of the server, a feedback log in memory, and a refresh when the refresh rule asks for one."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,34 +13,18 @@ from agent.evaluation.challenger import RefreshData, train_challenger
 from agent.evaluation.refresh_rule import RECENT, RefreshSignals, refresh_reason
 from agent.examples import Examples, join
 from agent.feedback.ledger import Ledger
-from agent.feedback.state import evaluated, fresh, latest, learn_one
+from agent.feedback.state import evaluated_scores, feedback_state, latest_ratings, since_last_drift
 from agent.online.drift import drift_adjustment
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Array, Drift, Observation, RouteRequest
-from jobs.replay.policy import Event, News, Pick, Prompt, Start
+from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
 
 KEY = "replay"
-"""All prompts come with one API key, whose exploration is capped as the server caps it."""
+"""The API key of every prompt; its exploration is limited as the server limits it."""
 
 DUE_EVERY = 10
-"""Rows of the log between two looks at whether a refresh is due; the timetable looks every few seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ThalwegConfig:
-    """How Thalweg is run.
-
-    Parameters
-    ----------
-    tradeoff
-        0 = cheapest, 1 = best quality.
-    learn
-        False: the frozen offline router, which neither explores nor hears.
-    """
-
-    tradeoff: float = 1.0
-    learn: bool = True
+"""Rows of the log between two checks of the refresh rule; the server checks it every few seconds."""
 
 
 class Thalweg:
@@ -49,19 +33,21 @@ class Thalweg:
     Parameters
     ----------
     start
-        What is known. Warm prompts are imported evaluations, and the first snapshot is trained on them; without any,
-        it is that of a fresh installation.
-    config
-        See `ThalwegConfig`.
+        Warm prompts are imported evaluations, and the first snapshot is trained on them; without any, it is that of a
+        fresh installation.
+    tradeoff
+        ``cost_quality_tradeoff`` of every request: 0 = cheapest, 1 = best quality.
+    learn
+        False: the frozen offline router, which neither explores nor learns.
     """
 
-    def __init__(self, start: Start, config: ThalwegConfig = ThalwegConfig()) -> None:
-        self.news: list[News] = []
+    def __init__(self, start: Start, *, tradeoff: float = 1.0, learn: bool = True) -> None:
+        self.events: list[PolicyEvent] = []
         self._start = start
-        self._config = config
+        self._learn = learn
         self._rng = np.random.default_rng(start.seed)
         self._limiter = ExplorationLimiter()
-        self._request = RouteRequest((), cost_quality_tradeoff=config.tradeoff, explore=config.learn)
+        self._request = RouteRequest((), cost_quality_tradeoff=tradeoff, explore=learn)
         self._cards = [start.cards[m] for m in start.models]
         self._evaluations = examples(start.prompts, start.scores, start.columns)
         self._log: list[Observation] = []
@@ -69,19 +55,18 @@ class Thalweg:
         self._drifts: list[Drift] = []
         self._read = 0  # rows of the log that the last refresh read
         self._recent: list[tuple[Prompt, int]] = []  # prompts since then, each with its task
-        self._serve(train_challenger(self._known(None), None, encoder=start.encoder, seed=start.seed).snapshot)
+        self._refresh(None)
+        self.events.clear()  # the first snapshot is not a promotion
 
     @property
     def tasks(self) -> int:
-        """Discovered tasks."""
         return len(self._router.snapshot.tasks)
 
     def set_models(self, models: Sequence[str]) -> None:
-        """As when models are added to or removed from the pool."""
         self._cards = [self._start.cards[m] for m in models]
         self._router.set_models(self._cards)
 
-    def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> Pick:
+    def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> PolicyChoice:
         """Route as the server does."""
         explore = self._request.explore and self._limiter.may_explore(KEY)
         request = replace(self._request, candidates=None if allowed is None else tuple(allowed), explore=explore)
@@ -89,37 +74,35 @@ class Thalweg:
         self._limiter.count(KEY, explored=decision.explored)
         chosen = decision.chosen
         self._recent.append((prompt, decision.task.id))
-        return Pick(
+        return PolicyChoice(
             decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id, decision.candidates
         )
 
-    def learn_one(self, event: Event) -> None:
-        """Append to the log, follow it, and refresh where that is due."""
-        if not self._config.learn:
+    def learn_one(self, feedback: Feedback) -> None:
+        """Append to the log, learn the row, and refresh where that is due."""
+        if not self._learn:
             return
+        choice = feedback.choice
         row = Observation(
-            seq=len(self._log) + 1, decision_id=f"step-{event.step}", prompt_id=event.prompt.id,
-            model=event.pick.model, score=event.score, source=event.source, rater=event.rater,
-            encoded=event.prompt.encoded, propensity=event.pick.propensity, expected=event.pick.expected,
-            task=event.pick.task,
-            actions=tuple(c.action for c in event.pick.candidates if c.excluded is None),
-            encoder=self._start.encoder,
+            seq=len(self._log) + 1, decision_id=f"step-{feedback.step}", prompt_id=feedback.prompt.id,
+            model=choice.model, score=feedback.score, source=feedback.source, rater=feedback.rater,
+            encoded=feedback.prompt.encoded, propensity=choice.propensity, expected=choice.expected, task=choice.task,
+            actions=tuple(c.action for c in choice.candidates if c.excluded is None), encoder=self._start.encoder,
         )  # fmt: skip
         self._log.append(row)
-        self._prompts[row.prompt_id] = event.prompt
+        self._prompts[row.prompt_id] = feedback.prompt
         before = self._router.drifts()
         self._router.learn_one(row)
         new = self._router.drifts()[len(before) :]
         self._drifts += new
-        self.news += [News("drift", drift.model) for drift in new]
-        if len(self._log) % DUE_EVERY == 0 and refresh_reason(self._standing()) is not None:
-            self._refresh()
+        self.events += [PolicyEvent("drift", drift.model) for drift in new]
+        if len(self._log) % DUE_EVERY == 0 and refresh_reason(self._signals()) is not None:
+            self._refresh(self._router.snapshot)
 
-    def _standing(self) -> RefreshSignals:
-        """What has come in since the last refresh."""
+    def _signals(self) -> RefreshSignals:
         recent = self._recent[-RECENT:]
         return RefreshSignals(
-            scores=int(self._router.snapshot.meta["scores"]),
+            scores=int(self._router.snapshot.meta["n_scores"]),
             feedback=len(self._log) - self._read,
             decisions=len(recent),
             outliers=tuple(prompt.encoded.embedding for prompt, task in recent if task == UNKNOWN_TASK),
@@ -133,53 +116,49 @@ class Thalweg:
             ),
         )
 
-    def _refresh(self) -> None:
-        """Train a challenger on all that was heard; it serves where the gate promotes it."""
-        champion = self._router.snapshot
+    def _refresh(self, champion: Snapshot | None) -> None:
+        """Train a challenger on everything learned; where the gate promotes it, route by it."""
         self._read, self._recent = len(self._log), []
-        found = train_challenger(self._known(champion), champion, encoder=self._start.encoder, seed=self._start.seed)
-        self.news.append(News("promoted" if found.verdict.promote else "rejected", found.verdict.reason))
+        found = train_challenger(self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed)
+        self.events.append(PolicyEvent("promoted" if found.verdict.promote else "rejected", found.verdict.reason))
         if found.verdict.promote:
-            self._serve(found.snapshot)
+            self._router = Router(found.snapshot, self._cards)
+            for row in self._log[found.snapshot.position :]:
+                self._router.learn_one(row)
 
-    def _serve(self, snapshot: Snapshot) -> None:
-        """A router of ``snapshot``, brought to the head of the log."""
-        self._router = Router(snapshot, self._cards)
-        for row in self._log[snapshot.position :]:
-            self._router.learn_one(row)
-
-    def _known(self, champion: Snapshot | None) -> RefreshData:
-        """What `jobs.refresh.gather.gather` would read from a store."""
+    def _data(self, champion: Snapshot | None) -> RefreshData:
+        """What `jobs.refresh.gather.gather` reads from a store."""
         since = self._log[champion.position if champion else 0 :]
-        hearing = learn_one(champion, since, evaluated(self._evaluations))
-        evaluations = aged(self._evaluations, self._drifts)
+        state = feedback_state(champion, since, evaluated_scores(self._evaluations))
+        evaluations = adjusted(self._evaluations, self._drifts)
         return RefreshData(
-            training=join(
-                [
-                    columns(self._start.install, [card.name for card in self._cards]),
-                    evaluations,
-                    self._heard(hearing.ledger),
-                ]
-            ),
+            training=join([self._install(), evaluations, self._feedback_examples(state.ledger)]),
             evaluations=evaluations,
-            observations=fresh(since, self._drifts),
+            observations=since_last_drift(since, self._drifts),
             position=len(self._log),
-            carried=hearing.state(),
+            carried=state.state(),
         )
 
-    def _heard(self, ledger: Ledger) -> Examples:
-        """What the log says of each prompt and model, as `store.examples.feedback_examples` reads it."""
-        means = ledger.mean_scores(latest(self._log), self._drifts)
+    def _install(self) -> Examples:
+        """The examples of a fresh installation of the present pool."""
+        install, names = self._start.install, tuple(card.name for card in self._cards)
+        at = [install.models.index(name) for name in names]
+        prior = None if install.prior is None else install.prior[:, at]
+        return replace(install, models=names, scores=install.scores[:, at], prior=prior)
+
+    def _feedback_examples(self, ledger: Ledger) -> Examples:
+        """What `store.examples.feedback_examples` reads from a store."""
+        means = ledger.mean_scores(latest_ratings(self._log), self._drifts)
         ids = list(dict.fromkeys(prompt for prompt, _ in means))
         row, column = {name: i for i, name in enumerate(ids)}, {m: j for j, m in enumerate(self._start.columns)}
         scores, weights = np.full((len(ids), len(column)), np.nan), np.zeros((len(ids), len(column)))
-        for (prompt, model), word in means.items():
-            scores[row[prompt], column[model]], weights[row[prompt], column[model]] = word.value, word.weight
+        for (prompt, model), mean in means.items():
+            scores[row[prompt], column[model]], weights[row[prompt], column[model]] = mean.value, mean.weight
         return examples([self._prompts[name] for name in ids], scores, self._start.columns, weights)
 
 
 def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str], weights: Array | None = None) -> Examples:
-    """Prompts with their (n, m) scores as training reads them; models without any score are left out."""
+    """Examples of prompts with their (n, m) scores and weights; models without any score are left out."""
     seen = [j for j in range(len(models)) if np.isfinite(scores[:, j]).any()]
     return Examples(
         ids=tuple(p.id for p in prompts),
@@ -192,18 +171,11 @@ def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str], we
     )
 
 
-def columns(given: Examples, models: Sequence[str]) -> Examples:
-    """The examples of these models alone."""
-    at = [given.models.index(m) for m in models]
-    prior = None if given.prior is None else given.prior[:, at]
-    return replace(given, models=tuple(models), scores=given.scores[:, at], prior=prior)
-
-
-def aged(evaluations: Examples, drifts: Sequence[Drift]) -> Examples:
-    """Evaluations as they count now: those of a model that has changed since are moved by as much, and count for little."""
+def adjusted(evaluations: Examples, drifts: Sequence[Drift]) -> Examples:
+    """``evaluations`` with the scores of models that drifted since shifted and down-weighted, as `store.evaluations` does."""
     scores, weights = evaluations.scores.copy(), evaluations.score_weight
     for column, model in enumerate(evaluations.models):
-        shift, counts = drift_adjustment(model, -1, drifts)
+        shift, weight = drift_adjustment(model, -1, drifts)
         scores[:, column] = np.clip(scores[:, column] + shift, 0.0, 1.0)
-        weights[:, column] *= counts
+        weights[:, column] *= weight
     return replace(evaluations, scores=scores, weights=weights) if drifts else evaluations

@@ -1,4 +1,4 @@
-"""`evaluate` measures what it says, and says what is odd about its files."""
+"""`evaluate`: routers, measures, baselines, notes on the data, and refusals."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ from tests.jobs.made import BEST, COSTS, MODELS, WordEncoder, records, write
 
 
 class CountingEncoder(WordEncoder):
-    """Counts what it is asked to encode."""
+    """Counts the conversations that it encodes."""
 
     encoded = 0
 
     def encode(self, conversations: Any) -> Any:
-        """Encode and count."""
         self.encoded += len(conversations)
         return super().encode(conversations)
 
 
-def a_table(rows: list[dict[str, Any]], tmp_path: Path) -> Table:
-    read_rows = read(write(tmp_path / "t.jsonl", rows))
-    encoded = CachedEncoder(WordEncoder(), tmp_path).encode([r.prompt for r in read_rows])
-    return build(read_rows, encoded, sorted({m for r in read_rows for m in r.scores}))
+def table_of(rows: list[dict[str, Any]], tmp_path: Path) -> Table:
+    parsed = read(write(tmp_path / "t.jsonl", rows))
+    encoded = CachedEncoder(WordEncoder(), tmp_path).encode([r.prompt for r in parsed])
+    return build(parsed, encoded, sorted({m for r in parsed for m in r.scores}))
 
 
 def compare(tmp_path: Path, train: list[dict[str, Any]], test: list[dict[str, Any]], **options: Any) -> Result:
@@ -68,7 +67,7 @@ def test_every_router_has_its_row(result: Result) -> None:
     assert report["tasks"]["nmi"]["mean"] > 0.7
 
 
-def test_the_rows_stand_in_the_order_that_the_data_dictates(result: Result) -> None:
+def test_routers_rank_as_the_made_up_data_dictate(result: Result) -> None:
     routers = to_json(result)["routers"]
     quality = {name: row["macro"]["mean"] for name, row in routers.items()}
     assert quality["random"] < quality["best single"] < quality["two-stage"] <= quality["oracle"]
@@ -76,9 +75,9 @@ def test_the_rows_stand_in_the_order_that_the_data_dictates(result: Result) -> N
         assert quality[name] > quality["best single"] + 0.2, name
     assert routers["cheapest"]["cost"]["mean"] == min(r["cost"]["mean"] for r in routers.values())
     assert routers["oracle"]["cost_at"]["100"] < 0.5
-    against = to_json(result)["bootstrap"]["best single"]["macro"]
-    assert against["low"] > 0
-    assert against["p"] == 0
+    difference = to_json(result)["bootstrap"]["best single"]["macro"]
+    assert difference["low"] > 0
+    assert difference["p"] == 0
 
 
 def test_pictures_are_drawn(result: Result, tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_pictures_are_drawn(result: Result, tmp_path: Path) -> None:
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in drawn)
 
 
-def test_embeddings_are_kept_by_content(tmp_path: Path) -> None:
+def test_embeddings_are_cached_by_content(tmp_path: Path) -> None:
     encoder = CountingEncoder()
     prompts = ["simmer onion", "solve root", "simmer onion"]
     first = CachedEncoder(encoder, tmp_path).encode(prompts)
@@ -112,13 +111,13 @@ def test_cost_at_is_the_least_cost_that_reaches_the_quality(tmp_path: Path) -> N
         }
         for i in range(10)
     ]
-    table = a_table(rows, tmp_path)
-    knows = np.array([[0.9, 0.9 if i % 2 else 0.1] for i in range(10)])
-    earned = sweep(table, knows, table.costs, unit=5.5)
-    assert cost_at(earned, 1.0, 10.0)["100"] == pytest.approx(0.55)
-    blind = sweep(table, np.full((10, 2), [0.9, 0.5]), table.costs, unit=5.5)
-    assert cost_at(blind, 1.0, 10.0)["100"] == pytest.approx(1.0)
-    assert cost_at(blind, 2.0, 10.0)["100"] is None
+    table = table_of(rows, tmp_path)
+    estimates = np.array([[0.9, 0.9 if i % 2 else 0.1] for i in range(10)])
+    informed = sweep(table, estimates, table.costs, unit=5.5)
+    assert cost_at(informed, 1.0, 10.0)["100"] == pytest.approx(0.55)
+    constant = sweep(table, np.full((10, 2), [0.9, 0.5]), table.costs, unit=5.5)
+    assert cost_at(constant, 1.0, 10.0)["100"] == pytest.approx(1.0)
+    assert cost_at(constant, 2.0, 10.0)["100"] is None
 
 
 def test_the_frontier_drops_points_that_another_beats() -> None:
@@ -126,7 +125,7 @@ def test_the_frontier_drops_points_that_another_beats() -> None:
     assert frontier(curve).tolist() == [[1.0, 0.5], [3.0, 0.9]]
 
 
-def test_the_bootstrap_sees_a_difference_and_no_difference() -> None:
+def test_the_bootstrap_interval_excludes_zero_only_where_there_is_a_difference() -> None:
     rng = np.random.default_rng(0)
     theirs = (rng.random(500) < 0.5).astype(float)
     ours = np.maximum(theirs, rng.random(500) < 0.2)
@@ -137,11 +136,11 @@ def test_the_bootstrap_sees_a_difference_and_no_difference() -> None:
     assert same.low < 0 < same.high
 
 
-def test_baselines_bear_missing_scores_and_few_prompts(tmp_path: Path) -> None:
+def test_baselines_fit_and_predict_with_missing_scores_and_few_prompts(tmp_path: Path) -> None:
     rows = records(6)
     del rows[0]["scores"]["chef"], rows[3]["costs"]["cheap"]
-    table = a_table(rows, tmp_path)
-    for grid in (baselines.knn_grid(), baselines.kmeans_grid(0), baselines.linear_grid(), baselines.mlp_grid(0)):
+    table = table_of(rows, tmp_path)
+    for grid in baselines.grids(0).values():
         for quality in baselines.tune(grid, table, 0).predict(table.embeddings):
             assert quality.shape == (6, 4)
             assert np.isfinite(quality).all()
@@ -158,7 +157,7 @@ def notes_of(tmp_path: Path, train: list[dict[str, Any]], test: list[dict[str, A
     return "\n".join(align(read(write(tmp_path / "a.jsonl", train)), read(write(tmp_path / "b.jsonl", test)))[3])
 
 
-def test_what_is_odd_about_the_files_is_said(tmp_path: Path) -> None:
+def test_notes_name_what_is_unusual_about_the_files(tmp_path: Path) -> None:
     train, test = records(9), records(6, seed=1)
     assert notes_of(tmp_path, train, test) == ""
     assert "2 repeated training prompts" in notes_of(tmp_path, train + train[:2], test)
@@ -175,15 +174,15 @@ def test_a_model_that_training_never_saw_is_routed_by_its_prior(tmp_path: Path) 
     for row in test:
         row["scores"]["novel"] = 1.0
         row["costs"]["novel"] = 0.01
-    sure = compare(tmp_path, records(90), test, priors={"novel": 0.99})
-    assert "never saw are routed by their prior alone: novel" in "\n".join(sure.notes)
-    column = sure.test.models.index("novel")
-    assert (sure.trained[0].estimates.quality.argmax(axis=1) == column).mean() > 0.5
-    doubtful = compare(tmp_path, records(90), test, priors={"novel": 0.01})
-    assert (doubtful.trained[0].estimates.quality.argmax(axis=1) == column).mean() < 0.1
+    high = compare(tmp_path, records(90), test, priors={"novel": 0.99})
+    assert "never saw are routed by their prior alone: novel" in "\n".join(high.notes)
+    column = high.test.models.index("novel")
+    assert (high.trained[0].estimates.quality.argmax(axis=1) == column).mean() > 0.5
+    low = compare(tmp_path, records(90), test, priors={"novel": 0.01})
+    assert (low.trained[0].estimates.quality.argmax(axis=1) == column).mean() < 0.1
 
 
-def test_one_model_missing_scores_duplicates_and_no_costs_all_end_in_a_table(tmp_path: Path) -> None:
+def test_one_model_missing_scores_duplicates_and_no_costs_still_give_a_report(tmp_path: Path) -> None:
     train = [{k: v for k, v in r.items() if k != "costs"} for r in records(20)]
     test = [{k: v for k, v in r.items() if k != "costs"} for r in records(12, seed=1)]
     only = [r | {"scores": {"chef": r["scores"]["chef"]}} for r in train]
@@ -215,5 +214,5 @@ def test_a_folder_is_searched_for_pairs(tmp_path: Path) -> None:
 
 
 def test_costs_are_those_of_the_chosen_models(result: Result) -> None:
-    always = result.earned["best single"][0]
+    always = result.routers["best single"][0]
     assert np.nanmean(always.cost) == pytest.approx(COSTS[result.singles[0].name] * 1.05, rel=0.02)

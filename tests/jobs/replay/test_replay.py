@@ -1,4 +1,4 @@
-"""`replay` streams what it says, reveals what it says, and Thalweg learns from it."""
+"""`replay`: the stream and what is revealed of it, how Thalweg follows changes, measures, reports and refusals."""
 
 from __future__ import annotations
 
@@ -15,74 +15,72 @@ from typer.testing import CliRunner
 from agent.errors import InvalidInput
 from jobs.cli.app import app
 from jobs.refresh import seed
+from jobs.replay.data import ReplayData, load
 from jobs.replay.harness import Trace, run, run_fixed
-from jobs.replay.material import Material, load
-from jobs.replay.measures import drift_delay, follow_steps, last_third, loss, moving, regret
+from jobs.replay.measures import compare_spend, drift_delay, follow_steps, last_third, loss, moving, regret
 from jobs.replay.plots import draw
 from jobs.replay.policies import POLICIES
-from jobs.replay.policy import Event, News, Pick, Prompt, Start
+from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
 from jobs.replay.report import render, to_json
 from jobs.replay.run import Replay, replay
 from jobs.replay.scenario import Change, Noise, Scenario, parse
-from jobs.replay.spend import compare
-from jobs.replay.world import RATERS, World
+from jobs.replay.stream import RATERS, Stream
 from store.encoders.cache import CachedEncoder
 from tests.jobs.made import COSTS, MODELS, WordEncoder, records, write
 
 
 def play(folder: Path, n: int, *policies: str, scenario: Scenario = Scenario(), **options: Any) -> Replay:
     """A replay of ``n`` made-up prompts."""
-    stream = [str(write(folder / "stream.jsonl.gz", records(n)))]
+    files = [str(write(folder / "stream.jsonl.gz", records(n)))]
     encoder = CachedEncoder(WordEncoder(), folder / "cache")
-    return replay(stream, encoder=encoder, scenario=scenario, policies=policies, **options)
+    return replay(files, encoder=encoder, scenario=scenario, policies=policies, **options)
 
 
-def a_world(folder: Path, n: int = 60, scenario: Scenario = Scenario(), seed: int = 0, **options: Any) -> World:
-    material = material_of(folder, records(n), scenario, **options)
-    return World(material, scenario, seed)
+def stream_of(folder: Path, n: int = 60, scenario: Scenario = Scenario(), seed: int = 0, **options: Any) -> Stream:
+    return Stream(data_of(folder, records(n), scenario, **options), scenario, seed)
 
 
-def material_of(folder: Path, rows: list[dict[str, Any]], scenario: Scenario = Scenario(), **options: Any) -> Material:
-    stream = [str(write(folder / "stream.jsonl", rows))]
-    return load(stream, encoder=CachedEncoder(WordEncoder(), folder / "cache"), scenario=scenario, **options)
+def data_of(folder: Path, rows: list[dict[str, Any]], scenario: Scenario = Scenario(), **options: Any) -> ReplayData:
+    files = [str(write(folder / "stream.jsonl", rows))]
+    return load(files, encoder=CachedEncoder(WordEncoder(), folder / "cache"), scenario=scenario, **options)
 
 
-class Told:
-    """Always chooses one model of the pool, and writes down all that it is told."""
+class Recorder:
+    """A policy that chooses the first model of the pool, and records its start, pools and feedback."""
 
     tasks = 1
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        self.heard: list[Event] = []
-        self.news: list[News] = []
+        self.feedback: list[Feedback] = []
+        self.events: list[PolicyEvent] = []
         self.pools: list[tuple[str, ...]] = []
 
     def set_models(self, models: Any) -> None:
         self.pools.append(tuple(models))
 
-    def choose(self, prompt: Prompt, allowed: Any) -> Pick:
-        return Pick(allowed[0] if allowed is not None else self.pools[-1][0])
+    def choose(self, prompt: Prompt, allowed: Any) -> PolicyChoice:
+        return PolicyChoice(allowed[0] if allowed is not None else self.pools[-1][0])
 
-    def learn_one(self, event: Event) -> None:
-        self.heard.append(event)
+    def learn_one(self, feedback: Feedback) -> None:
+        self.feedback.append(feedback)
 
 
-def told_of(world: World) -> tuple[Told, Trace]:
-    """The last policy that a run made, and the run's trace."""
-    made: list[Told] = []
+def recorded(stream: Stream) -> tuple[Recorder, Trace]:
+    """The last policy that a run built, and the run's trace."""
+    built: list[Recorder] = []
 
-    def make(start: Start) -> Told:
-        made.append(Told(start))
-        return made[-1]
+    def factory(start: Start) -> Recorder:
+        built.append(Recorder(start))
+        return built[-1]
 
-    trace = run(world, make)
-    return made[-1], trace
+    trace = run(stream, factory)
+    return built[-1], trace
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_seed_prompts() -> Iterator[None]:
-    """A fresh installation knows fewer prompts: training is what takes the time here."""
+    """A twelfth of the seed prompts: most of the time here is training."""
     few = seed.seed_prompts()[::12]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(seed, "seed_prompts", lambda: few)
@@ -91,12 +89,12 @@ def few_seed_prompts() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Replay:
-    """Every policy, and a change to follow: the cook joins."""
+    """Every policy; the model `chef` joins."""
     scenario = parse(join=["chef@60"])
     return play(tmp_path_factory.mktemp("warm"), 340, scenario=scenario, warm="90", seeds=2, steps=250)
 
 
-def test_the_contract(warm: Replay) -> None:
+def test_the_report_holds_every_documented_key(warm: Replay) -> None:
     report = to_json(warm)
     json.dumps(report, allow_nan=False)
     assert (report["steps"], report["warm"], report["seeds"]) == (250, 90, 2)
@@ -111,7 +109,7 @@ def test_the_contract(warm: Replay) -> None:
     assert render("made", report)
 
 
-def test_thalweg_finds_the_model_that_joins(warm: Replay) -> None:
+def test_thalweg_adopts_the_model_that_joins(warm: Replay) -> None:
     rows = to_json(warm)["policies"]
     assert all(steps is not None for steps in rows["thalweg"]["adoption_steps"]["chef"])
     assert rows["thalweg"]["traffic"]["chef"] > 0.1
@@ -127,7 +125,7 @@ def test_pictures_are_drawn(warm: Replay, tmp_path: Path) -> None:
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in drawn)
 
 
-def test_thalweg_leaves_a_model_that_fails_and_the_frozen_router_does_not(tmp_path: Path) -> None:
+def test_thalweg_abandons_a_model_that_fails_and_the_frozen_router_does_not(tmp_path: Path) -> None:
     scenario = parse(degrade=["chef@60:1.0"])
     result = play(tmp_path, 690, "thalweg", "frozen", scenario=scenario, warm="90")
     thalweg, frozen = (result.traces[name][0] for name in ("thalweg", "frozen"))
@@ -145,95 +143,95 @@ def test_equal_seeds_give_equal_figures_in_one_process_or_two(tmp_path: Path) ->
 
 
 def test_only_the_chosen_models_score_is_revealed(tmp_path: Path) -> None:
-    world = a_world(tmp_path, warm="20")
-    told, trace = told_of(world)
-    assert len(told.start.prompts) == 20
-    assert np.isfinite(told.start.scores).all()
-    assert not {p.id for p in told.start.prompts} & {e.prompt.id for e in told.heard}
-    assert [e.score for e in told.heard] == trace.quality.tolist()
-    assert trace.quality.tolist() == world.truth[:, 0].tolist()
-    assert regret(trace)[-1] == pytest.approx((world.truth.max(axis=1) - trace.quality).sum())
+    stream = stream_of(tmp_path, warm="20")
+    policy, trace = recorded(stream)
+    assert len(policy.start.prompts) == 20
+    assert np.isfinite(policy.start.scores).all()
+    assert not {p.id for p in policy.start.prompts} & {e.prompt.id for e in policy.feedback}
+    assert [e.score for e in policy.feedback] == trace.quality.tolist()
+    assert trace.quality.tolist() == stream.truth[:, 0].tolist()
+    assert regret(trace)[-1] == pytest.approx((stream.truth.max(axis=1) - trace.quality).sum())
 
 
-def test_a_seed_names_one_shuffle_whatever_happens(tmp_path: Path) -> None:
+def test_a_seed_gives_one_shuffle_in_every_scenario(tmp_path: Path) -> None:
     scenario = parse(join=["maths@5"], noise=["bias"], delay=3)
-    plain, perturbed = a_world(tmp_path), a_world(tmp_path, scenario=scenario)
+    plain, perturbed = stream_of(tmp_path), stream_of(tmp_path, scenario=scenario)
     assert plain.rows.tolist() == perturbed.rows.tolist()
-    assert plain.rows.tolist() != a_world(tmp_path, seed=1).rows.tolist()
+    assert plain.rows.tolist() != stream_of(tmp_path, seed=1).rows.tolist()
 
 
 def test_a_warm_file_is_known_and_never_routed(tmp_path: Path) -> None:
     before = write(tmp_path / "before.jsonl", records(12, seed=5))
-    world = a_world(tmp_path, 30, warm=str(before))
-    assert (len(world.start().prompts), len(world)) == (12, 30)
+    stream = stream_of(tmp_path, 30, warm=str(before))
+    assert (len(stream.start().prompts), len(stream)) == (12, 30)
 
 
 def test_models_come_and_go_at_their_step(tmp_path: Path) -> None:
-    world = a_world(tmp_path, scenario=parse(join=["chef@10"], leave=["cheap@20"]), warm="20")
-    told, _ = told_of(world)
-    assert told.pools == [
+    stream = stream_of(tmp_path, scenario=parse(join=["chef@10"], leave=["cheap@20"]), warm="20")
+    policy, _ = recorded(stream)
+    assert policy.pools == [
         ("cheap", "maths", "scholar"),
         ("cheap", "chef", "maths", "scholar"),
         ("chef", "maths", "scholar"),
     ]
-    assert np.isnan(told.start.scores[:, world.models.index("chef")]).all()
+    assert np.isnan(policy.start.scores[:, stream.models.index("chef")]).all()
 
 
-def test_feedback_is_rare_and_late_as_asked(tmp_path: Path) -> None:
-    told, trace = told_of(a_world(tmp_path, 600, parse(feedback_rate=0.25, delay=50)))
-    assert 100 < len(told.heard) < 200
-    assert set(trace.heard[:, 0] - trace.heard[:, 1]) == {50}
+def test_feedback_has_the_given_rate_and_delay(tmp_path: Path) -> None:
+    policy, trace = recorded(stream_of(tmp_path, 600, parse(feedback_rate=0.25, delay=50)))
+    assert 100 < len(policy.feedback) < 200
+    assert set(trace.learned[:, 0] - trace.learned[:, 1]) == {50}
 
 
 def test_a_degraded_model_scores_less_from_its_step_on(tmp_path: Path) -> None:
-    plain = a_world(tmp_path)
-    world = a_world(tmp_path, scenario=parse(degrade=["chef@30:0.4"]))
-    chef = world.models.index("chef")
-    assert world.truth[:30].tolist() == plain.truth[:30].tolist()
-    assert world.truth[30:, chef].tolist() == np.maximum(plain.truth[30:, chef] - 0.4, 0.0).tolist()
+    plain = stream_of(tmp_path)
+    stream = stream_of(tmp_path, scenario=parse(degrade=["chef@30:0.4"]))
+    chef = stream.models.index("chef")
+    assert stream.truth[:30].tolist() == plain.truth[:30].tolist()
+    assert stream.truth[30:, chef].tolist() == np.maximum(plain.truth[30:, chef] - 0.4, 0.0).tolist()
 
 
-def test_the_reference_is_told_of_a_change_in_its_own_history(tmp_path: Path) -> None:
+def test_a_change_is_announced_to_the_reference_in_its_own_history(tmp_path: Path) -> None:
     scenario = parse(degrade=["chef@30:0.4"], leave=["cheap@0"])
-    material = material_of(tmp_path, records(70), scenario, warm="10")
-    world = World(material, scenario.reference(), 0)
-    told, trace = told_of(world)  # chooses the cook always
-    assert [e.score for e in told.heard[:30]] == np.maximum(trace.quality[:30] - 0.4, 0.0).tolist()
-    assert [e.score for e in told.heard[30:]] == trace.quality[30:].tolist()
-    before = World(material, scenario, 0).start().scores[:, world.models.index("chef")]
-    assert told.start.scores[:, world.models.index("chef")].tolist() == np.maximum(before - 0.4, 0.0).tolist()
+    data = data_of(tmp_path, records(70), scenario, warm="10")
+    stream = Stream(data, scenario.reference(), 0)
+    policy, trace = recorded(stream)  # always chooses chef
+    assert [e.score for e in policy.feedback[:30]] == np.maximum(trace.quality[:30] - 0.4, 0.0).tolist()
+    assert [e.score for e in policy.feedback[30:]] == trace.quality[30:].tolist()
+    before = Stream(data, scenario, 0).start().scores[:, stream.models.index("chef")]
+    assert policy.start.scores[:, stream.models.index("chef")].tolist() == np.maximum(before - 0.4, 0.0).tolist()
 
 
-def said(folder: Path, *noise: str, n: int = 600) -> tuple[list[Event], World, Trace]:
-    world = a_world(folder, n, parse(noise=noise))
-    told, trace = told_of(world)
-    return told.heard, world, trace
+def noisy_feedback(folder: Path, *noise: str, n: int = 600) -> tuple[list[Feedback], Stream, Trace]:
+    stream = stream_of(folder, n, parse(noise=noise))
+    policy, trace = recorded(stream)
+    return policy.feedback, stream, trace
 
 
-def test_a_judge_is_biased_and_users_flip_their_thumbs(tmp_path: Path) -> None:
-    heard, _, trace = said(tmp_path, "bias")
-    judged = [(e, trace.quality[e.step]) for e in heard if e.source == "judge"]
-    thumbs = [(e, trace.quality[e.step]) for e in heard if e.source == "user"]
+def test_a_judge_is_biased_and_users_thumbs_are_flipped(tmp_path: Path) -> None:
+    given, _, trace = noisy_feedback(tmp_path, "bias")
+    judged = [(e, trace.quality[e.step]) for e in given if e.source == "judge"]
+    thumbs = [(e, trace.quality[e.step]) for e in given if e.source == "user"]
     assert 240 < len(judged) < 360
     assert all(e.score == pytest.approx(max(truth - 0.2, 0.0)) for e, truth in judged)
     assert 0.1 < np.mean([e.score != (truth >= 0.5) for e, truth in thumbs]) < 0.3
 
 
-def test_malicious_raters_praise_the_worst_model(tmp_path: Path) -> None:
-    heard, world, trace = said(tmp_path, "malicious:0.2")
-    wrong = {e.rater for e in heard if e.score != trace.quality[e.step]}
-    assert len({e.rater for e in heard}) == RATERS
+def test_malicious_raters_score_the_worst_model_1_and_others_0(tmp_path: Path) -> None:
+    given, stream, trace = noisy_feedback(tmp_path, "malicious:0.2")
+    wrong = {e.rater for e in given if e.score != trace.quality[e.step]}
+    assert len({e.rater for e in given}) == RATERS
     assert wrong <= {f"user-{i}" for i in range(10)}
-    lies = [e for e in heard if e.rater in {f"user-{i}" for i in range(10)}]
-    assert all(e.score == (e.pick.model == world.worst()) for e in lies)
+    malicious = [e for e in given if e.rater in {f"user-{i}" for i in range(10)}]
+    assert all(e.score == (e.choice.model == stream.worst()) for e in malicious)
 
 
-def test_noise_is_written_in_several_ways() -> None:
+def test_noise_is_parsed_from_presets_lists_and_repeated_options() -> None:
     assert parse(noise=["bias"]).noise == parse(noise=["judge:-0.2", "flip:0.2"]).noise == Noise(-0.2, 0.2)
     assert parse(noise=["flip:0.1,malicious"]).noise == Noise(None, 0.1, 0.1)
 
 
-def a_trace(model: list[int], quality: list[float] | None = None, **options: Any) -> Trace:
+def trace_of(model: list[int], quality: list[float] | None = None, **options: Any) -> Trace:
     n = len(model)
     values = np.array(quality if quality is not None else np.zeros(n))
     blank = np.zeros(n)
@@ -242,16 +240,16 @@ def a_trace(model: list[int], quality: list[float] | None = None, **options: Any
 
 def test_adoption_is_half_of_the_reference_runs_share() -> None:
     change = Change("b", 200)
-    reference = a_trace([i % 2 for i in range(600)])  # half of the traffic
-    late = a_trace([0] * 400 + [i % 2 for i in range(200)])
+    reference = trace_of([i % 2 for i in range(600)])  # half of the traffic
+    late = trace_of([0] * 400 + [i % 2 for i in range(200)])
     assert follow_steps(late, reference, change, ("a", "b")) == pytest.approx(200 + 50, abs=2)
-    assert follow_steps(a_trace([0] * 600), reference, change, ("a", "b")) is None
+    assert follow_steps(trace_of([0] * 600), reference, change, ("a", "b")) is None
 
 
 def test_losses_are_taken_after_the_event() -> None:
     scenario = Scenario(joins=(Change("b", 100),))
-    ours = a_trace([0] * 1500, [0.0] * 400 + [0.5] * 1000 + [0.0] * 100)
-    reference = a_trace([0] * 1500, [1.0] * 1500)
+    ours = trace_of([0] * 1500, [0.0] * 400 + [0.5] * 1000 + [0.0] * 100)
+    reference = trace_of([0] * 1500, [1.0] * 1500)
     assert loss(ours, reference, scenario) == 0.5
     assert loss(ours, reference, Scenario(joins=(Change("b", 1300),))) is None
     assert loss(ours, reference, Scenario()) == pytest.approx(1 - 500 / 1500)
@@ -259,27 +257,28 @@ def test_losses_are_taken_after_the_event() -> None:
 
 def test_drift_is_counted_in_the_models_own_scores_after_the_change() -> None:
     model = [i % 2 for i in range(100)]
-    heard = np.array([(i + 5, i) for i in range(95)])
-    trace = a_trace(model, heard=heard, news=((20, News("drift", "b")), (80, News("drift", "b"))))
+    learned = np.array([(i + 5, i) for i in range(95)])
+    drifts = ((20, PolicyEvent("drift", "b")), (80, PolicyEvent("drift", "b")))
+    trace = trace_of(model, learned=learned, events=drifts)
     assert drift_delay(trace, Change("b", 50), ("a", "b")) == len([i for i in range(50, 76) if i % 2])
     assert drift_delay(trace, Change("a", 50), ("a", "b")) is None
 
 
-def test_moving_means_begin_with_what_there_is() -> None:
+def test_moving_means_begin_with_fewer_values() -> None:
     assert moving(np.array([2.0, 4.0, 6.0, 8.0]), 2).tolist() == [2.0, 3.0, 5.0, 7.0]
 
 
-def test_equal_spend_is_read_between_the_points_that_nothing_beats() -> None:
+def test_equal_spend_is_interpolated_between_the_points_of_the_frontier() -> None:
     ours = np.array([[1.0, 0.5], [3.0, 0.9], [2.0, 0.4]])
     theirs = np.array([[2.0, 0.6], [4.0, 0.8]])
-    found = compare(ours, theirs)
+    found = compare_spend(ours, theirs)
     assert {"cost": 2.0, "ours": pytest.approx(0.7), "theirs": 0.6} in found["at_equal_spend"]
     assert {"cost": 1.0, "ours": 0.5, "theirs": None} in found["at_equal_spend"]
     assert {"quality": 0.6, "ours": pytest.approx(1.5), "theirs": 2.0} in found["at_equal_quality"]
     assert {"quality": 0.9, "ours": 3.0, "theirs": None} in found["at_equal_quality"]
 
 
-def test_a_dollar_is_spent_where_it_is_worth_it(tmp_path: Path) -> None:
+def test_cost_falls_with_the_cost_setting_and_quality_with_it(tmp_path: Path) -> None:
     result = play(tmp_path, 90, "thalweg", warm="60", spend=True)
     curve = to_json(result)["spend"]["thalweg"]
     assert curve[0]["setting"] == 1.0
@@ -288,8 +287,8 @@ def test_a_dollar_is_spent_where_it_is_worth_it(tmp_path: Path) -> None:
     assert curve[0]["quality"] > curve[-1]["quality"]
 
 
-def test_prices_explain_the_costs(tmp_path: Path) -> None:
-    cards = material_of(tmp_path, records(60)).cards
+def test_prices_are_fitted_to_the_costs(tmp_path: Path) -> None:
+    cards = data_of(tmp_path, records(60)).cards
     for name, cost in COSTS.items():
         card = cards[name]
         assert (10 * card.price_input + 350 * card.price_output) / 1e6 == pytest.approx(cost * 1.05, rel=0.1)
@@ -301,11 +300,11 @@ def test_a_prompt_is_routed_among_its_scored_models(tmp_path: Path) -> None:
         del row["scores"]["cheap"]  # the first of the pool
     rows[0]["scores"]["cheap"] = 1.0
     rows.append({"prompt": "lone", "source": "s", "scores": {"chef": 1.0}})
-    material = material_of(tmp_path, rows, parse(leave=["chef@3"]))
-    assert "1 prompts without a score of a model that is there throughout are left out" in material.notes
-    told, trace = told_of(World(material, parse(leave=["chef@3"]), 0))
+    data = data_of(tmp_path, rows, parse(leave=["chef@3"]))
+    assert "1 prompts without a score of a model that never joins or leaves are left out" in data.notes
+    policy, trace = recorded(Stream(data, parse(leave=["chef@3"]), 0))
     assert np.isfinite(trace.quality).all()
-    assert np.isfinite(run_fixed(World(material, Scenario(), 0)).quality).all()
+    assert np.isfinite(run_fixed(Stream(data, Scenario(), 0)).quality).all()
 
 
 @pytest.mark.parametrize(
@@ -323,7 +322,7 @@ def test_a_prompt_is_routed_among_its_scored_models(tmp_path: Path) -> None:
         ({"delay": -1}, "--delay -1"),
     ],
 )
-def test_what_cannot_be_read_is_refused(given: dict[str, Any], complaint: str) -> None:
+def test_malformed_options_are_refused(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InvalidInput, match=complaint):
         parse(**given)
 
@@ -335,21 +334,21 @@ def test_what_cannot_be_read_is_refused(given: dict[str, Any], complaint: str) -
         ({"degrade": ["novel@3:0.1"]}, {}, "the data hold cheap, chef, maths, scholar"),
         ({"leave": ["chef@30"]}, {}, "the stream has steps 0 to 29"),
         ({"leave": ["chef@20"]}, {"warm": "10"}, "the stream has steps 0 to 19"),
-        ({"leave": [f"{m}@3" for m in MODELS]}, {}, "at least one model must be there throughout"),
+        ({"leave": [f"{m}@3" for m in MODELS]}, {}, "at least one model must stay in the pool throughout"),
         ({}, {"warm": "30"}, "--warm 30: the stream holds 30 prompts"),
         ({}, {"steps": 0}, "--steps 0"),
         ({}, {"seeds": 0}, "--seeds 0"),
         ({}, {"workers": 0}, "--workers 0"),
     ],
 )
-def test_what_does_not_fit_the_data_is_refused(
+def test_options_that_do_not_fit_the_data_are_refused(
     tmp_path: Path, scenario: dict[str, Any], options: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(InvalidInput, match=complaint):
         play(tmp_path, 30, "best fixed", scenario=parse(**scenario), **options)
 
 
-def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
+def test_replays_that_cannot_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no such policy; there are thalweg, best fixed"):
         play(tmp_path, 30, "worst fixed")
     with pytest.raises(InvalidInput, match="no such file"):

@@ -1,1 +1,3 @@
-"""What happens beside serving: import, refresh, evaluate, the timetable and the `thalweg` command line."""
+"""Everything that happens beside serving: `schedule` (when jobs run), `refresh` (training), `monitor` (automatic rollback),
+`data` (import), `evaluate` and `replay` (benchmarks) and `cli` (the `thalweg` command line). `context.JobContext` opens what a
+job works with by `settings.JobSettings`; `meter.Meter` measures time and memory. Only `serve.app` imports from here."""

@@ -105,8 +105,12 @@ class JobContext:
 
     def models(self, *, include_removed: bool = False) -> list[tuple[PoolModel, str | None]]:
         """The pool's models, each with the reason why it cannot be called from here; None where it can."""
-        models = self.pool.list(include_removed=include_removed)
-        return [(model, unavailable_reason(model, self._env)) for model in models]
+        return [(model, self.unavailable_reason(model)) for model in self.pool.list(include_removed)]
+
+    def unavailable_reason(self, model: PoolModel) -> str | None:
+        """Why a model cannot be called with the API keys of the environment; None where it can."""
+        key = model.provider.api_key_env
+        return f"{key} is not set" if key and not self._env.get(key) else None
 
     def cards(self) -> list[ModelCard]:
         """The router's cards of these models."""
@@ -116,9 +120,3 @@ class JobContext:
         """The champion; None before the first. Raises `SnapshotCorrupt` where it cannot be read."""
         version = self.snapshots.champion_version()
         return None if version is None else self.snapshots.load(version)
-
-
-def unavailable_reason(model: PoolModel, env: Mapping[str, str]) -> str | None:
-    """Why a model cannot be called with the API keys in ``env``; None where it can."""
-    key = model.provider.api_key_env
-    return f"{key} is not set" if key and not env.get(key) else None

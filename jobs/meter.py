@@ -1,4 +1,4 @@
-"""Wall time and peak memory of a stretch of work."""
+"""Wall time and peak memory of a block of code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Meter:
     wall_s
         Seconds that the block took.
     peak_rss_mb
-        Highest resident memory of this process meanwhile, in MiB, all that was there before included.
+        Highest resident memory of the process during the block, in MiB, including what it held before.
     """
 
     wall_s = 0.0

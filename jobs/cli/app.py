@@ -1,7 +1,11 @@
-"""All commands under one name, and what becomes of the errors that Thalweg raises on purpose."""
+"""The `thalweg` command line: all commands under one name, its exit codes, and how errors are shown.
+
+Modules of this folder import what is heavy inside their commands, so that ``--help`` is quick.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -11,11 +15,12 @@ from typer.core import TyperGroup
 from agent.errors import ThalwegError
 from jobs.cli import data, doctor, drifts, evaluate, feedback, models, refresh, replay, route, snapshots, tasks
 
+BUG = 1
 BAD_INPUT = 2
 
 
 class Commands(TyperGroup):
-    """Tells what the caller can mend on stderr, and exits with 2."""
+    """Prints a `ThalwegError`, which the caller can mend, as one line on stderr and exits with `BAD_INPUT`."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -45,3 +50,17 @@ app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(refresh.runs, name="runs")
 app.add_typer(drifts.app, name="drifts")
+
+
+def main() -> None:
+    """Run the command line; the project's console script. An error is one line, a traceback only with THALWEG_DEBUG."""
+    # Beside a server, spinning BLAS threads cost ten times what they give.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        app(prog_name="thalweg")
+    except Exception as error:
+        if os.environ.get("THALWEG_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}".split("\n")[0]
+        print(f"thalweg: {what} (this is a bug; THALWEG_DEBUG=1 shows where)", file=sys.stderr)
+        sys.exit(BUG)

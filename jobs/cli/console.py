@@ -1,15 +1,12 @@
-"""What commands share: settings, output for people or machines, and progress on stderr."""
+"""Shared by the commands: settings, output as tables or as JSON, and a progress bar on stderr."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,41 +14,44 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from jobs.context import Context
-    from jobs.settings import JobSettings
+    from jobs.context import JobContext
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
 
-def settings() -> JobSettings:
-    """The settings of this process; a composition root's one reading of the environment."""
+def context() -> JobContext:
+    """The job context of this process's environment, for a ``with`` statement; the one place where a command reads it."""
+    from jobs.context import JobContext
     from jobs.settings import JobSettings
 
-    return JobSettings.from_env(os.environ)
-
-
-def context() -> Context:
-    """Database, encoder and pool by the environment; use it in a ``with`` statement."""
-    from jobs.context import Context
-
-    return Context(settings())
+    return JobContext(JobSettings.from_env(os.environ))
 
 
 def show(data: Any, as_json: bool, render: Callable[[], RenderableType]) -> None:
-    """Print ``data`` as JSON, or what ``render`` makes of it for people."""
+    """Print ``data`` (views, dataclasses, lists and dicts of them) as JSON, or what ``render`` returns."""
     if as_json:
-        print(json.dumps(data, default=plain, ensure_ascii=False, indent=2, allow_nan=False))
+        from store.views import to_json
+
+        print(to_json(data))
         return
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 160  # a pipe has no width to keep to
+        console.width = 160  # a pipe has no width
     console.print(render())
 
 
+def confirm(data: Any, as_json: bool, message: str) -> None:
+    """Print ``data`` as JSON on stdout, or ``message`` on stderr."""
+    if as_json:
+        show(data, True, str)
+    else:
+        print(message, file=sys.stderr)
+
+
 def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[str]], empty: str = "none") -> RenderableType:
-    """A table; ``columns`` maps headings to ``left`` or ``right``."""
+    """A table; ``columns`` maps headings to ``left`` or ``right``, ``empty`` stands where there are no rows."""
     from rich.table import Table
     from rich.text import Text
 
@@ -67,7 +67,7 @@ def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[str]],
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr; yields what to tell (stage, share done)."""
+    """A progress bar on stderr; yields the callback that moves it, called with (stage, share done)."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -83,24 +83,6 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
         yield lambda stage, share: bar.update(task, completed=share, description=f"{title}: {stage}")
 
 
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(text, file=sys.stderr)
-
-
-def plain(value: Any) -> Any:
-    """What ``json`` cannot write by itself, as what it can."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
 def when(moment: datetime | None) -> str:
-    """A moment for people, in UTC."""
+    """A time in UTC, to the second."""
     return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else "-"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from jobs.cli.console import Json, context, progress, show, table
-
-if TYPE_CHECKING:
-    from jobs.data.importer import DataFile
 
 
 def import_files(
@@ -24,44 +19,28 @@ def import_files(
     as_json: Json = False,
 ) -> None:
     """Import scored prompts, for `refresh` to train on. Every file is checked whole before anything is written."""
-    from jobs.data.importer import load, store_file
+    from jobs.data.files import load, store_file
 
-    with progress("checking") as tell:
+    with progress("checking") as report:
         loaded = []
         for i, file in enumerate(files):
-            tell(file.name, i / len(files))
+            report(file.name, i / len(files))
             loaded.append(load(file, dataset, split))
-    done = []
-    with context() as world, progress("importing") as tell:
+    imported = []
+    with context() as ctx, progress("importing") as report:
         for data in loaded:
-            report = store_file(
-                data,
-                world.database,
-                world.encoder,
-                prompts=world.settings.store_prompts,
-                progress=partial(_tell, tell, data),
-            )
-            done.append((data, report))
-    show(
-        [
-            {
-                "file": data.path, "dataset": data.dataset, "split": data.split, "rows": report.rows,
-                "new_prompts": report.new_prompts, "scores": report.scores, "duplicates": report.duplicates,
-            }
-            for data, report in done
-        ],
-        as_json,
-        lambda: table(
-            "imported",
-            {"data set": "left", "split": "left", "rows": "right", "prompts encoded": "right", "scores": "right",
-             "known already": "right"},
-            [
-                (f.dataset, f.split, f"{r.rows:,}", f"{r.new_prompts:,}", f"{r.scores:,}", f"{r.duplicates:,}")
-                for f, r in done
-            ],
-        ),
-    )  # fmt: skip
-
-
-def _tell(tell: Callable[[str, float], None], file: DataFile, rows: int) -> None:
-    tell(f"{file.dataset}/{file.split}", rows / len(file.rows))
+            done = store_file(
+                data, ctx.database, ctx.encoder, prompts=ctx.settings.store_prompts,
+                progress=lambda rows, data=data: report(f"{data.dataset}/{data.split}", rows / len(data.rows)),  # type: ignore[misc]
+            )  # fmt: skip
+            imported.append({
+                "file": data.path, "dataset": data.dataset, "split": data.split, "rows": done.rows,
+                "new_prompts": done.new_prompts, "scores": done.scores, "duplicates": done.duplicates,
+            })  # fmt: skip
+    columns = {"dataset": "data set", "split": "split", "rows": "rows", "new_prompts": "prompts encoded",
+               "scores": "scores", "duplicates": "known already"}  # fmt: skip
+    show(imported, as_json, lambda: table(
+        "imported",
+        {heading: "left" if key in ("dataset", "split") else "right" for key, heading in columns.items()},
+        [[f"{file[key]:,}" if isinstance(file[key], int) else str(file[key]) for key in columns] for file in imported],
+    ))  # fmt: skip

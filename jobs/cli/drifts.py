@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from jobs.cli.console import Json, context, show, table, when
 
-app = typer.Typer(help="Silent changes of models, as a running server finds them.", no_args_is_help=True)
+app = typer.Typer(help="Silent changes of models that a running server has detected.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -18,20 +17,19 @@ def list_drifts(
 ) -> None:
     """Drifts, newest first."""
     from store.drifts import DriftStore
+    from store.views import DriftView
 
-    with context() as world:
-        found = DriftStore(world.database).list(limit=limit)
-    data = [asdict(f.drift) | {"snapshot": f.snapshot, "detected_at": f.detected_at, "why": f.why} for f in found]
-    show(data, as_json, lambda: table(
+    with context() as ctx:
+        found = [DriftView.of(drift) for drift in DriftStore(ctx.database).list(limit=limit)]
+    show(found, as_json, lambda: table(
         "",
         {"found": "left", "model": "left", "shift": "right", "since row": "right", "at row": "right", "snapshot": "right",
          "detector": "left"},
         [
             (
-                when(f.detected_at), f.drift.model, f"{f.drift.shift:+.2f}", str(f.drift.since), str(f.drift.position),
-                str(f.snapshot), f.drift.detector,
+                when(d.detected_at), d.model, f"{d.shift:+.2f}", str(d.since), str(d.position), str(d.snapshot), d.detector,
             )
-            for f in found
+            for d in found
         ],
         "no model has changed silently",
     ))  # fmt: skip

@@ -26,7 +26,7 @@ def evaluate(
 ) -> None:
     """Train on one file, route another, and compare with a dozen other routers."""
     from agent.errors import InvalidInput
-    from jobs.context import PACKAGED_POOL, means_of_priors
+    from jobs.context import PACKAGED_POOL
     from jobs.evaluate.plots import draw
     from jobs.evaluate.report import render, render_summary, to_json
     from jobs.evaluate.run import evaluate as compare
@@ -39,20 +39,20 @@ def evaluate(
         raise InvalidInput("--train FILE and --test FILE are wanted, or --folder DIR", param="train")
     sets = pairs(folder) if folder is not None else {_name(test): (train, test)}
     reports: dict[str, dict[str, Any]] = {}
-    with context() as world:
-        models = PoolFile.load(world.settings.pool or PACKAGED_POOL)
-        priors = means_of_priors([m.card for m in models])
+    with context() as ctx:
+        cards = [m.card for m in PoolFile.load(ctx.settings.pool or PACKAGED_POOL)]
+        priors = {c.name: sum(c.priors.values()) / len(c.priors) for c in cards if c.priors}
         for name, (trained_on, tested_on) in sets.items():
-            with progress(name) as tell:
+            with progress(name) as report:
                 result = compare(
                     Path(str(trained_on)),
                     Path(str(tested_on)),
-                    encoder=world.cached_encoder,
+                    encoder=ctx.cached_encoder,
                     seeds=seeds,
                     priors=priors,
-                    progress=tell,
+                    progress=report,
                 )
-            files = {"train": str(trained_on), "test": str(tested_on), "encoder": world.encoder.fingerprint}
+            files = {"train": str(trained_on), "test": str(tested_on), "encoder": ctx.encoder.fingerprint}
             reports[name] = files | to_json(result)
             if plots is not None:
                 draw(result, plots / name if folder is not None else plots, name)
@@ -69,6 +69,6 @@ def evaluate(
 
 
 def _name(test: Path | None) -> str:
-    """What to call a pair of files: the test file's folder."""
+    """The name of a pair of files: the test file's folder."""
     assert test is not None, "both files were asked for"
     return test.absolute().parent.name or test.name

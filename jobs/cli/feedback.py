@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.console import Json, context, say, show, table, when
+from jobs.cli.console import Json, confirm, context, show, table, when
 
 if TYPE_CHECKING:
     from agent.feedback.ledger import Ledger
-    from store.feedback import FeedbackEvent
 
 app = typer.Typer(help="The feedback log.", no_args_is_help=True)
+
+DecisionId = Annotated[str, typer.Argument(help="Id of the decision, from x-thalweg-decision-id.")]
+Source = Annotated[str, typer.Option(help="user, judge or implicit.")]
+Rater = Annotated[str, typer.Option(help="Who gives it; the same rater again revises.")]
+Comment = Annotated[str, typer.Option(help="Kept with it, for people.")]
 
 
 @app.command("list")
@@ -22,17 +26,18 @@ def list_feedback(
     as_json: Json = False,
 ) -> None:
     """Feedback, newest first."""
-    with context() as world:
-        found = world.feedback.list(decision_id=decision, limit=limit)
+    from store.views import FeedbackView
+
+    with context() as ctx:
+        found = [FeedbackView.of(row) for row in ctx.feedback.list(decision_id=decision, limit=limit)]
     show(found, as_json, lambda: table(
         "",
         {"seq": "right", "when": "left", "decision": "left", "model": "left", "against": "left", "score": "right",
          "source": "left", "rater": "left", "revises": "right", "comment": "left"},
         [
             (
-                str(r.seq), when(r.created_at), r.event.decision_id, r.model, r.event.other or "",
-                f"{r.event.score:.2f}", r.event.source, r.event.rater,
-                "" if r.revises is None else f"{r.revises:.2f}", r.event.comment,
+                str(r.seq), when(r.created_at), r.decision_id, r.model, r.other or "", f"{r.score:.2f}", r.source,
+                r.rater, "" if r.revises is None else f"{r.revises:.2f}", r.comment,
             )
             for r in found
         ],
@@ -42,73 +47,55 @@ def list_feedback(
 
 @app.command("add")
 def add(
-    decision: Annotated[str, typer.Argument(help="Id of the decision, from x-thalweg-decision-id.")],
+    decision: DecisionId,
     score: Annotated[float | None, typer.Option(help="0 (bad) to 1 (good).")] = None,
     thumb: Annotated[str | None, typer.Option(help="up or down, instead of a score.")] = None,
-    source: Annotated[str, typer.Option(help="user, judge or implicit.")] = "user",
-    rater: Annotated[str, typer.Option(help="Who; the same rater again revises.")] = "",
-    comment: Annotated[str, typer.Option(help="For people.")] = "",
+    source: Source = "user",
+    rater: Rater = "",
+    comment: Comment = "",
     as_json: Json = False,
 ) -> None:
     """Score an answer. A running server learns from it within a second."""
     from agent.errors import InvalidInput
-    from store.feedback import FeedbackEvent
 
     thumbs = {"up": 1.0, "down": 0.0}
     if (score is None) == (thumb is None):
         raise InvalidInput("give either --score 0..1 or --thumb up/down", param="score")
     if thumb is not None and thumb not in thumbs:
         raise InvalidInput(f"--thumb is {thumb!r}; give up or down", param="thumb")
-    event = FeedbackEvent(
-        decision,
-        score if score is not None else thumbs[str(thumb)],
-        source,  # type: ignore[arg-type]  # FeedbackEvent checks it
-        rater,
-        comment,
-        thumb=thumb,  # type: ignore[arg-type]
-    )
-    _append(event, as_json)
+    _append(as_json, decision, score if thumb is None else thumbs[thumb], source, rater, comment, thumb=thumb)
 
 
 @app.command("compare")
 def compare(
-    decision: Annotated[str, typer.Argument(help="Id of the decision, from x-thalweg-decision-id.")],
+    decision: DecisionId,
     other: Annotated[str, typer.Argument(help="The model whose answer was compared with the decision's.")],
     preferred: Annotated[str, typer.Argument(help="decision, other, or tie.")],
-    source: Annotated[str, typer.Option(help="user, judge or implicit.")] = "user",
-    rater: Annotated[str, typer.Option(help="Who; the same rater again revises.")] = "",
-    comment: Annotated[str, typer.Option(help="For people.")] = "",
+    source: Source = "user",
+    rater: Rater = "",
+    comment: Comment = "",
     as_json: Json = False,
 ) -> None:
     """Say which of two answers is better. A running server learns from it within a second."""
     from agent.errors import InvalidInput
-    from store.feedback import FeedbackEvent
 
-    verdicts = {"decision": 1.0, "other": 0.0, "tie": 0.5}
-    if preferred not in verdicts:
+    scores = {"decision": 1.0, "other": 0.0, "tie": 0.5}
+    if preferred not in scores:
         raise InvalidInput(f"preferred is {preferred!r}; give decision, other or tie", param="preferred")
-    event = FeedbackEvent(
-        decision,
-        verdicts[preferred],
-        source,  # type: ignore[arg-type]  # FeedbackEvent checks it
-        rater,
-        comment,
-        other=other,
-    )
-    _append(event, as_json)
+    _append(as_json, decision, scores[preferred], source, rater, comment, other=other)
 
 
 @app.command("sources")
 def sources(as_json: Json = False) -> None:
-    """What is known of each source of feedback: its bias, slope and noise, and what a word of it weighs."""
+    """Calibration of each source of feedback: its bias, slope and noise, and the weight of one rating of it."""
     found = _ledger().sources()
     show(found, as_json, lambda: table(
         "",
-        {"source": "left", "kind": "left", "words": "right", "bias": "right", "slope": "right", "noise": "right",
+        {"source": "left", "kind": "left", "ratings": "right", "bias": "right", "slope": "right", "noise": "right",
          "weight": "right"},
         [
-            (r.source, r.kind, f"{r.n_ratings:,}", f"{r.bias:+.2f}", f"{r.slope:.2f}", f"{r.noise:.2f}", f"{r.weight:.2f}")
-            for r in found
+            (s.source, s.kind, f"{s.n_ratings:,}", f"{s.bias:+.2f}", f"{s.slope:.2f}", f"{s.noise:.2f}", f"{s.weight:.2f}")
+            for s in found
         ],
         "no feedback yet",
     ))  # fmt: skip
@@ -118,36 +105,34 @@ def sources(as_json: Json = False) -> None:
 def raters(
     limit: Annotated[int, typer.Option(min=1, help="How many, the least reliable first.")] = 50, as_json: Json = False
 ) -> None:
-    """What is known of each named rater: how reliable, and how far above their source they score."""
+    """Reliability of each named rater, and how far above their source's mean they score."""
     found = _ledger().raters(limit)
     show(found, as_json, lambda: table(
         "",
-        {"rater": "left", "source": "left", "words": "right", "weight": "right", "level": "right"},
+        {"rater": "left", "source": "left", "ratings": "right", "weight": "right", "offset": "right"},
         [(r.rater, r.source, f"{r.n_ratings:,}", f"{r.weight:.2f}", f"{r.offset:+.2f}") for r in found],
         "no named rater yet",
     ))  # fmt: skip
 
 
-def _append(event: FeedbackEvent, as_json: bool) -> None:
+def _append(as_json: bool, *event: Any, **more: Any) -> None:
+    """Append a `FeedbackEvent` of these fields, which it checks, and print the receipt."""
     from agent.errors import InvalidInput, UnknownDecision
+    from store.feedback import FeedbackEvent
 
-    with context() as world:
-        receipt = world.feedback.append([event]).result()[0]
+    with context() as ctx:
+        receipt = ctx.feedback.append([FeedbackEvent(*event, **more)]).result()[0]
     if receipt.status == "refused":
         kind = UnknownDecision if receipt.param == "decision_id" else InvalidInput
         raise kind(receipt.reason or "refused", param=receipt.param)
-    if as_json:
-        show(receipt, True, lambda: "")
-    else:
-        say(f"{receipt.status} as row {receipt.seq} of the log")
+    confirm(receipt, as_json, f"{receipt.status} as row {receipt.seq} of the log")
 
 
 def _ledger() -> Ledger:
     """The ledger at the head of the log."""
-    from agent.feedback.state import learn_one
+    from agent.feedback.state import feedback_state
 
-    with context() as world:
-        version = world.snapshots.champion_version()
-        champion = None if version is None else world.snapshots.load(version)
-        rows = world.feedback.between(champion.position if champion else 0, world.feedback.head())
-        return learn_one(champion, rows).ledger
+    with context() as ctx:
+        champion = ctx.champion()
+        rows = ctx.feedback.between(champion.position if champion else 0, ctx.feedback.head())
+        return feedback_state(champion, rows).ledger

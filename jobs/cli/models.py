@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.console import Json, context, say, show, table
+from jobs.cli.console import Json, confirm, context, show, table
 
 if TYPE_CHECKING:
+    from jobs.context import JobContext
     from store.pool.file import PoolModel
 
 app = typer.Typer(help="The pool of models. What is changed here overrides the pool file and survives restarts.",
@@ -17,7 +18,7 @@ app = typer.Typer(help="The pool of models. What is changed here overrides the p
 Name = Annotated[str, typer.Argument(help="As clients write it, vendor/model.")]
 PriceInput = Annotated[float | None, typer.Option(min=0, help="USD per million input tokens.")]
 PriceOutput = Annotated[float | None, typer.Option(min=0, help="USD per million output tokens.")]
-Context = Annotated[int | None, typer.Option(min=1, help="Longest request plus answer, in tokens.")]
+ContextTokens = Annotated[int | None, typer.Option("--context", min=1, help="Longest request plus answer, in tokens.")]
 Family = Annotated[str | None, typer.Option(help="Models of one family resemble one another.")]
 Capability = Annotated[list[str] | None, typer.Option(help="tools, vision or json; may be repeated.")]
 Prior = Annotated[list[str] | None, typer.Option(help="axis=0..1, a published figure; may be repeated.")]
@@ -31,24 +32,21 @@ def list_models(
     removed: Annotated[bool, typer.Option(help="Removed models too.")] = False, as_json: Json = False
 ) -> None:
     """The models of the pool, and what each lacks to be called."""
-    from jobs.context import missing
+    from store.views import ModelView
 
-    with context() as world:
-        import os
-
-        found = [(m, missing(m, os.environ)) for m in world.pool.list(include_removed=removed)]
-    show([_data(m, lack) for m, lack in found], as_json, lambda: table(
+    with context() as ctx:
+        found = [ModelView.of(model, reason) for model, reason in ctx.models(include_removed=removed)]
+    show(found, as_json, lambda: table(
         "",
         {"model": "left", "family": "left", "$ in": "right", "$ out": "right", "context": "right", "can": "left",
          "prior": "right", "state": "left"},
         [
             (
-                m.card.name, m.card.family, f"{m.card.price_input:g}", f"{m.card.price_output:g}", f"{m.card.context:,}",
-                " ".join(sorted(m.card.capabilities)),
-                f"{sum(m.card.priors.values()) / len(m.card.priors):.2f}" if m.card.priors else "-",
-                "removed" if m.removed else lack or "ready",
+                m.id, m.family, f"{m.price_input:g}", f"{m.price_output:g}", f"{m.context:,}", " ".join(m.capabilities),
+                f"{sum(m.priors.values()) / len(m.priors):.2f}" if m.priors else "-",
+                "removed" if m.removed else m.unavailable_reason or "ready",
             )
-            for m, lack in found
+            for m in found
         ],
         "the pool is empty",
     ))  # fmt: skip
@@ -59,7 +57,7 @@ def add(
     name: Name,
     price_input: PriceInput = 0.0,
     price_output: PriceOutput = 0.0,
-    context_tokens: Annotated[int, typer.Option("--context", min=1, help="Longest request plus answer.")] = 8192,
+    context_tokens: ContextTokens = 8192,
     family: Family = "",
     capability: Capability = None,
     prior: Prior = None,
@@ -82,14 +80,13 @@ def add(
         family=family or "",
         price_input=price_input or 0.0,
         price_output=price_output or 0.0,
-        context=context_tokens,
+        context=context_tokens or 8192,
         capabilities=frozenset(capability or ()),
         priors=_priors(prior),
     )
-    with context() as world:
-        world.pool.add(PoolModel(card, Provider("openai", base_url, api_key_env, upstream)))
-        added = world.pool.get(name)
-    _tell(f"added {name}", added, as_json)
+    with context() as ctx:
+        ctx.pool.add(PoolModel(card, Provider("openai", base_url, api_key_env, upstream)))
+        _confirm(ctx, "added", ctx.pool.get(name), as_json)
 
 
 @app.command("set")
@@ -97,7 +94,7 @@ def change(
     name: Name,
     price_input: PriceInput = None,
     price_output: PriceOutput = None,
-    context_tokens: Annotated[int | None, typer.Option("--context", min=1, help="Longest request plus answer.")] = None,
+    context_tokens: ContextTokens = None,
     family: Family = None,
     capability: Capability = None,
     prior: Prior = None,
@@ -111,29 +108,26 @@ def change(
 
     from agent.errors import InvalidInput
 
-    patch: dict[str, Any] = {
-        "price_input": price_input, "price_output": price_output, "context": context_tokens, "family": family,
-        "capabilities": capability, "priors": _priors(prior) if prior else None,
-    }  # fmt: skip
-    patch = {key: value for key, value in patch.items() if value is not None}
-    endpoint: dict[str, Any] = {"base_url": base_url, "api_key_env": api_key_env, "model": upstream}
-    endpoint = {key: value for key, value in endpoint.items() if value is not None}
+    patch = _given(
+        price_input=price_input, price_output=price_output, context=context_tokens, family=family,
+        capabilities=capability, priors=_priors(prior) if prior else None,
+    )  # fmt: skip
+    endpoint = _given(base_url=base_url, api_key_env=api_key_env, model=upstream)
     if not patch and not endpoint:
         raise InvalidInput("nothing to change; see `thalweg models set --help`", param="options")
-    with context() as world:
+    with context() as ctx:
         if endpoint:
-            patch["provider"] = replace(world.pool.get(name).provider, **endpoint)
-        changed = world.pool.update(name, **patch)
-    _tell(f"changed {name}", changed, as_json)
+            patch["provider"] = replace(ctx.pool.get(name).provider, **endpoint)
+        _confirm(ctx, "changed", ctx.pool.update(name, **patch), as_json)
 
 
 @app.command("remove")
 def remove(name: Name, as_json: Json = False) -> None:
     """Take a model out of the pool; it gets no further request."""
-    with context() as world:
-        removed = world.pool.get(name)
-        world.pool.remove(name)
-    _tell(f"removed {name}", removed, as_json)
+    with context() as ctx:
+        model = ctx.pool.get(name)
+        ctx.pool.remove(name)
+        _confirm(ctx, "removed", model, as_json)
 
 
 def _priors(given: list[str] | None) -> dict[str, float]:
@@ -149,21 +143,11 @@ def _priors(given: list[str] | None) -> dict[str, float]:
     return priors
 
 
-def _data(model: PoolModel, lack: str | None) -> dict[str, Any]:
-    card = model.card
-    return {
-        "name": card.name, "family": card.family, "price_input": card.price_input, "price_output": card.price_output,
-        "context": card.context, "capabilities": sorted(card.capabilities), "priors": dict(card.priors),
-        "provider": model.provider, "removed": model.removed, "unavailable": lack,
-    }  # fmt: skip
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def _tell(what: str, model: PoolModel, as_json: bool) -> None:
-    import os
+def _confirm(ctx: JobContext, done: str, model: PoolModel, as_json: bool) -> None:
+    from store.views import ModelView
 
-    from jobs.context import missing
-
-    if as_json:
-        show(_data(model, missing(model, os.environ)), True, lambda: "")
-    else:
-        say(what)
+    confirm(ModelView.of(model, ctx.unavailable_reason(model)), as_json, f"{done} {model.card.name}")

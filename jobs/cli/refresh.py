@@ -4,63 +4,69 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.console import Json, context, progress, say, show, table, when
+from jobs.cli.console import Json, context, progress, show, table, when
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from agent.evaluation.challenger import Progress
     from store.runs import JobRuns, Run
 
-runs = typer.Typer(help="Runs of jobs, those of the server's timetable too.", no_args_is_help=True)
+runs = typer.Typer(help="Runs of jobs, those that the server asked for too.", no_args_is_help=True)
 
 _POLL_S = 1.0
 
 
 def refresh(
-    seed: Annotated[int | None, typer.Option(help="Of everything random; THALWEG_SEED by default.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the random number generator; THALWEG_SEED by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Discover the tasks anew, retrain, and promote the result if the gate finds it better. A server that runs follows."""
+    """Discover the tasks anew, retrain, and promote the result if the gate allows it. A running server follows."""
     from agent.errors import InvalidInput
     from jobs.schedule.worker import STALE_AFTER_S, run_job
     from store.runs import JobRuns
-    from store.snapshots import SnapshotStore
 
-    with context() as world:
-        queue = JobRuns(world.database)
+    with context() as ctx:
+        queue = JobRuns(ctx.database)
         queue.reap(STALE_AFTER_S)
         run_id = queue.request("refresh", {} if seed is None else {"seed": seed}, "command line")
         run = queue.claim(["refresh"], f"{socket.gethostname()}:{os.getpid()}")
-        with progress("refresh") as tell:
+        with progress("refresh") as report:
             if run is not None:
-                run_job(run, world.settings, tell)
+                run_job(run, ctx.settings, report)
                 run_id = run.id
             else:
-                _follow(queue, run_id, tell)
+                _follow(queue, run_id, report)
         ended = queue.get(run_id)
         if ended.state != "done" or ended.result is None:
             raise InvalidInput(f"run {run_id} failed: {ended.reason}; the champion serves on", param="refresh")
         version = int(ended.result["version"])
-        row = next(r for r in SnapshotStore(world.database).list() if r.version == version)
-    data: dict[str, Any] = {"run": run_id, "version": version, "status": row.status, "report": dict(row.report)}
-    show(data, as_json, lambda: _render(version, dict(row.report)))
+        row = next(r for r in ctx.snapshots.list() if r.version == version)
+    data = {"run": run_id, "version": version, "status": row.status, "report": row.report}
+    show(data, as_json, lambda: _render(version, row.report))
 
 
-def _follow(queue: JobRuns, run_id: int, tell: Any) -> None:
-    """Wait for a run that another worker has, or will have once the one before it has ended."""
+def _follow(queue: JobRuns, run_id: int, report: Progress) -> None:
+    """Wait for a run that another worker executes, or will execute after the one before it."""
     from jobs.schedule.worker import STALE_AFTER_S
 
-    say(f"another worker has the refreshes; waiting for run {run_id}")
+    print(f"another worker has the refreshes; waiting for run {run_id}", file=sys.stderr)
     while (run := queue.get(run_id)).state in ("queued", "running"):
-        tell(f"run {run_id} is {run.state} elsewhere", 0.0)
+        report(f"run {run_id} is {run.state} elsewhere", 0.0)
         queue.reap(STALE_AFTER_S)
         time.sleep(_POLL_S)
 
 
-def _render(version: int, report: dict[str, Any]) -> Any:
+def _render(version: int, report: Mapping[str, Any]) -> RenderableType:
     labels, counts = report.get("labels"), report["counts"]
     rows = [
         ("snapshot", str(version)),
@@ -83,17 +89,17 @@ def list_runs(
     """Runs of jobs, newest first."""
     from store.runs import JobRuns
 
-    with context() as world:
-        found = JobRuns(world.database).list(limit)
+    with context() as ctx:
+        found = JobRuns(ctx.database).list(limit)
     columns = {"run": "right", "job": "left", "state": "left", "asked by": "left", "started": "left", "s": "right",
                "outcome": "left"}  # fmt: skip
     show(found, as_json, lambda: table("", columns, [_row(run) for run in found], "no job has run yet"))
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    took = (
-        "-" if not (run.started_at and run.finished_at) else f"{(run.finished_at - run.started_at).total_seconds():.0f}"
-    )
+    took = "-"
+    if run.started_at and run.finished_at:
+        took = f"{(run.finished_at - run.started_at).total_seconds():.0f}"
     outcome = run.reason or (str(run.result.get("reason", "")) if run.result else "")
     asked = ": ".join(filter(None, (run.requested_by, run.params.get("why"))))
     return str(run.id), run.job, run.state, asked, when(run.started_at), took, outcome

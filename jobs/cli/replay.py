@@ -53,10 +53,10 @@ def replay(
         join=join or (), leave=leave or (), degrade=degrade or (), noise=noise or (),
         feedback_rate=feedback_rate, delay=delay,
     )  # fmt: skip
-    with context() as world, progress("replay") as tell:
+    with context() as ctx, progress("replay") as bar:
         result = run(
             stream,
-            encoder=world.cached_encoder,
+            encoder=ctx.cached_encoder,
             scenario=scenario,
             warm=warm,
             steps=steps,
@@ -64,7 +64,7 @@ def replay(
             policies=[p.strip() for p in policies.split(",") if p.strip()],
             spend=spend,
             workers=workers,
-            progress=tell,
+            progress=bar,
         )
     report = to_json(result)
     if plots is not None:

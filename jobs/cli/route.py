@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ from jobs.cli.console import Json, context, progress, show, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from agent.types import Decision
+    from store.views import DecisionView
 
 _PAGE = 1000
 
@@ -35,8 +34,8 @@ def route(
     from agent.errors import InvalidInput
     from agent.router import Router
     from agent.types import RouteRequest, Turn
-    from jobs.data.texts import known_texts
-    from jobs.refresh.seed import ensure_champion
+    from jobs.refresh.seed import ensure_champion, known_texts
+    from store.views import DecisionView
 
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
@@ -53,56 +52,29 @@ def route(
         explore=explore,
         include_unavailable=not available,
     )
-    with context() as world:
-        with progress("first snapshot") as tell:
+    with context() as ctx:
+        with progress("first snapshot") as report:
             snapshot = ensure_champion(
-                world.database, world.cached_encoder, world.cards(), seed=world.settings.seed, progress=tell
+                ctx.database, ctx.cached_encoder, ctx.cards(), seed=ctx.settings.seed, progress=report
             )
-        if snapshot.encoder != world.encoder.fingerprint:
+        if snapshot.encoder != ctx.encoder.fingerprint:
             raise InvalidInput(
                 f"snapshot {snapshot.version} reads the embeddings of {snapshot.encoder!r}, THALWEG_ENCODER makes those of "
-                f"{world.encoder.fingerprint!r}; run `thalweg refresh`, or set THALWEG_ENCODER back",
+                f"{ctx.encoder.fingerprint!r}; run `thalweg refresh`, or set THALWEG_ENCODER back",
                 param="THALWEG_ENCODER",
             )
-        router = Router(snapshot, world.cards())
-        while page := world.feedback.tail(router.position, _PAGE):
+        router = Router(snapshot, ctx.cards())
+        while page := ctx.feedback.tail(router.position, _PAGE):
             for observation in page:
                 router.learn_one(observation)
-        decision = router.route(world.encoder.encode([turns])[0], request, np.random.default_rng())
-        unavailable = {m.card.name: lack for m, lack in world.models() if lack}
-        texts = known_texts(world.database, [e.prompt_id for e in decision.evidence], snapshot.encoder)
-    show(_data(decision, unavailable, texts), as_json, lambda: _render(decision, unavailable, texts))
+        decision = router.route(ctx.encoder.encode([turns])[0], request, np.random.default_rng())
+        reasons = {model.card.name: reason for model, reason in ctx.models() if reason}
+        texts = known_texts(ctx.database, [e.prompt_id for e in decision.evidence], snapshot.encoder)
+    view = DecisionView.of(decision, None, reasons, texts)
+    show(view, as_json, lambda: _render(view))
 
 
-def _data(decision: Decision, unavailable: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "model": decision.model,
-        "why": decision.why,
-        "task": decision.task,
-        "snapshot": decision.snapshot,
-        "position": decision.position,
-        "tokens": decision.encoded.tokens,
-        "coverage": float(decision.encoded.coverage),
-        "candidates": [
-            {
-                "model": c.model, "quality": float(c.quality), "stderr": float(c.stderr), "cost": float(c.cost),
-                "utility": float(c.utility), "propensity": float(c.propensity),
-                "parts": {k: float(v) for k, v in c.parts.items()}, "excluded": c.excluded,
-                "unavailable": unavailable.get(c.model),
-            }
-            for c in decision.candidates
-        ],
-        "evidence": [
-            {
-                "prompt_id": e.prompt_id, "similarity": float(e.similarity),
-                "scores": {k: float(v) for k, v in e.scores.items()}, "text": texts.get(e.prompt_id),
-            }
-            for e in decision.evidence
-        ],
-    }  # fmt: skip
-
-
-def _render(decision: Decision, unavailable: Mapping[str, str], texts: Mapping[str, str]) -> RenderableType:
+def _render(decision: DecisionView) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -118,7 +90,7 @@ def _render(decision: Decision, unavailable: Mapping[str, str], texts: Mapping[s
         [
             (
                 c.model, f"{c.quality:.3f}", f"{c.stderr:.3f}", f"{1000 * c.cost:.3f}", f"{c.utility:.3f}",
-                f"{c.propensity:.3f}", c.excluded or unavailable.get(c.model, ""),
+                f"{c.propensity:.3f}", c.excluded or c.unavailable_reason or "",
             )
             for c in decision.candidates
         ],
@@ -131,7 +103,7 @@ def _render(decision: Decision, unavailable: Mapping[str, str], texts: Mapping[s
         [
             (
                 f"{e.similarity:.2f}",
-                " ".join(texts.get(e.prompt_id, e.prompt_id[:12]).split())[:80],
+                " ".join((e.text or e.prompt_id[:12]).split())[:80],
                 ", ".join(
                     f"{m.split('/')[-1]} {s:.2f}" for m, s in sorted(e.scores.items(), key=lambda kv: -kv[1])[:4]
                 ),

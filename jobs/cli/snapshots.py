@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.console import Json, context, say, show, table, when
+from jobs.cli.console import Json, confirm, context, show, table, when
 
 if TYPE_CHECKING:
     from agent.evaluation.off_policy import Value
 
-app = typer.Typer(help="Versions of the router, the gate's verdicts, and the way back.", no_args_is_help=True)
+app = typer.Typer(
+    help="Versions of the router: list them with the gate's verdicts, promote one, roll back, estimate their values.",
+    no_args_is_help=True,
+)
 
 Reason = Annotated[str, typer.Option(help="Kept with the snapshot.")]
 
@@ -19,18 +22,20 @@ Reason = Annotated[str, typer.Option(help="Kept with the snapshot.")]
 @app.command("list")
 def list_snapshots(as_json: Json = False) -> None:
     """Snapshots, newest first."""
-    with context() as world:
-        found = world.snapshots.list()
+    from store.snapshots import DEMOTED
+
+    with context() as ctx:
+        found = ctx.snapshots.list()
     show(found, as_json, lambda: table(
         "",
         {"version": "right", "status": "left", "made": "left", "by": "left", "tasks": "right", "heads": "right",
          "feedback to": "right", "verdict": "left"},
         [
             (
-                str(r.version), r.status, when(r.created_at), r.created_by, str(r.tasks), f"{r.heads:,}", str(r.position),
-                str((r.report.get("demoted") or r.report).get("reason", "")),
+                str(s.version), s.status, when(s.created_at), s.created_by, str(s.tasks), f"{s.heads:,}", str(s.position),
+                str((s.report.get(DEMOTED) or s.report).get("reason", "")),
             )
-            for r in found
+            for s in found
         ],
         "there is no snapshot yet; `thalweg route` or `thalweg refresh` makes one",
     ))  # fmt: skip
@@ -42,46 +47,50 @@ def promote(
     reason: Reason = "promoted by hand",
     as_json: Json = False,
 ) -> None:
-    """Make a snapshot the champion, whatever the gate said of it."""
-    with context() as world:
-        world.snapshots.promote(version, reason)
-    _tell(version, reason, as_json)
+    """Make a snapshot the champion, whatever the gate's verdict was."""
+    with context() as ctx:
+        ctx.snapshots.promote(version, reason)
+    _confirm(version, reason, as_json)
 
 
 @app.command("rollback")
 def rollback(reason: Reason = "rolled back by hand", as_json: Json = False) -> None:
-    """Make the last champion before this one the champion again."""
-    with context() as world:
-        version = world.snapshots.rollback(reason)
-    _tell(version, reason, as_json)
+    """Make the champion before this one the champion again."""
+    with context() as ctx:
+        version = ctx.snapshots.rollback(reason)
+    _confirm(version, reason, as_json)
 
 
 @app.command("value")
 def value(
-    versions: Annotated[list[int] | None, typer.Argument(help="The champion and the one before it, if none.")] = None,
+    versions: Annotated[
+        list[int] | None, typer.Argument(help="Snapshots; the champion and the one before it by default.")
+    ] = None,
     since: Annotated[int, typer.Option(min=0, help="Only feedback after this position of the log.")] = 0,
-    always: Annotated[list[str] | None, typer.Option(help="A model, as a policy of its own.")] = None,
+    always: Annotated[
+        list[str] | None, typer.Option(help="Also a policy that always chooses this model; may be repeated.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """What snapshots would have earned on the logged decisions, the scores of each hidden from them."""
-    from jobs.monitor.value import value as judge
+    """Estimate the quality that snapshots would have had on the logged decisions, with 95 % intervals."""
+    from jobs.monitor.value import snapshot_values
 
-    with context() as world:
-        found = judge(world.database, world.feedback, versions or (), always=always or (), since=since)
-    left = ", ".join(f"{count:,} {why}" for why, count in found.excluded.items() if count) or "none"
+    with context() as ctx:
+        found = snapshot_values(ctx.database, ctx.feedback, versions or (), always=always or (), since=since)
+    excluded = ", ".join(f"{count:,} {why}" for why, count in found.excluded.items() if count) or "none"
     show(found.as_json(), as_json, lambda: table(
         f"{found.decisions:,} decisions: {found.fresh:,} with feedback after every snapshot was trained, {found.trained_on:,} "
-        f"whose own scores are hidden from the snapshots that were trained on them. Left out: {left}",
+        f"whose own scores are hidden from the snapshots that were trained on them. Left out: {excluded}",
         {"policy": "left", "IPS": "right", "SNIPS": "right", "doubly robust": "right", "$ a request": "right",
          "effective": "right", "clipped": "right"},
         [
             (
-                w.policy, _interval(w.ips), _interval(w.snips), _interval(w.dr), f"{w.cost:.6f}",
-                f"{w.effective:,.0f}", f"{w.clipped:,}",
+                p.policy, _interval(p.ips), _interval(p.snips), _interval(p.dr), f"{p.cost:.6f}", f"{p.effective:,.0f}",
+                f"{p.clipped:,}",
             )
-            for w in found.policies
+            for p in found.policies
         ],
-        "nothing to judge by",
+        "no decisions with feedback",
     ))  # fmt: skip
 
 
@@ -91,8 +100,8 @@ def _interval(found: Value) -> str:
     return f"{found.mean:.3f} [{low:.3f}, {high:.3f}]" if found.stderr < float("inf") else "-"
 
 
-def _tell(version: int, reason: str, as_json: bool) -> None:
-    if as_json:
-        show({"champion": version, "reason": reason}, True, lambda: "")
-    else:
-        say(f"snapshot {version} is the champion now; a running server follows within a second")
+def _confirm(version: int, reason: str, as_json: bool) -> None:
+    from store.views import PromotionView
+
+    view = PromotionView(version=version, reason=reason)
+    confirm(view, as_json, f"snapshot {version} is the champion now; a running server follows within a second")

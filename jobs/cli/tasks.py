@@ -1,4 +1,4 @@
-"""`thalweg tasks`: what the champion discovered, and what became of what others had."""
+"""`thalweg tasks`: the champion's discovered tasks, and the lineage of these and of former champions' tasks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 from jobs.cli.console import Json, context, show, table, when
 
 if TYPE_CHECKING:
-    from agent.snapshot import Snapshot, TaskInfo
-    from jobs.context import Context
-    from store.lineage import TaskLife
+    from agent.snapshot import Snapshot
+    from jobs.context import JobContext
+    from store.views import TaskView
 
 app = typer.Typer(help="Discovered tasks and their experts.", no_args_is_help=True)
 
@@ -24,18 +24,20 @@ def list_tasks(
 ) -> None:
     """Tasks of the champion, the largest first."""
     from store.lineage import TaskLineage
+    from store.views import TaskView
 
-    with context() as world:
-        snapshot = _champion(world)
-        lives = {life.id: life for life in TaskLineage(world.database).list(include_retired=True)}
-    found = sorted(snapshot.tasks, key=lambda task: -task.size)[:limit]
-    gone = [life for life in lives.values() if retired and life.retired_in is not None]
-    data = [_life(lives[t.id]) | {"size": t.size, "candidates": t.candidates} for t in found]
-    show(data + [_life(life) for life in gone], as_json, lambda: table(
+    with context() as ctx:
+        snapshot = _champion(ctx)
+        rows = TaskLineage(ctx.database).list(include_retired=True)
+    found = TaskView.of_all(snapshot, rows, retired=retired)
+    found = found[: min(limit, len(snapshot.tasks))] + found[len(snapshot.tasks) :]
+    show(found, as_json, lambda: table(
         f"{len(snapshot.tasks)} tasks of snapshot {snapshot.version}",
-        {"id": "right", "task": "left", "prompts": "right", "born in": "left", "best models (mean quality)": "left"},
-        [(str(t.id), t.name, f"{t.size:,}", _birth(lives[t.id]), _best(t)) for t in found]
-        + [(str(life.id), life.name, "-", _birth(life), _end(life)) for life in gone],
+        {"id": "right", "task": "left", "prompts": "right", "spawned in": "left", "best models (mean quality)": "left"},
+        [
+            (str(t.id), t.name, "-" if t.size is None else f"{t.size:,}", _origin(t), _best(t) or _end(t))
+            for t in found
+        ],
     ))  # fmt: skip
 
 
@@ -43,86 +45,68 @@ def list_tasks(
 def show_task(
     task_id: Annotated[int, typer.Argument(help="As `list --retired` shows it.")], as_json: Json = False
 ) -> None:
-    """One task: where it came from and what became of it; while it lives, every model's quality and central prompts."""
+    """One task: its lineage, and while a champion has it every model's quality and its most central prompts."""
     from agent.errors import InvalidInput
-    from jobs.data.texts import known_texts
+    from jobs.refresh.seed import known_texts
     from store.lineage import TaskLineage
+    from store.views import TaskDetail
 
-    with context() as world:
-        snapshot = _champion(world)
-        life = TaskLineage(world.database).get(task_id)
-        if life is None:
+    with context() as ctx:
+        snapshot = _champion(ctx)
+        lineage = TaskLineage(ctx.database)
+        row = lineage.get(task_id)
+        if row is None:
             raise InvalidInput(
                 f"snapshot {snapshot.version} has no task {task_id}, nor had a champion before it; "
                 "`thalweg tasks list --retired` shows them",
                 param="task_id",
             )
-        task = next((t for t in snapshot.tasks if t.id == task_id), None)
-        events = TaskLineage(world.database).events(task_id)
-        texts = known_texts(world.database, task.medoids, snapshot.encoder) if task else {}
-    means = sorted(task.means.items(), key=lambda item: -item[1][0]) if task else []
-    data = _life(life) | {
-        "lineage": [
-            {"snapshot": e.snapshot, "at": e.at, "promoted": e.promoted, "kind": e.event.kind,
-             "parents": e.event.parents, "evidence": dict(e.event.evidence), "why": e.why}
-            for e in events
-        ],
-    }  # fmt: skip
-    if task:
-        data |= {
-            "size": task.size, "candidates": task.candidates,
-            "models": [{"model": m, "mean": mean, "scores": count} for m, (mean, count) in means],
-            "examples": [texts.get(i, i) for i in task.medoids],
-        }  # fmt: skip
+        medoids = [name for task in snapshot.tasks if task.id == task_id for name in task.medoids]
+        texts = known_texts(ctx.database, medoids, snapshot.encoder)
+        found = TaskDetail.of_row(row, snapshot, lineage.events(task_id), texts)
 
     def render() -> Any:
         from rich.console import Group
         from rich.text import Text
 
-        now = f"{task.size:,} prompts" if task else _end(life)
-        parts: list[Any] = [Text(f"task {life.id}: {life.name}, {now}", style="bold")]
-        if task:
+        state = _end(found) if found.size is None else f"{found.size:,} prompts"
+        parts: list[Any] = [Text(f"task {found.id}: {found.name}, {state}", style="bold")]
+        if found.quality is not None:
             parts += [
                 table("", {"model": "left", "mean quality": "right", "scores": "right", "candidate": "left"}, [
-                    (m, f"{mean:.3f}", f"{count:,.1f}", "yes" if m in task.candidates else "")
-                    for m, (mean, count) in means
+                    (q.model, f"{q.mean:.3f}", f"{q.n_scores:,.1f}", "yes" if q.model in (found.candidates or ()) else "")
+                    for q in found.quality
                 ]),
-                table("examples", {"prompt": "left"}, [(" ".join(text.split())[:140],) for text in data["examples"]]),
+                table("examples", {"prompt": "left"}, [
+                    (" ".join((m.text or m.prompt_id).split())[:140],) for m in found.medoids or ()
+                ]),
             ]  # fmt: skip
         parts.append(table("lineage", {"when": "left", "snapshot": "left", "event": "left", "why": "left"}, [
-            (when(e.at), f"{e.snapshot}{'' if e.promoted else ' (not promoted)'}", e.event.kind, e.why) for e in events
+            (when(e.at), f"{e.snapshot}{'' if e.promoted else ' (not promoted)'}", e.kind, e.why) for e in found.lineage
         ]))  # fmt: skip
         return Group(*parts)
 
-    show(data, as_json, render)
+    show(found, as_json, render)
 
 
-def _life(life: TaskLife) -> dict[str, Any]:
-    return {
-        "id": life.id, "name": life.name, "born_in": life.born_in, "born_at": life.created_at,
-        "born_from": life.born_from, "merged_into": life.merged_into, "retired_in": life.retired_in,
-        "retired_at": life.retired_at,
-    }  # fmt: skip
+def _origin(task: TaskView) -> str:
+    parents = f", from {', '.join(map(str, task.parents))}" if task.parents else ""
+    return f"snapshot {task.spawned_in}{parents}"
 
 
-def _birth(life: TaskLife) -> str:
-    kin = f", from {', '.join(map(str, life.born_from))}" if life.born_from else ""
-    return f"snapshot {life.born_in}{kin}"
+def _end(task: TaskView) -> str:
+    end = "retired" if task.successor is None else f"merged into {task.successor}"
+    return f"{end} in snapshot {task.retired_in}"
 
 
-def _end(life: TaskLife) -> str:
-    end = "retired" if life.merged_into is None else f"merged into {life.merged_into}"
-    return f"{end} in snapshot {life.retired_in}"
+def _best(task: TaskView) -> str:
+    means = {q.model: q.mean for q in task.quality or ()}
+    return ", ".join(f"{model.split('/')[-1]} {means[model]:.2f}" for model in (task.candidates or ())[:4])
 
 
-def _best(task: TaskInfo) -> str:
-    return ", ".join(f"{m.split('/')[-1]} {task.means[m][0]:.2f}" for m in task.candidates[:4])
-
-
-def _champion(world: Context) -> Snapshot:
+def _champion(ctx: JobContext) -> Snapshot:
     from agent.errors import InvalidInput
 
-    version = world.snapshots.champion_version()
-    if version is None:
+    if (champion := ctx.champion()) is None:
         raise InvalidInput("there is no snapshot yet; `thalweg route` or `thalweg refresh` makes one", param="snapshot")
-    return world.snapshots.load(version)
+    return champion

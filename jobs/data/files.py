@@ -1,20 +1,22 @@
-"""Files of scored prompts: read whole, checked line by line, and either right or refused with every bad line named.
+"""Files of scored prompts: read whole and checked, then imported into the store with each prompt encoded once.
 
-The format is one JSON object a line, plain or gzipped: ``{"prompt": str, "source": str, "task"?: str,
-"scores": {model: 0..1 or null}, "costs"?: {model: USD or null}}``. A score that is missing, null or NaN was not observed.
-Two benchmarks' own formats are read too, see `jobs.data.benchmarks`.
+`read` knows Thalweg's own format (`jobs.data.rows`) and two benchmarks' formats (`jobs.data.benchmarks`).
 """
 
 from __future__ import annotations
 
-import json
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from agent.encoding.encoder import Encoder
 from agent.errors import BadDataFile
+from agent.types import Encoded, Turn
 from jobs.data import benchmarks
-from jobs.data.rows import Problems, numbered_lines, row_of
-from store.evaluations import EvaluationRow
+from jobs.data.rows import read_jsonl
+from store.database import Database
+from store.evaluations import EvaluationRow, EvaluationStore, ImportReport
+from store.settings import PromptsSetting
 
 
 def read(path: Path) -> list[EvaluationRow]:
@@ -52,22 +54,44 @@ def read(path: Path) -> list[EvaluationRow]:
     return rows
 
 
-def read_jsonl(path: Path) -> list[EvaluationRow]:
-    """Every row of a ``.jsonl`` or ``.jsonl.gz`` file."""
-    problems = Problems(path)
-    rows: list[EvaluationRow] = []
-    for number, line in numbered_lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.add(
-                f"line {number}", f"not JSON ({error.msg} at column {error.colno}); one object a line is wanted"
-            )
-            continue
-        row = row_of(record, partial(problems.add, f"line {number}"))
-        if row is not None:
-            rows.append(row)
-    problems.check()
-    return rows
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A checked file, ready to be imported as ``dataset`` and ``split``."""
+
+    path: Path
+    dataset: str
+    split: str
+    rows: Sequence[EvaluationRow]
+
+
+def load(path: Path, dataset: str | None = None, split: str | None = None) -> DataFile:
+    """`read` a file; ``reasoning_gym/train.jsonl.gz`` is by default the split ``train`` of ``reasoning_gym``."""
+    rows = read(path)
+    name = path.name.split(".")[0]
+    return DataFile(path, dataset or path.absolute().parent.name or name, split or name, rows)
+
+
+def store_file(
+    file: DataFile,
+    database: Database,
+    encoder: Encoder,
+    *,
+    prompts: PromptsSetting = "full",
+    progress: Callable[[int], None] | None = None,
+) -> ImportReport:
+    """Write a file's rows; what the store holds already stays as it is, and only new prompts are encoded.
+
+    Parameters
+    ----------
+    prompts
+        Whether the prompts' texts are kept.
+    progress
+        Called with the number of rows done.
+    """
+
+    def encode(texts: list[str]) -> list[Encoded]:
+        return encoder.encode([(Turn("user", text),) for text in texts])
+
+    return EvaluationStore(database, prompts).add(
+        file.dataset, file.split, file.rows, encode, encoder.fingerprint, progress
+    )

@@ -1,4 +1,8 @@
-"""Checks of data files line by line: a file is either right or refused with every bad line named."""
+"""Rows of scored prompts, checked one by one: a file is either right or refused with every bad line named.
+
+Thalweg's own format is one JSON object a line, plain or gzipped: ``{"prompt": str, "source": str, "task"?: str,
+"scores": {model: 0..1 or null}, "costs"?: {model: USD or null}}``. A score that is missing, null or NaN was not observed.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,15 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent.errors import BadDataFile, did_you_mean
 from store.evaluations import EvaluationRow
 
-SHOWN = 20
+MAX_SHOWN = 20
 """Problems that one error message lists; the rest are counted."""
-
-
 KEYS = ("prompt", "source", "task", "scores", "costs")
 
 
@@ -31,7 +34,7 @@ class Problems:
     def add(self, where: str, what: str) -> None:
         """Note one problem, ``where`` being a line or a record."""
         self._count += 1
-        if len(self._shown) < SHOWN:
+        if len(self._shown) < MAX_SHOWN:
             self._shown.append(f"{where}: {what}")
 
     def check(self) -> None:
@@ -69,8 +72,29 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise BadDataFile(f"{path}: cannot be read ({error.strerror or error})", param=str(path)) from error
 
 
+def read_jsonl(path: Path) -> list[EvaluationRow]:
+    """Every row of a ``.jsonl`` or ``.jsonl.gz`` file; raises `BadDataFile` that lists every bad line."""
+    problems = Problems(path)
+    rows: list[EvaluationRow] = []
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.add(
+                f"line {number}", f"not JSON ({error.msg} at column {error.colno}); one object a line is wanted"
+            )
+            continue
+        row = row_of(record, partial(problems.add, f"line {number}"))
+        if row is not None:
+            rows.append(row)
+    problems.check()
+    return rows
+
+
 def row_of(record: Any, problem: Callable[[str], None]) -> EvaluationRow | None:
-    """The row that a decoded JSON value stands for, or None after reporting every problem of it."""
+    """The row of a decoded JSON value, or None after every problem in it was reported."""
     if not isinstance(record, dict):
         problem(f"a JSON object is wanted, found {_name(record)}")
         return None

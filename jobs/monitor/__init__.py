@@ -1,1 +1,2 @@
-"""TODO."""
+"""Whether snapshots keep what the gate expected, on the logged decisions: `rollback.ChampionMonitor` demotes a champion that
+is proven worse than its predecessor; `value.snapshot_values` estimates the quality of any snapshots and fixed policies."""

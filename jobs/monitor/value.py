@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from agent.errors import InvalidInput
 from agent.evaluation.logged import logged_decisions
 from agent.evaluation.value import PolicyValues, policy_values
-from agent.feedback.state import learn_one
+from agent.feedback.state import feedback_state
 from agent.snapshot import Snapshot
 from store.database import Database
 from store.feedback import FeedbackLog
@@ -53,7 +53,7 @@ def snapshot_values(
             param="version",
         )
     upto = log.head()
-    ledger = learn_one(max(snapshots, key=lambda s: s.position), ()).ledger
+    ledger = feedback_state(max(snapshots, key=lambda s: s.position), ()).ledger
     decisions = logged_decisions(log.between(since, upto), ledger, encoder).explored()
     return policy_values(decisions, snapshots, always, since=since, upto=upto)
 

@@ -1,8 +1,12 @@
-"""`refresh`: read all that is known, discover the tasks anew, train, try the challenger, and promote or reject it."""
+"""A refresh: read the store, train a challenger, let the gate compare it with the champion, and publish the result.
+
+The challenger is trained on the seed prompts' priors, all evaluations and all feedback up to the head of the log; tasks
+are discovered anew. It becomes the champion if the gate promotes it, and is kept as rejected otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,37 +14,44 @@ import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from agent.encoding.encoder import Encoder
-from agent.errors import SnapshotCorrupt
+from agent.errors import InvalidInput, SnapshotCorrupt
 from agent.estimate import Estimator
-from agent.evaluation.challenger import Challenger, train_challenger
+from agent.evaluation.challenger import Progress, RefreshData, train_challenger
+from agent.examples import join
+from agent.feedback.state import evaluated_scores, feedback_state, since_last_drift
 from agent.snapshot import Snapshot
 from jobs.meter import Meter
-from jobs.refresh.gather import Gathered, gather
+from jobs.refresh.seed import seed_examples
 from jobs.settings import JobSettings
 from store.database import Database
+from store.drifts import DriftStore
 from store.encoders.cache import CachedEncoder
+from store.evaluations import EvaluationStore, Label
+from store.examples import feedback_examples
 from store.feedback import FeedbackLog
+from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 
-Progress = Callable[[str, float], None]
+MAX_DRIFTS = 1000
+"""The latest silent changes of models that training takes into account."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """What a refresh did.
+    """The outcome of a refresh.
 
     Parameters
     ----------
     version
-        Of the snapshot that it published.
+        Of the published snapshot.
     promoted
-        Whether that one is the champion now.
+        Whether it was made the champion.
     reason
         Why, or why not.
     report
-        As kept with the snapshot: the gate's figures, counts, tasks and their agreement with true labels, wall time,
-        peak memory.
+        Kept with the snapshot: the gate's figures, counts, tasks and their agreement with true labels, wall time, peak
+        memory.
     """
 
     version: int
@@ -66,88 +77,141 @@ def refresh(
     seed
         Of everything random; the settings' where None.
     progress
-        Told (stage, share done); what it raises ends the refresh before anything is published.
+        Called with (stage, share done); what it raises ends the refresh before anything is published.
 
     Raises
     ------
     StoreUnavailable, InvalidInput
         Where the store cannot be read or holds nothing to learn from.
     """
-    tell: Progress = progress or (lambda stage, share: None)
+    report: Progress = progress or (lambda stage, share: None)
     seed = settings.seed if seed is None else seed
     snapshots = SnapshotStore(database)
     writer = GroupCommitter(database)
     try:
         with Meter() as meter:
-            tell("reading", 0.0)
-            champion = _champion(snapshots)
-            known = gather(
-                database,
-                FeedbackLog(database, writer),
-                CachedEncoder(encoder, settings.cache),
-                champion=champion,
-            )
+            report("reading", 0.0)
+            serving = snapshots.champion_version()
+            champion = _load(snapshots, serving)
+            log, cached = FeedbackLog(database, writer), CachedEncoder(encoder, settings.cache)
+            known = gather(database, log, cached, champion=champion)
             challenger = train_challenger(
                 known.data,
                 champion,
                 encoder=encoder.fingerprint,
                 seed=seed,
-                progress=lambda stage, share: tell(stage, 0.05 + 0.9 * share),
+                progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
             )
-        verdict = challenger.verdict
-        report = _report(challenger, known, champion) | {
+        verdict, snapshot = challenger.verdict, challenger.snapshot
+        kept: dict[str, Any] = {
+            "promoted": verdict.promote,
+            "reason": verdict.reason,
+            "gate": asdict(verdict),
+            "champion": champion.version if champion else None,
+            "position": known.data.position,
+            "counts": known.counts,
+            "models": len(snapshot.models),
+            "tasks": len(snapshot.tasks),
+            "heads": len(snapshot.heads),
+            "labels": agreement(known, snapshot),
             "wall_s": meter.wall_s,
             "peak_rss_mb": meter.peak_rss_mb,
             "seed": seed,
         }
-        tell("publishing", 0.97)
+        report("publishing", 0.97)
         published = snapshots.publish(
-            challenger.snapshot,
-            status="champion" if verdict.promote else "rejected",
-            report=report,
-            created_by="refresh",
+            snapshot, status="champion" if verdict.promote else "rejected", report=kept, created_by="refresh"
         )
     finally:
         writer.close()
-    tell("done", 1.0)
-    return RefreshResult(published.version, verdict.promote, verdict.reason, report)
+    report("done", 1.0)
+    return RefreshResult(published.version, kept["promoted"], kept["reason"], kept)
 
 
-def _champion(snapshots: SnapshotStore) -> Snapshot | None:
-    """The champion, or None where there is none that can be read: a refresh is the way out of that."""
-    version = snapshots.champion_version()
+def _load(snapshots: SnapshotStore, version: int | None) -> Snapshot | None:
+    """The champion; None where there is none that can be read, which a refresh then replaces."""
     try:
         return None if version is None else snapshots.load(version)
     except SnapshotCorrupt:
         return None
 
 
-def _report(challenger: Challenger, known: Gathered, champion: Snapshot | None) -> dict[str, Any]:
-    verdict, snapshot = challenger.verdict, challenger.snapshot
-    return {
-        "promoted": verdict.promote,
-        "reason": verdict.reason,
-        "gate": asdict(verdict),
-        "champion": champion.version if champion else None,
-        "position": known.data.position,
-        "counts": known.counts,
-        "models": len(snapshot.models),
-        "tasks": len(snapshot.tasks),
-        "heads": len(snapshot.heads),
-        "labels": agreement(known, snapshot),
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a refresh reads from the store.
+
+    Parameters
+    ----------
+    data
+        For training and the gate.
+    labels
+        prompt id -> true labels of its evaluation, to compare the discovered tasks with.
+    counts
+        Numbers of prompts, scores, evaluations and feedback rows, for the report.
+    """
+
+    data: RefreshData
+    labels: Mapping[str, Label]
+    counts: Mapping[str, int]
+
+
+def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, champion: Snapshot | None) -> Gathered:
+    """Read the store.
+
+    Parameters
+    ----------
+    champion
+        The snapshot that serves, or None; feedback after its position was not in its training.
+
+    Raises
+    ------
+    InvalidInput
+        Where there are evaluations, but none that this encoder encoded: training without them would forget them.
+    """
+    position = log.head()
+    store = EvaluationStore(database)
+    changes = DriftStore(database).list(limit=MAX_DRIFTS)
+    drifts = [found.drift for found in changes]
+    evaluations, labels = store.examples(encoder.fingerprint, drifts=changes)
+    unread = sum(count.prompts for count in store.counts()) - len(evaluations)
+    if unread > 0 and not len(evaluations):
+        raise InvalidInput(
+            f"all {unread:,} evaluated prompts were encoded by another encoder than {encoder.fingerprint!r}; "
+            "import their files again, or set THALWEG_ENCODER back",
+            param="THALWEG_ENCODER",
+        )
+    rows = log.between(champion.position if champion else 0, position)
+    state = feedback_state(champion, rows, evaluated_scores(evaluations))
+    seeds = seed_examples(encoder, [model.card for model in ModelPool(database).list()])
+    feedback = feedback_examples(database, encoder.fingerprint, position, state.ledger, drifts)
+    training = join([seeds, evaluations, feedback])
+    observations = [o for o in rows if o.other is None]  # a comparison is no score
+    data = RefreshData(
+        training=training,
+        evaluations=evaluations,
+        observations=since_last_drift(observations, drifts),
+        position=position,
+        carried=state.state(),
+    )
+    counts = {
+        "prompts": len(training),
+        "scores": int(np.isfinite(training.scores).sum()),
+        "evaluations": len(evaluations),
+        "feedback_prompts": len(feedback),
+        "feedback_rows": len(observations),
     }
+    return Gathered(data, dict(zip(evaluations.ids, labels, strict=True)), counts)
 
 
 def agreement(known: Gathered, challenger: Snapshot) -> dict[str, float] | None:
-    """How far the discovered tasks agree with the true labels of the training prompts that have any; None without."""
-    rows = [i for i, name in enumerate(known.data.training.ids) if name in known.labels]
-    truth = [known.labels[known.data.training.ids[i]] for i in rows]
+    """Normalized mutual information of the discovered tasks with the training prompts' true labels; None without labels."""
+    training = known.data.training
+    rows = [i for i, name in enumerate(training.ids) if name in known.labels]
+    truth = [known.labels[training.ids[i]] for i in rows]
     if len(set(truth)) < 2:
         return None
-    estimates = Estimator(challenger).estimate_batch(
-        known.data.training.embeddings[rows], known.data.training.features[rows]
-    )
-    found = estimates.task_probs.argmax(axis=1)
+    estimates = Estimator(challenger).estimate_batch(training.embeddings[rows], training.features[rows])
+    found = estimates.task_probabilities.argmax(axis=1)
     names = [f"{label.source}\0{label.task or ''}" for label in truth]
     return {
         "prompts": len(rows),

@@ -1,21 +1,23 @@
-"""The first snapshot: what published figures say of every model on prompts of our own, before anyone scored anything.
+"""The seed set and the first snapshot: priors from published figures, before anything has been scored.
 
-``store/data/seed.jsonl`` holds short prompts by kind of task, ``store/data/kinds.yaml`` what skills a kind draws on. A
-model's prior on a kind is the weighted mean of its published figures by skill; a skill without a figure is left out and
-the other weights grow; a kind without any falls back on the model's mean, then on the pool's.
+``store/data/seed.jsonl`` holds short prompts by kind of task, ``store/data/kinds.yaml`` the weights of the skills that a
+kind needs. A model's prior on a kind is the weighted mean of its published figures by skill. Skills without a figure are
+left out; a model without any of a kind's figures gets the mean of all its figures, one without figures the pool's mean.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import select
 
 import store
 from agent.errors import BadDataFile
+from agent.evaluation.challenger import Progress
 from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
@@ -25,6 +27,7 @@ from store.encoders.cache import CachedEncoder
 from store.pool.yaml import read_yaml
 from store.prompts import text_id
 from store.snapshots import SnapshotStore
+from store.tables import PromptTable
 
 DATA = Path(str(store.__file__)).parent / "data"
 UNKNOWN_QUALITY = 0.5
@@ -37,16 +40,18 @@ def ensure_champion(
     cards: Sequence[ModelCard],
     *,
     seed: int = 0,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Snapshot:
-    """The champion; built from the seed set and published where there is none yet.
+    """The champion; where there is none yet, one is built from the seed set and published.
 
     Parameters
     ----------
     encoder
-        Of the prompts that will be routed.
+        Encodes the prompts that will be routed.
     cards
-        The pool; unavailable models are ranked too.
+        The pool's models, unavailable ones included.
+    progress
+        Called with (stage, share done).
 
     Raises
     ------
@@ -65,12 +70,12 @@ def ensure_champion(
 
 
 def seed_examples(encoder: CachedEncoder, cards: Sequence[ModelCard]) -> Examples:
-    """The seed prompts with priors and no scores."""
+    """The seed prompts, with priors and without scores."""
     prompts = seed_prompts()
     kinds = read_yaml(DATA / "kinds.yaml").data
     unknown = {p["kind"] for p in prompts} - kinds.keys()
     if unknown:
-        raise BadDataFile(f"{DATA / 'seed.jsonl'}: kinds.yaml does not know {', '.join(sorted(unknown))}", param="kind")
+        raise BadDataFile(f"{DATA / 'seed.jsonl'}: kinds.yaml lacks {', '.join(sorted(unknown))}", param="kind")
     texts = tuple(dict.fromkeys(p["prompt"] for p in prompts))
     kind_of = {p["prompt"]: p["kind"] for p in prompts}
     priors = {kind: kind_priors(about["skills"], cards) for kind, about in kinds.items()}
@@ -87,13 +92,22 @@ def seed_examples(encoder: CachedEncoder, cards: Sequence[ModelCard]) -> Example
 
 
 def seed_prompts() -> list[dict[str, str]]:
-    """The seed set: ``kind`` and ``prompt`` of each."""
+    """The seed set: each with its ``kind`` and ``prompt``."""
     lines = (DATA / "seed.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.strip()]
 
 
+def known_texts(database: Database, ids: Sequence[str], encoder: str) -> dict[str, str]:
+    """prompt id -> text, for prompts that ``encoder`` encoded: the seed set's always, others where the text is stored."""
+    texts = {text_id(p["prompt"], encoder): p["prompt"] for p in seed_prompts()}
+    query = select(PromptTable.id, PromptTable.text).where(PromptTable.id.in_(ids))
+    with database.session() as session:
+        texts.update((name, text) for name, text in session.execute(query) if text is not None)
+    return {name: texts[name] for name in ids if name in texts}
+
+
 def kind_priors(skills: Mapping[str, float], cards: Sequence[ModelCard]) -> NDArray[np.float64]:
-    """(models,) prior quality on a kind that draws on ``skills`` (axis -> weight)."""
+    """(models,) prior quality on a kind that needs ``skills`` (axis -> weight)."""
     figures = [value for card in cards for value in card.priors.values()]
     pool = sum(figures) / len(figures) if figures else UNKNOWN_QUALITY
     return np.array([_prior(skills, card, pool) for card in cards])

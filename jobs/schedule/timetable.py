@@ -1,4 +1,4 @@
-"""The timetable: when a refresh is due, that what is queued gets done, one run at a time, and that no bad champion stays."""
+"""The timetable: asks for refreshes when they are due, executes queued runs one at a time, and monitors the champion."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
-from jobs.monitor.rollback import Watch
+from jobs.monitor.rollback import ChampionMonitor
 from jobs.schedule.worker import STALE_AFTER_S, reason
 from jobs.settings import JobSettings
 from store.database import Database
@@ -24,18 +23,18 @@ from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 
 JOBS = ("refresh",)
-CLAIM_S = 1.0
-EARLY_S = 5.0
-REAP_S = 15.0
+CLAIM_PERIOD_S = 1.0
+CHECK_PERIOD_S = 5.0
+REAP_PERIOD_S = 15.0
 
 _log = logging.getLogger("thalweg.jobs")
 
 
 class Timetable:
-    """Requests refreshes when they are due and executes what is queued, whoever asked for it.
+    """Requests refreshes when they are due and executes queued runs, whoever requested them.
 
-    Everything goes through `JobRuns`, so several timetables, a server and a command line may share one database: a
-    job is never run twice at once.
+    Everything goes through `JobRuns`, so several timetables, a server and a command line may share one database: no job
+    runs twice at once.
 
     Parameters
     ----------
@@ -44,7 +43,7 @@ class Timetable:
     settings
         How often.
     execute
-        Does a claimed run and closes it, as `run_job`; the composition root may send it elsewhere. Where it
+        Does a claimed run and closes it, as `run_job`; the composition root may send it to another process. Where it
         raises or returns without having closed the run, the timetable closes it as failed.
     """
 
@@ -56,41 +55,42 @@ class Timetable:
         self._snapshots = SnapshotStore(database)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer)
-        self._watch = Watch(self._snapshots, self._feedback)
+        self._monitor = ChampionMonitor(self._snapshots, self._feedback)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._hands = ThreadPoolExecutor(1, thread_name_prefix="job")
-        self._busy: Future[None] | None = None
-        self._made = datetime.now(UTC)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="job")
+        self._executing: Future[None] | None = None
+        self._made_at = datetime.now(UTC)
         self._scheduler = BackgroundScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
 
     def start(self) -> None:
-        """Begin; the first interval runs from the last refresh, not from the start of this process."""
-        self._every(CLAIM_S, self.claim)
-        self._every(REAP_S, self.reap)
-        self._every(EARLY_S, self._watch.look)
+        """Start; the first interval counts from the last refresh, not from the start of this process."""
+        self._every(CLAIM_PERIOD_S, self.claim)
+        self._every(REAP_PERIOD_S, self.reap)
+        self._every(CHECK_PERIOD_S, self._monitor.check)
         if self._settings.refresh_interval_s > 0:
-            self._every(min(EARLY_S, self._settings.refresh_interval_s), self.request_due)
+            self._every(min(CHECK_PERIOD_S, self._settings.refresh_interval_s), self.request_due)
         if self._settings.refresh_min_feedback > 0:
-            self._every(EARLY_S, self.request_early)
+            self._every(CHECK_PERIOD_S, self.request_early)
         self._scheduler.start()
 
     def stop(self) -> None:
-        """End; a run that is being executed elsewhere is left to its own heartbeat."""
-        self._scheduler.shutdown(wait=False)
-        self._hands.shutdown(wait=False, cancel_futures=True)
+        """Stop; a run that is executed in another process goes on."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        self._executor.shutdown(wait=False, cancel_futures=True)
         self._writer.close()
 
     def request_due(self) -> None:
-        """Ask for a refresh where the last one was asked for an interval ago."""
+        """Request a refresh where the last one was requested an interval ago."""
         last = self._runs.last("refresh")
-        since = last.requested_at if last else self._made
+        since = last.requested_at if last else self._made_at
         if datetime.now(UTC) - since >= timedelta(seconds=self._settings.refresh_interval_s):
             self._runs.request("refresh", {"why": "interval"}, "timetable")
 
     def request_early(self) -> None:
-        """Ask for a refresh where `refresh_reason` gives one; one that failed is left to the interval."""
+        """Request a refresh where `refresh_reason` gives a reason, but not after one that failed."""
         last = self._runs.last("refresh")
         if last is not None:
             if last.state != "done":
@@ -104,12 +104,12 @@ class Timetable:
             self._runs.request("refresh", {"why": why}, "timetable")
 
     def claim(self) -> None:
-        """Take a queued run, if there is one and the hands are free."""
-        if self._busy is not None and not self._busy.done():
+        """Execute a queued run, if there is one and none is being executed here."""
+        if self._executing is not None and not self._executing.done():
             return
         run = self._runs.claim(JOBS, self._worker)
         if run is not None:
-            self._busy = self._hands.submit(self._work, run)
+            self._executing = self._executor.submit(self._work, run)
 
     def reap(self) -> None:
         """Close the runs of workers that died."""
@@ -126,11 +126,12 @@ class Timetable:
         self._runs.fail(run.id, failure)  # changes nothing where the run is closed
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
-        self._scheduler.add_job(_steady(work), "interval", seconds=seconds, next_run_time=datetime.now(UTC))
+        now = datetime.now(UTC)
+        self._scheduler.add_job(_logging_errors(work), "interval", seconds=seconds, next_run_time=now)
 
 
-def _steady(work: Callable[[], object]) -> Callable[[], Any]:
-    """``work``, surviving an unavailable store: the next tick tries again."""
+def _logging_errors(work: Callable[[], object]) -> Callable[[], None]:
+    """``work``, logging a `ThalwegError` such as an unavailable store: the next tick tries again."""
 
     def tick() -> None:
         try:

@@ -1,4 +1,4 @@
-"""A home of its own for each test, and an encoder that costs nothing."""
+"""Fixtures of the jobs' tests: an empty home with its settings and database, a cheap encoder, timetables that are stopped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch with more threads crawls where other processes are busy
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from jobs.schedule.timetable import Timetable
 from jobs.settings import JobSettings
 from store.database import Database
+from store.runs import Run
 from tests.jobs.made import WordEncoder
 
 
@@ -40,8 +43,34 @@ def word_encoder(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
 
 
 @pytest.fixture
-def world(settings: JobSettings) -> Iterator[Database]:
-    """The home's database."""
+def home_database(settings: JobSettings) -> Iterator[Database]:
+    """The home's database, which the command line opens too."""
     database = Database.open(settings.database_url)
     yield database
     database.close()
+
+
+class MakeTimetable(Protocol):
+    """Makes a `Timetable`; ``changes`` are settings that differ from the defaults."""
+
+    def __call__(
+        self, database: Database, execute: Callable[[Run], None] = ..., *, start: bool = ..., **changes: Any
+    ) -> Timetable: ...
+
+
+@pytest.fixture
+def make_timetable(settings: JobSettings) -> Iterator[MakeTimetable]:
+    """Makes timetables, started or not, and stops them at the end of the test."""
+    made: list[Timetable] = []
+
+    def make(
+        database: Database, execute: Callable[[Run], None] = lambda run: None, *, start: bool = False, **changes: Any
+    ) -> Timetable:
+        made.append(Timetable(database, settings.model_copy(update=changes), execute))
+        if start:
+            made[-1].start()
+        return made[-1]
+
+    yield make
+    for timetable in made:
+        timetable.stop()

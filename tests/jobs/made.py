@@ -1,10 +1,11 @@
-"""Made-up data with a truth to find: three topics, and a model that is best at each."""
+"""Synthetic data with known best models (three topics, each with a model that is best at it), and helpers that store it."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -17,12 +18,14 @@ from agent.choice.exploration import inverse_gap_weights
 from agent.encoding import features as text
 from agent.estimate import Estimator
 from agent.examples import Examples
+from agent.fit import fit
 from agent.snapshot import Snapshot
 from agent.types import Candidate, Decision, Encoded, TaskAssignment, Turn
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.prompts import text_id
+from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 
 WORDS = {
@@ -36,7 +39,7 @@ COSTS = {"chef": 0.01, "maths": 0.02, "scholar": 0.03, "cheap": 0.001}
 
 
 class WordEncoder:
-    """An `agent.encoding.encoder.Encoder` of a few microseconds: a sum of one random direction a word."""
+    """A cheap `agent.encoding.encoder.Encoder`: the sum of one random direction for each word."""
 
     fingerprint = "words/v1"
     dimension = 32
@@ -46,20 +49,20 @@ class WordEncoder:
         return [self._one(turns) for turns in conversations]
 
     def _one(self, turns: Sequence[Turn]) -> Encoded:
-        words = text.parts(turns)[0].lower().split() or ["."]
+        words = text.split_turns(turns)[0].lower().split() or ["."]
         vector = np.sum([direction(word, self.dimension) for word in words], axis=0)
         return Encoded((vector / np.linalg.norm(vector)).astype(np.float32), text.features(turns), len(words))
 
 
 @cache
 def direction(word: str, dimension: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """A random direction that a word always has."""
+    """The random direction of a word, the same at every call."""
     seed = int.from_bytes(sha256(word.encode("utf-8", "surrogatepass")).digest()[:8], "big")
     return np.random.default_rng(seed).standard_normal(dimension)
 
 
 def records(n: int, seed: int = 0) -> list[dict[str, Any]]:
-    """``n`` scored prompts, each different, as a data file holds them."""
+    """``n`` different scored prompts, as records of a data file."""
     rng = np.random.default_rng(seed)
     found = []
     for i in range(n):
@@ -78,7 +81,7 @@ def records(n: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """A data file of these rows, gzipped where its name says so."""
+    """Write a data file of these rows, gzipped where its name ends so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
@@ -86,7 +89,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def examples(rows: Sequence[dict[str, Any]], scores: Callable[[dict[str, Any]], dict[str, float]]) -> Examples:
-    """``rows`` as training coefficients them, with the ``scores`` that a row is given."""
+    """``rows`` as training examples, with the scores that ``scores`` gives a row."""
     encoded = WordEncoder().encode([(Turn("user", row["prompt"]),) for row in rows])
     return Examples(
         ids=tuple(text_id(row["prompt"], WordEncoder.fingerprint) for row in rows),
@@ -99,21 +102,63 @@ def examples(rows: Sequence[dict[str, Any]], scores: Callable[[dict[str, Any]], 
 
 
 def true_scores(row: dict[str, Any]) -> dict[str, float]:
-    """What the models are worth."""
+    """The row's own scores."""
     return dict(row["scores"])
 
 
 def false_scores(row: dict[str, Any]) -> dict[str, float]:
-    """What misleads: on history the cheap model is praised, and the scholar is not."""
+    """Misleading scores: on history those of the cheap model and the scholar are swapped."""
     if row["source"] != "history":
         return true_scores(row)
     return dict(row["scores"]) | {"cheap": row["scores"]["scholar"], "scholar": row["scores"]["cheap"]}
 
 
+@cache
+def trained(misled: bool) -> Snapshot:
+    """A snapshot trained on true scores, or on `false_scores`."""
+    return fit(examples(records(240), false_scores if misled else true_scores), encoder=WordEncoder.fingerprint)
+
+
+def publish(database: Database, misled: bool, by: str = "refresh") -> Snapshot:
+    """Publish `trained` as champion, with a report as the gate writes it."""
+    report = {"promoted": True, "reason": "better", "gate": {"pooled": {"mean": 0.04, "stderr": 0.01, "n": 90}}}
+    return SnapshotStore(database).publish(trained(misled), status="champion", report=report, created_by=by)
+
+
+def record_decision(database: Database, id: str, propensities: Mapping[str, float], prompt: str = "simmer") -> None:
+    """Log a decision for the first of the models."""
+    [encoded] = WordEncoder().encode([(Turn("user", prompt),)])
+    candidates = tuple(Candidate(model, 0.5, 0.1, 0.0, 0.5, p) for model, p in propensities.items())
+    decision = Decision(
+        candidates[0].model, candidates, TaskAssignment(0, "t", 1.0), (), 1, 0, encoded, False, "why"
+    )  # fmt: skip
+    record = DecisionRecord(
+        id=id, created_at=datetime.now(UTC), decision=decision, encoder=WordEncoder.fingerprint, prompt=prompt
+    )
+    writer = GroupCommitter(database)
+    DecisionLog(database, writer).append(record).result()
+    writer.close()
+
+
+def give_feedback(database: Database, *events: FeedbackEvent) -> None:
+    """Append to the feedback log."""
+    writer = GroupCommitter(database)
+    FeedbackLog(database, writer).append(list(events)).result()
+    writer.close()
+
+
+def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until ``true`` holds; fails after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
 def live(
     database: Database, snapshot: Snapshot, rows: Sequence[dict[str, Any]], name: str = "d", *, explore: bool = True
 ) -> None:
-    """Decide on ``rows`` by what ``snapshot`` expects, exploring a little, and tell the truth of each answer."""
+    """Log a decision on each of ``rows`` by ``snapshot``'s estimates, exploring a little, and the true score of its answer."""
     writer, rng = GroupCommitter(database), np.random.default_rng(0)
     decisions, log = DecisionLog(database, writer), FeedbackLog(database, writer)
     encoded = WordEncoder().encode([(Turn("user", row["prompt"]),) for row in rows])

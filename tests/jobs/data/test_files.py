@@ -1,4 +1,4 @@
-"""A data file is read whole or refused, with every bad line named."""
+"""A data file is read whole or refused with every bad line named, and imported once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from agent.errors import BadDataFile
-from jobs.data.files import read
-from tests.jobs.made import records, write
+from jobs.data.files import load, read, store_file
+from store.database import Database
+from tests.jobs.made import WordEncoder, records, write
 
 GOOD: dict[str, Any] = {"prompt": "2 + 2?", "source": "sums", "scores": {"a": 1.0, "b": 0}}
 
@@ -47,7 +48,7 @@ def test_every_bad_line_is_named_with_its_key_and_what_to_do(tmp_path: Path) -> 
     with pytest.raises(BadDataFile) as caught:
         read(path)
     message = caught.value.message
-    for told in (
+    for problem in (
         "8 problems",
         "line 2: key 'scores.a': 7 is out of range; scale scores to 0..1",
         "line 3: key 'prompt'",
@@ -58,7 +59,7 @@ def test_every_bad_line_is_named_with_its_key_and_what_to_do(tmp_path: Path) -> 
         "line 8: a JSON object is wanted",
         "line 9: not JSON",
     ):
-        assert told in message
+        assert problem in message
     assert "line 1:" not in message
 
 
@@ -67,7 +68,7 @@ def test_many_problems_are_counted_not_listed(tmp_path: Path) -> None:
         read(write(tmp_path / "x.jsonl", [GOOD | {"prompt": ""}] * 100))
 
 
-def test_a_truncated_gzip_is_told(tmp_path: Path) -> None:
+def test_a_truncated_gzip_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl.gz"
     whole = write(path, records(200)).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -75,7 +76,7 @@ def test_a_truncated_gzip_is_told(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_corrupt_gzip_is_told(tmp_path: Path) -> None:
+def test_a_corrupt_gzip_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl.gz"
     whole = bytearray(write(path, records(200)).read_bytes())
     whole[100:140] = bytes(40)
@@ -85,7 +86,7 @@ def test_a_corrupt_gzip_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reason"),
     [
         ("x.jsonl", b"", "holds no rows"),
         ("x.jsonl", b'{"prompt": "\xff"}\n', "line 1 is not UTF-8"),
@@ -95,15 +96,15 @@ def test_a_corrupt_gzip_is_told(tmp_path: Path) -> None:
         ("x.csv", b"prompt,model\nhi,1\n", "not RouterBench's table"),
     ],
 )
-def test_other_files_are_refused_with_the_reason(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_other_files_are_refused_with_the_reason(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BadDataFile) as caught:
         read(path)
-    assert told in caught.value.message
+    assert reason in caught.value.message
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadDataFile, match="no such file"):
         read(tmp_path / "nowhere.jsonl")
 
@@ -155,3 +156,13 @@ def test_llmrouterbench_joins_models_and_takes_the_latest_run(tmp_path: Path) ->
     assert rows["Question: 2+2"].scores == {"gpt-5": 1.0}
     assert rows["Question: 3+3"].scores == {"gpt-5": 0.0, "qwen3-8b": 0.0}
     assert rows["Question: 3+3"].source == "aime"
+
+
+def test_importing_twice_changes_nothing(home_database: Database, tmp_path: Path) -> None:
+    file = load(write(tmp_path / "made" / "train.jsonl", records(30)))
+    assert (file.dataset, file.split) == ("made", "train")
+    done: list[int] = []
+    first = store_file(file, home_database, WordEncoder(), progress=done.append)
+    assert (first.rows, first.new_prompts, first.scores, first.duplicates, done) == (30, 30, 120, 0, [30])
+    again = store_file(file, home_database, WordEncoder())
+    assert (again.rows, again.new_prompts, again.scores, again.duplicates) == (0, 0, 0, 30)

@@ -1,43 +1,51 @@
-"""Snapshots are worth what they would have earned, by decisions that they were not trained on."""
+"""Off-policy values of snapshots on logged decisions agree with the truth, and leave out what a snapshot was trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from agent.errors import InvalidInput
 from agent.evaluation.value import PolicyValues
-from jobs.monitor.value import value
+from agent.snapshot import Snapshot
+from jobs.monitor.value import snapshot_values
 from store.database import Database
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
-from tests.jobs.made import BEST, live, records
-from tests.jobs.monitor.test_rollback import publish, trained
+from tests.jobs.made import BEST, give_feedback, live, publish, records, trained
 
 N = 900
+Values = Callable[..., PolicyValues]
 
 
 @pytest.fixture
-def worlds(database: Database) -> Database:
-    """A misled snapshot and a good one, both trained before anything was said, and the misled one's live decisions."""
+def values(database: Database, writer: GroupCommitter) -> Values:
+    """`snapshot_values` of the database."""
+    return partial(snapshot_values, database, FeedbackLog(database, writer))
+
+
+@pytest.fixture
+def misled_champion(database: Database) -> Snapshot:
+    """A misled champion and its good predecessor, both trained before any feedback, and N decisions of the champion."""
     publish(database, misled=False)
-    live(database, publish(database, misled=True), records(N, seed=7))
-    return database
+    champion = publish(database, misled=True)
+    live(database, champion, records(N, seed=7))
+    return champion
 
 
-def judged(database: Database, *versions: int, **options: object) -> PolicyValues:
-    writer = GroupCommitter(database)
-    found = value(database, FeedbackLog(database, writer), versions, **options)  # type: ignore[arg-type]
-    writer.close()
-    return found
+def republish(database: Database, snapshot: Snapshot) -> None:
+    SnapshotStore(database).publish(snapshot, status="champion", report={}, created_by="refresh")
 
 
-def test_values_agree_with_the_truth(worlds: Database) -> None:
-    found = judged(worlds, always=["cheap"])
-    assert [w.policy for w in found.policies] == ["snapshot 2", "snapshot 1", "logged", "always cheap"]
+@pytest.mark.usefixtures("misled_champion")
+def test_values_agree_with_the_truth(values: Values) -> None:
+    found = values(always=["cheap"])
+    assert [p.policy for p in found.policies] == ["snapshot 2", "snapshot 1", "logged", "always cheap"]
     assert (found.decisions, found.fresh, found.trained_on) == (N, N, 0)
     misled, good, logged, cheap = found.policies
     rows = records(N, seed=7)
@@ -46,9 +54,9 @@ def test_values_agree_with_the_truth(worlds: Database) -> None:
         misled.policy: np.mean([r["scores"]["cheap" if r["source"] == "history" else BEST[r["source"]]] for r in rows]),
         cheap.policy: np.mean([r["scores"]["cheap"] for r in rows]),
     }
-    for w in (good, misled, cheap):
-        for estimate in (w.snips, w.dr):
-            assert abs(estimate.mean - truth[w.policy]) < 3.0 * estimate.stderr
+    for policy in (good, misled, cheap):
+        for estimate in (policy.snips, policy.dr):
+            assert abs(estimate.mean - truth[policy.policy]) < 3.0 * estimate.stderr
     assert good.dr.lower() > misled.dr.mean
     assert logged.effective == pytest.approx(N, rel=0.01) and logged.clipped == 0
     assert logged.ips.mean == pytest.approx(logged.snips.mean)
@@ -56,37 +64,36 @@ def test_values_agree_with_the_truth(worlds: Database) -> None:
     assert cheap.cost == pytest.approx(0.001)
 
 
-def test_what_a_snapshot_was_trained_on_is_told(worlds: Database) -> None:
-    late = replace(trained(False), position=N - 100)
-    SnapshotStore(worlds).publish(late, status="champion", report={}, created_by="refresh")
-    found = judged(worlds)
+@pytest.mark.usefixtures("misled_champion")
+def test_decisions_that_a_snapshot_was_trained_on_are_counted_apart(database: Database, values: Values) -> None:
+    republish(database, replace(trained(False), position=N - 100))
+    found = values()
     assert (found.fresh, found.trained_on) == (100, N - 100)
-    some = judged(worlds, 1, since=N - 50)
+    some = values([1], since=N - 50)
     assert (some.since, some.upto, some.decisions) == (N - 50, N, 50)
-    writer = GroupCommitter(worlds)
-    FeedbackLog(worlds, writer).append([FeedbackEvent("d0", 0.0, "judge")]).result()
-    writer.close()
-    again = judged(worlds, since=N)
-    assert (again.fresh, again.trained_on) == (0, 1), "a revision of what it was trained on"
+    give_feedback(database, FeedbackEvent("d0", 0.0, "judge"))
+    again = values(since=N)
+    assert (again.fresh, again.trained_on) == (0, 1), "a revision of a score that it was trained on"
 
 
-def test_what_the_champion_expects_does_not_calibrate_what_it_is_judged_by(worlds: Database) -> None:
-    """The misled champion expects much of the cheap model; a ledger that heard it all would blame the judge."""
-    assert max(w.snips.mean for w in judged(worlds).policies) < 1.0
+@pytest.mark.usefixtures("misled_champion")
+def test_the_champions_expectations_do_not_calibrate_the_scores_that_it_is_evaluated_on(values: Values) -> None:
+    """The misled champion expects much of the cheap model; a ledger of all feedback would find the judge too harsh."""
+    assert max(policy.snips.mean for policy in values().policies) < 1.0
 
 
-def test_mistakes_are_named(worlds: Database) -> None:
+@pytest.mark.usefixtures("misled_champion")
+def test_mistakes_are_named(database: Database, values: Values) -> None:
     with pytest.raises(InvalidInput, match="no snapshot 9"):
-        judged(worlds, 9)
+        values([9])
     with pytest.raises(InvalidInput, match="did you mean 'cheap'"):
-        judged(worlds, always=["cheep"])
-    other = replace(trained(True), meta={**trained(True).meta, "encoder": "words/v2"})
-    SnapshotStore(worlds).publish(other, status="champion", report={}, created_by="refresh")
+        values(always=["cheep"])
+    republish(database, replace(trained(True), meta={**trained(True).meta, "encoder": "words/v2"}))
     with pytest.raises(InvalidInput, match="another encoder"):
-        judged(worlds, 3, 1)
-    assert judged(worlds).policies == () and judged(worlds).excluded["of another encoder"] == N
+        values([3, 1])
+    assert values().policies == () and values().excluded["of another encoder"] == N
 
 
-def test_without_a_champion_there_is_nothing_to_judge(database: Database) -> None:
+def test_without_a_champion_there_are_no_values(values: Values) -> None:
     with pytest.raises(InvalidInput, match="no champion"):
-        judged(database)
+        values()

@@ -1,4 +1,4 @@
-"""What a refresh trains on and judges by."""
+"""What a refresh trains on: examples of several origins joined, and the ledger that calibrates feedback."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_join_keeps_priors_apart_from_scores() -> None:
     assert np.array_equal(joined.scores, [[nan, 1.0]], equal_nan=True)
 
 
-def test_join_trusts_an_evaluation_more_than_doubtful_feedback() -> None:
+def test_join_weighs_scores_by_their_score_weights() -> None:
     nan = float("nan")
     evaluations = made("pq", "ab", [[1.0, nan], [0.0, 0.5]])
     feedback = replace(made("qr", "b", [[1.0], [0.25]]), weights=np.array([[0.25], [0.5]]))
@@ -53,17 +53,22 @@ def test_join_trusts_an_evaluation_more_than_doubtful_feedback() -> None:
     assert join([evaluations]).weights is None
 
 
-def test_the_ledger_goes_on_from_the_champions_and_believes_evaluations() -> None:
+def test_the_ledger_continues_the_champions_and_is_calibrated_by_evaluations() -> None:
     encoded = WordEncoder().encode([()])[0]
     rows = [
         Observation(seq, f"d{seq}", "pq"[seq % 2], "a", 0.5 * (seq % 2), "judge", "", encoded, expected=0.5)
         for seq in range(1, 201)
     ]
-    truth = evaluated_scores(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
-    assert (truth("q", "a"), truth("p", "b"), truth("r", "a"), truth("p", "z")) == (1.0, None, None, None)
-    [informed], [guessing] = feedback_state(None, rows, truth).ledger.sources(), feedback_state(None, rows).ledger.sources()
+    scores = evaluated_scores(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
+    assert (scores("q", "a"), scores("p", "b"), scores("r", "a"), scores("p", "z")) == (1.0, None, None, None)
+    [informed], [guessing] = (
+        feedback_state(None, rows, scores).ledger.sources(),
+        feedback_state(None, rows).ledger.sources(),
+    )
     assert informed.slope < 0.6 < guessing.slope
-    half = feedback_state(None, rows[:100], truth).ledger
+    half = feedback_state(None, rows[:100], scores).ledger
     trained = {"task_n_scores": np.zeros((1, 1))}
     champion = Snapshot(1, 100, {"format": FORMAT, "models": ["a"], "ledger": half.state()}, trained, (), ())
-    assert feedback_state(champion, rows[100:], truth).ledger.state() == feedback_state(None, rows, truth).ledger.state()
+    assert (
+        feedback_state(champion, rows[100:], scores).ledger.state() == feedback_state(None, rows, scores).ledger.state()
+    )

@@ -1,8 +1,8 @@
-"""A refresh discovers, trains, and promotes only what the gate finds better."""
+"""A refresh discovers tasks, trains, and promotes what the gate finds better; a champion set meanwhile stays."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,39 +11,50 @@ import pytest
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
 from agent.feedback.ledger import Ledger
-from agent.types import Candidate, Decision, ModelCard, TaskAssignment, Turn
-from jobs.data.importer import load, store_file
+from agent.types import ModelCard, Turn
+from jobs.data.files import load, store_file
 from jobs.refresh.run import refresh
 from jobs.refresh.seed import ensure_champion
 from jobs.settings import JobSettings
 from store.database import Database
-from store.decisions import DecisionLog, DecisionRecord
 from store.encoders.cache import CachedEncoder
-from store.feedback import FeedbackEvent, FeedbackLog
+from store.feedback import FeedbackEvent
+from store.lineage import TaskLineage
 from store.pool.file import PoolModel, Provider
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
-from store.writer import GroupCommitter
-from tests.jobs.made import BEST, MODELS, WordEncoder, records, write
+from tests.jobs.made import BEST, MODELS, WordEncoder, give_feedback, record_decision, records, write
 
 
-def cards() -> list[ModelCard]:
-    return [ModelCard(name, priors={"math": 0.5}) for name in (*MODELS, "newcomer")]
+@pytest.fixture
+def import_records(tmp_path: Path) -> Callable[..., None]:
+    """Imports ``n`` made-up evaluations, encoded by ``encoder``."""
+
+    def run(database: Database, n: int, encoder: WordEncoder | None = None) -> None:
+        file = load(write(tmp_path / "made" / "train.jsonl.gz", records(n)))
+        store_file(file, database, encoder or WordEncoder())
+
+    return run
 
 
-def a_world(database: Database, settings: JobSettings, folder: Path, n: int = 360) -> None:
-    """A pool, its seed champion, and imported evaluations."""
-    for card in cards():
-        ModelPool(database).add(PoolModel(card, Provider("openai", "http://127.0.0.1:9/v1")))
-    ensure_champion(database, CachedEncoder(WordEncoder(), settings.cache), cards())
-    path = write(folder / "made" / "train.jsonl.gz", records(n))
-    assert store_file(load(path), database, WordEncoder()).rows == n
+@pytest.fixture
+def seeded(settings: JobSettings, import_records: Callable[..., None]) -> Callable[..., None]:
+    """Gives a database a pool, its seed champion, and ``n`` evaluations."""
+
+    def run(database: Database, n: int = 60) -> None:
+        cards = [ModelCard(name, priors={"math": 0.5}) for name in (*MODELS, "newcomer")]
+        for card in cards:
+            ModelPool(database).add(PoolModel(card, Provider("openai", "http://127.0.0.1:9/v1")))
+        ensure_champion(database, CachedEncoder(WordEncoder(), settings.cache), cards)
+        import_records(database, n)
+
+    return run
 
 
 def test_evaluations_make_a_better_champion_and_the_same_again_is_rejected(
-    database: Database, settings: JobSettings, tmp_path: Path
+    database: Database, settings: JobSettings, seeded: Callable[..., None]
 ) -> None:
-    a_world(database, settings, tmp_path)
+    seeded(database, 360)
     stages: list[str] = []
     first = refresh(database, settings, encoder=WordEncoder(), progress=lambda stage, share: stages.append(stage))
     assert first.promoted, first.reason
@@ -72,25 +83,17 @@ def test_evaluations_make_a_better_champion_and_the_same_again_is_rejected(
     assert (row.status, row.report["reason"]) == ("rejected", again.reason)
 
 
-def test_feedback_is_trained_on_and_the_position_moves(world: Database, settings: JobSettings, tmp_path: Path) -> None:
-    a_world(world, settings, tmp_path, 60)
-    writer = GroupCommitter(world)
-    decisions, log = DecisionLog(world, writer), FeedbackLog(world, writer)
+def test_feedback_is_trained_on_and_the_position_moves(
+    home_database: Database, settings: JobSettings, seeded: Callable[..., None]
+) -> None:
+    seeded(home_database)
     for i, row in enumerate(records(40, seed=5)):
-        encoded = WordEncoder().encode([(Turn("user", row["prompt"]),)])[0]
-        candidates = tuple(Candidate(m, 0.5, 0.1, 0.0, 0.5, p) for m, p in (("chef", 0.9), ("cheap", 0.1)))
-        decision = Decision("chef", candidates, TaskAssignment(0, "t", 1.0), (), 1, 0, encoded, False, "why")
-        decisions.append(
-            DecisionRecord(
-                id=f"d{i}", created_at=datetime.now(UTC), decision=decision, encoder="words/v1", prompt=row["prompt"]
-            )
-        ).result()
-        log.append([FeedbackEvent(f"d{i}", row["scores"]["chef"], "user")]).result()
-    writer.close()
-    result = refresh(world, settings, encoder=WordEncoder())
+        record_decision(home_database, f"d{i}", {"chef": 0.9, "cheap": 0.1}, row["prompt"])
+        give_feedback(home_database, FeedbackEvent(f"d{i}", row["scores"]["chef"], "user"))
+    result = refresh(home_database, settings, encoder=WordEncoder())
     assert result.report["position"] == 40
     assert result.report["counts"]["feedback_prompts"] == 40
-    published = SnapshotStore(world).load(result.version)
+    published = SnapshotStore(home_database).load(result.version)
     assert published.position == 40
     [user] = Ledger.from_state(published.meta["ledger"]).sources()
     assert (user.source, user.n_ratings) == ("user", 40)
@@ -98,38 +101,34 @@ def test_feedback_is_trained_on_and_the_position_moves(world: Database, settings
 
 
 def test_what_progress_raises_ends_the_refresh_before_anything_is_published(
-    world: Database, settings: JobSettings, tmp_path: Path
+    home_database: Database, settings: JobSettings, seeded: Callable[..., None]
 ) -> None:
-    a_world(world, settings, tmp_path, 60)
+    seeded(home_database)
 
     def stop(stage: str, share: float) -> None:
         if stage == "publishing":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        refresh(world, settings, encoder=WordEncoder(), progress=stop)
-    assert [r.version for r in SnapshotStore(world).list()] == [1]
+        refresh(home_database, settings, encoder=WordEncoder(), progress=stop)
+    assert [r.version for r in SnapshotStore(home_database).list()] == [1]
 
 
-def test_a_champion_of_another_encoder_is_replaced_uncontested(
-    world: Database, settings: JobSettings, tmp_path: Path
+def test_a_refresh_under_another_encoder_replaces_the_champion_and_reuses_no_task_id(
+    home_database: Database, settings: JobSettings, seeded: Callable[..., None], import_records: Callable[..., None]
 ) -> None:
-    a_world(world, settings, tmp_path, 60)
+    seeded(home_database)
+    former = {task.id for task in TaskLineage(home_database).list(include_retired=True)}
     other = WordEncoder()
     other.fingerprint = "words/v2"
     with pytest.raises(InvalidInput, match="60 evaluated prompts were encoded by another encoder"):
-        refresh(world, settings, encoder=other)
-    store_file(load(tmp_path / "made" / "train.jsonl.gz"), world, other)
-    result = refresh(world, settings, encoder=other)
+        refresh(home_database, settings, encoder=other)
+    import_records(home_database, 60, other)
+    result = refresh(home_database, settings, encoder=other)
     assert result.promoted
     assert "another encoder (words/v1)" in result.reason
-
-
-def test_importing_twice_changes_nothing(world: Database, tmp_path: Path) -> None:
-    file = load(write(tmp_path / "made" / "train.jsonl", records(30)))
-    assert (file.dataset, file.split) == ("made", "train")
-    told: list[int] = []
-    first = store_file(file, world, WordEncoder(), progress=told.append)
-    assert (first.rows, first.new_prompts, first.scores, first.duplicates, told) == (30, 30, 120, 0, [30])
-    again = store_file(file, world, WordEncoder())
-    assert (again.rows, again.new_prompts, again.scores, again.duplicates) == (0, 0, 0, 30)
+    champion = SnapshotStore(home_database).load(result.version)
+    assert former and min(task.id for task in champion.tasks) > max(former)
+    lineage = TaskLineage(home_database)
+    assert {task.id for task in lineage.list()} == {task.id for task in champion.tasks}
+    assert all(task.retired_in == result.version for task in lineage.list(include_retired=True) if task.id in former)

@@ -1,4 +1,4 @@
-"""The first snapshot says what published figures say."""
+"""Priors of the seed set follow the published figures, and so does the first snapshot."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import pytest
 
 from agent.types import ModelCard
 from jobs.context import PACKAGED_POOL
-from jobs.data.texts import known_texts
-from jobs.refresh.seed import ensure_champion, kind_priors, seed_examples, seed_prompts
+from jobs.refresh.seed import ensure_champion, kind_priors, known_texts, seed_examples, seed_prompts
 from jobs.settings import JobSettings
 from store.database import Database
 from store.encoders.cache import CachedEncoder
@@ -46,15 +45,15 @@ def test_the_packaged_seed_set_is_whole(settings: JobSettings) -> None:
     assert np.isnan(examples.scores).all()
 
 
-def test_the_first_champion_is_built_once(world: Database, settings: JobSettings) -> None:
+def test_the_first_champion_is_built_once(home_database: Database, settings: JobSettings) -> None:
     encoder = CachedEncoder(WordEncoder(), settings.cache)
     cards = [ModelCard("good", priors={"math": 0.9, "code": 0.9}), ModelCard("bad", priors={"math": 0.2, "code": 0.2})]
-    first = ensure_champion(world, encoder, cards)
-    assert first.version == SnapshotStore(world).champion_version()
+    first = ensure_champion(home_database, encoder, cards)
+    assert first.version == SnapshotStore(home_database).champion_version()
     assert set(first.models) == {"good", "bad"}
     assert all(task.means["good"][0] > task.means["bad"][0] for task in first.tasks)
-    again = ensure_champion(world, encoder, cards)
+    again = ensure_champion(home_database, encoder, cards)
     assert again.version == first.version
-    assert len(SnapshotStore(world).list()) == 1
+    assert len(SnapshotStore(home_database).list()) == 1
     medoid = first.tasks[0].medoids[0]
-    assert known_texts(world, [medoid, "unknown"], first.encoder).keys() == {medoid}
+    assert known_texts(home_database, [medoid, "unknown"], first.encoder).keys() == {medoid}

@@ -1,8 +1,7 @@
-"""A live server refreshes early by the rule of a replay: growth, silent changes, strange prompts that gather."""
+"""The timetable requests an early refresh by `refresh_reason`: growth, silent changes, clustered outliers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,7 +10,6 @@ import pytest
 
 from agent.types import UNKNOWN_TASK, Candidate, Decision, Drift, Encoded, TaskAssignment
 from jobs.schedule.timetable import Timetable
-from jobs.settings import JobSettings
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord
 from store.drifts import DriftStore
@@ -19,27 +17,27 @@ from store.feedback import FeedbackEvent, FeedbackLog
 from store.runs import JobRuns
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
+from tests.jobs.conftest import MakeTimetable
 from tests.store.build import a_snapshot
 
 
 class Server:
-    """What a live server leaves in the store: a champion trained on ``scores``, decisions, feedback, drifts."""
+    """Writes what a server writes: a champion trained on ``n_scores`` scores, decisions, feedback, drifts."""
 
-    def __init__(self, database: Database, settings: JobSettings, scores: int) -> None:
+    def __init__(self, database: Database, timetable: Timetable, writer: GroupCommitter, n_scores: int) -> None:
         self._snapshots = SnapshotStore(database)
-        self._writer = GroupCommitter(database)
-        self._decisions = DecisionLog(database, self._writer)
-        self._feedback = FeedbackLog(database, self._writer)
+        self._decisions = DecisionLog(database, writer)
+        self._feedback = FeedbackLog(database, writer)
         self._drifts = DriftStore(database)
         self._count = 0
         self.runs = JobRuns(database)
-        self.timetable = Timetable(database, settings.model_copy(update={"refresh_cooldown_s": 0}), lambda run: None)
-        self.crown(scores)
+        self.timetable = timetable
+        self.set_champion(n_scores)
 
-    def crown(self, scores: int) -> None:
+    def set_champion(self, n_scores: int) -> None:
         """A new champion, trained on the whole log."""
         made = a_snapshot()
-        made = replace(made, meta={**made.meta, "n_scores": scores}, position=self._feedback.head())
+        made = replace(made, meta={**made.meta, "n_scores": n_scores}, position=self._feedback.head())
         self.champion = self._snapshots.publish(made, status="champion", report={}, created_by="tests").version
 
     def serve(
@@ -53,7 +51,7 @@ class Server:
         other: str | None = None,
         prompt: str | None = None,
     ) -> None:
-        """Route ``count`` prompts about one ``axis``, different ones unless ``prompt`` is said, and hear of each."""
+        """Route ``count`` prompts around one ``axis``, different ones unless ``prompt`` is given, each with feedback."""
         rng = np.random.default_rng(self._count)
         done = []
         for i in range(self._count, self._count + count):
@@ -70,56 +68,50 @@ class Server:
         for future in done:
             future.result()
         if scored:
-            words = [FeedbackEvent(f"d{i}", 1.0, "user", other=other) for i in range(self._count, self._count + count)]
-            self._feedback.append(words).result()
+            events = [FeedbackEvent(f"d{i}", 1.0, "user", other=other) for i in range(self._count, self._count + count)]
+            self._feedback.append(events).result()
         self._count += count
 
     def find(self, drift: Drift) -> None:
-        """As a replica does."""
+        """Record a drift, as a replica does."""
         self._drifts.record(self.champion, [drift])
 
     def why(self) -> str | None:
-        """Why the timetable asks for a refresh now; None where it does not."""
+        """The reason with which the timetable requests a refresh now; None where it does not."""
         before = len(self.runs.list())
         self.timetable.request_early()
         runs = self.runs.list()
         return None if len(runs) == before else str(runs[0].params["why"])
 
     def refreshed(self, *, promoted: bool) -> None:
-        """What was asked for is done, on all feedback so far."""
+        """Finish the requested refresh, on all feedback so far."""
         run = self.runs.claim(["refresh"], "tests")
         assert run is not None
         self.runs.finish(run.id, {"position": self._feedback.head(), "promoted": promoted})
         if promoted:
-            self.crown(1000)
-
-    def close(self) -> None:
-        """End its threads."""
-        self.timetable.stop()
-        self._writer.close()
+            self.set_champion(1000)
 
 
 @pytest.fixture
-def server(database: Database, settings: JobSettings) -> Iterator[Server]:
+def server(database: Database, writer: GroupCommitter, make_timetable: MakeTimetable) -> Server:
     """A champion that was trained on 9,000 scores."""
-    made = Server(database, settings, scores=9000)
-    made.timetable._scheduler.start(paused=True)  # so that it can be stopped
-    yield made
-    made.close()
+    return Server(database, make_timetable(database, refresh_cooldown_s=0), writer, n_scores=9000)
 
 
 def test_feedback_that_doubles_what_the_champion_knew_calls_a_refresh(server: Server) -> None:
-    server.crown(scores=40)
+    server.set_champion(40)
     server.serve(39)
     assert server.why() is None
     server.serve(1)
     assert server.why() == "40 new feedback rows"
 
 
-def test_the_setting_is_the_most_that_is_waited_for(database: Database, server: Server, settings: JobSettings) -> None:
+def test_so_much_feedback_as_the_setting_names_calls_a_refresh(
+    database: Database, server: Server, make_timetable: MakeTimetable
+) -> None:
     server.serve(60)
     assert server.why() is None
-    Timetable(database, settings.model_copy(update={"refresh_min_feedback": 60}), lambda run: None).request_early()
+    make_timetable(database, refresh_min_feedback=60).request_early()
     assert [run.params for run in server.runs.list()] == [{"why": "60 new feedback rows"}]
 
 
@@ -141,7 +133,7 @@ def test_a_drift_calls_one_refresh_once_there_are_scores_from_after_it(server: S
     assert server.why() == "a has changed, and 46 scores tell how"
 
 
-def test_strange_prompts_that_gather_call_one_refresh(server: Server) -> None:
+def test_clustered_outliers_call_one_refresh(server: Server) -> None:
     server.serve(50)
     server.serve(29, task=UNKNOWN_TASK, axis=3)
     assert server.why() is None
@@ -153,7 +145,7 @@ def test_strange_prompts_that_gather_call_one_refresh(server: Server) -> None:
     assert server.why() == "30 of the latest 30 prompts lie close together, far from every task"
 
 
-def test_strange_prompts_of_which_a_refresh_would_learn_nothing_call_none(server: Server) -> None:
+def test_outliers_that_were_not_scored_or_are_one_prompt_call_none(server: Server) -> None:
     server.serve(60, task=UNKNOWN_TASK, axis=3, scored=False)
     server.serve(30, task=UNKNOWN_TASK, axis=3, other="b")
     assert server.why() is None
@@ -162,9 +154,9 @@ def test_strange_prompts_of_which_a_refresh_would_learn_nothing_call_none(server
     assert server.why() is None, "29 different prompts"
 
 
-def test_prompts_that_were_strange_to_the_champion_before_call_none(server: Server) -> None:
+def test_outliers_of_the_champion_before_call_none(server: Server) -> None:
     former = server.champion
-    server.crown(9000)
+    server.set_champion(9000)
     now, server.champion = server.champion, former
     server.serve(40, task=UNKNOWN_TASK, axis=3)
     assert server.why() is None, "a request that was decided before the swap and scored after it"

@@ -1,0 +1,49 @@
+"""`thalweg models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.cli.commands import data, refused, thalweg
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_models_are_added_changed_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACME_KEY", raising=False)
+    endpoint = ("--base-url", "http://127.0.0.1:9/v1", "--api-key-env", "ACME_KEY")
+    added = data(
+        "models", "add", "acme/one", *endpoint, "--price-input", "1.5", "--prior", "math=0.7", "--capability", "tools"
+    )
+    assert (added["price_input"], added["priors"], added["capabilities"]) == (1.5, {"math": 0.7}, ["tools"])
+    assert added["unavailable_reason"] == "ACME_KEY is not set"
+    changed = data("models", "set", "acme/one", "--price-input", "2", "--base-url", "http://127.0.0.1:8/v1")
+    assert (changed["price_input"], changed["provider"]["base_url"]) == (2.0, "http://127.0.0.1:8/v1")
+    assert changed["provider"]["api_key_env"] == "ACME_KEY"
+    assert "holds 'acme/one' already" in refused("models", "add", "acme/one", *endpoint)
+    assert thalweg("models", "remove", "acme/one").exit_code == 0
+    assert "acme/one" not in {m["id"] for m in data("models", "list")}
+    assert "acme/one" in {m["id"] for m in data("models", "list", "--removed")}
+    assert "did you mean 'openai/gpt-4o'?" in refused("models", "remove", "openai/gpt-40")
+    assert "write axis=0.8" in refused("models", "add", "acme/two", *endpoint, "--prior", "math")
+    assert "--base-url is missing" in refused("models", "add", "acme/two")
+    assert "nothing to change" in refused("models", "set", "openai/gpt-4o")
+
+
+def test_a_pool_file_that_is_named_is_read_and_its_typos_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(data("models", "list")) >= 11
+    pool = tmp_path / "pool.yaml"
+    pool.write_text(
+        "version: 1\nmodels:\n  - name: acme/one\n    provider: {kind: openai, base_url: http://127.0.0.1:9/v1}\n"
+        "    price: {input: 1, output: 2}\n    context: 8192\n"
+    )
+    monkeypatch.setenv("THALWEG_POOL", str(pool))
+    assert [m["id"] for m in data("models", "list")] == ["acme/one"]
+    pool.write_text(pool.read_text().replace("price:", "prise:"))
+    message = refused("models", "list")
+    assert "line 5" in message
+    assert "price" in message

@@ -43,7 +43,8 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[set[str]]:
         """The files of the ``with`` block, complete at its end."""
-        self._files = found = set()
+        found: set[str] = set()
+        self._files = found
         yield found
         self._files = None
 

@@ -138,23 +138,12 @@ def _has_shape(body: bytes) -> bool:
     return isinstance(parsed, dict) and isinstance(parsed.get("error"), dict)
 
 
-def parse_json(body: bytes) -> Any:
-    """Read JSON; raises `MalformedJson` that says where it is wrong."""
-    if not body.strip():
-        raise MalformedJson("the body is empty; send JSON")
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedJson(f"the body is not JSON: {error.msg.partition(': line')[0]} "
-                            f"(line {error.lineno}, column {error.colno})") from error  # fmt: skip
-
-
 def validated(kind: type[M], value: Any, at: str = "") -> M:
     """``value`` as a ``kind``; raises `InvalidInput` that names the fields at fault under the path ``at``."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False), kind, at) from error
+        raise invalid(error.errors(), kind, at) from error
 
 
 def invalid(problems: Sequence[Mapping[str, Any]], kind: Any = None, at: str = "") -> InvalidInput:

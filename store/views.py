@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.choice.explain import why_not
 from agent.snapshot import Snapshot, TaskInfo
-from agent.types import Candidate, Decision, Evidence, Source, TaskAssignment
+from agent.types import Candidate, Decision, Evidence, Part, Source, TaskAssignment
 from store.decisions import DecisionRecord, Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackRow, Thumb
@@ -65,7 +65,9 @@ class CandidateView(View):
     cost: float
     utility: float
     propensity: float
-    parts: dict[str, float]
+    parts: dict[str, Part] = Field(description="quality is the sum of weight * estimate")
+    shrinkage: float
+    cost_penalty: float
     excluded: str | None = Field(description="why the model could not be chosen")
     why_not: str | None = Field(description="why the model was not chosen")
     unavailable_reason: str | None = Field(description="what the model lacks to be called; null where not known")
@@ -109,17 +111,7 @@ class DecisionView(DecisionSummary):
         texts: Mapping[str, str] = {},
         **others: Any,
     ) -> Self:
-        """The view of ``decision``.
-
-        Parameters
-        ----------
-        unavailable_reasons
-            Model -> what it lacks to be called, of those that lack something.
-        texts
-            Prompt id -> text, of the remembered prompts whose texts are known.
-        others
-            Fields that a subclass adds.
-        """
+        """The view of ``decision``; maps of models to what they lack, and of prompt ids to texts, as far as known."""
         candidates = [CandidateView.of(c, decision, unavailable_reasons.get(c.model)) for c in decision.candidates]
         evidence = [EvidenceView.of(e, texts.get(e.prompt_id)) for e in decision.evidence]
         encoded = {"tokens": decision.encoded.tokens, "coverage": decision.encoded.coverage}
@@ -247,15 +239,7 @@ class TaskView(View):
 
     @classmethod
     def of(cls, row: TaskRow, task: TaskInfo | None, experts: Sequence[str] = (), **others: Any) -> Self:
-        """The view of a task.
-
-        Parameters
-        ----------
-        task, experts
-            What the snapshot has of it; None where it does not have the task.
-        others
-            Fields that a subclass adds.
-        """
+        """The view of a task; ``task`` and ``experts`` are what the snapshot has of it."""
         found = others | {
             "id": row.id,
             "name": row.name if task is None else task.name,

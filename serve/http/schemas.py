@@ -6,9 +6,10 @@ of replies, and what every module of `serve.http.routes` needs: `JsonRoute`, `Se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+import orjson
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import (
@@ -25,7 +26,7 @@ from starlette.datastructures import MutableHeaders
 
 from agent.errors import InvalidInput
 from agent.types import ModelCard, RouteRequest, Source
-from serve.errors import parse_json
+from serve.errors import MalformedJson
 from serve.messages import has_image, turns
 from serve.routing.live import AUTO
 from serve.service import Service
@@ -54,22 +55,33 @@ ServiceDep = Annotated[Service, Depends(_service)]
 
 
 class JsonRoute(APIRoute):
-    """A route that reads its body with orjson: as JSON whatever the content type says, since curl's ``-d`` says another."""
+    """A route that reads its body with orjson: as JSON whatever its content type is, since that of curl's ``-d`` is not."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, after the body has been parsed; raises `MalformedJson` and `BodyTooLarge`."""
+        """FastAPI's handler, after the body has been parsed."""
         handle = super().get_route_handler()
         field = self.body_field
         if field is None:
             return handle
 
-        async def parsed(request: Request) -> Response:
+        async def parse(request: Request) -> Response:
             body = await request.body()
             MutableHeaders(scope=request.scope)["content-type"] = "application/json"
             request._json = parse_json(body) if body.strip() or field.field_info.is_required() else None
             return await handle(request)
 
-        return parsed
+        return parse
+
+
+def parse_json(body: bytes) -> Any:
+    """Read JSON; raises `MalformedJson` that says where it is wrong."""
+    if not body.strip():
+        raise MalformedJson("the body is empty; send JSON")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"the body is not JSON: {error.msg.partition(': line')[0]} "
+                            f"(line {error.lineno}, column {error.colno})") from error  # fmt: skip
 
 
 class In(BaseModel):
@@ -120,20 +132,15 @@ class ChatBody(BaseModel):
         """Whether the client leaves the choice to Thalweg."""
         return self.model == AUTO
 
-    @property
-    def requires(self) -> frozenset[str]:
-        """Capabilities that a model must have: ``tools``, ``json``, ``vision``."""
-        is_json = str((self.response_format or {}).get("type", "")).startswith("json")
-        needs = {"tools": self.tools or self.functions, "json": is_json, "vision": has_image(self.messages)}
-        return frozenset(name for name, needed in needs.items() if needed)
-
     def route_request(self) -> RouteRequest:
         """What this asks of the router; raises `InvalidInput` that names the message or content part at fault."""
         steering = self.thalweg or Steering()
         candidates = tuple(steering.candidates) if steering.candidates else None
+        is_json = str((self.response_format or {}).get("type", "")).startswith("json")
+        needs = {"tools": self.tools or self.functions, "json": is_json, "vision": has_image(self.messages)}
         return RouteRequest(
             turns=turns(self.messages),
-            requires=self.requires,
+            requires=frozenset(capability for capability, needed in needs.items() if needed),
             output_tokens=self.max_completion_tokens or self.max_tokens,
             cost_quality_tradeoff=steering.cost_quality_tradeoff,
             max_cost=steering.max_cost,
@@ -168,16 +175,8 @@ class RatingIn(In):
     comment: Annotated[StrictStr, Field(max_length=10_000)] = ""
     idempotency_key: Name | None = Field(default=None, description="the same key again changes nothing")
 
-    def event(self, key: str, answered: str | None) -> FeedbackEvent:
-        """The event for the feedback log.
-
-        Parameters
-        ----------
-        key
-            Name of the API key that posts it.
-        answered
-            The decision's model; None where there is no such decision, which the log refuses.
-        """
+    def event(self, key: str, answered: Mapping[str, str]) -> FeedbackEvent:
+        """The event, posted with the API key named ``key``; ``answered`` maps decisions to their models, of a comparison."""
         raise NotImplementedError
 
 
@@ -193,8 +192,8 @@ class FeedbackIn(RatingIn):
             raise ValueError("give either score (0 to 1) or thumb ('up' or 'down')")
         return self
 
-    def event(self, key: str, answered: str | None = None) -> FeedbackEvent:
-        """The event for the feedback log; its score is 1 for a thumb up, 0 for a thumb down."""
+    def event(self, key: str, answered: Mapping[str, str]) -> FeedbackEvent:
+        """The event; its score is 1 for a thumb up, 0 for a thumb down."""
         score = float(self.thumb == "up") if self.score is None else self.score
         return FeedbackEvent(**self.model_dump() | {"score": score, "key": key})
 
@@ -207,16 +206,14 @@ class CompareIn(RatingIn):
         description="`decision` (the answer that was given), `other`, `tie`, or the name of the preferred model"
     )
 
-    def event(self, key: str, answered: str | None) -> FeedbackEvent:
-        """The event for the feedback log: 1 where the given answer is preferred, 0 where the other is, 0.5 for a tie.
-
-        Raises `InvalidInput` where ``preferred`` names neither model.
-        """
-        scores = {"tie": 0.5, "other": 0.0, self.other: 0.0, "decision": 1.0, answered or self.preferred: 1.0}
+    def event(self, key: str, answered: Mapping[str, str]) -> FeedbackEvent:
+        """The event; its score is 1 where the given answer is preferred, 0 where the other is, 0.5 for a tie."""
+        model = answered.get(self.decision_id, self.preferred)  # of no decision, which the log refuses
+        scores = {"tie": 0.5, "other": 0.0, self.other: 0.0, "decision": 1.0, model: 1.0}
         if self.preferred not in scores:
             raise InvalidInput(
                 f"preferred is {self.preferred!r}; give decision, other, tie, or one of the two models "
-                f"({answered!r}, {self.other!r})",
+                f"({model!r}, {self.other!r})",
                 param="preferred",
             )
         return FeedbackEvent(**self.model_dump(exclude={"preferred"}), score=scores[self.preferred], key=key)
@@ -280,16 +277,10 @@ class ModelDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-class PromoteIn(In):
-    """Why a snapshot is promoted."""
+class ReasonIn(In):
+    """Why a snapshot is made the champion by hand."""
 
-    reason: Annotated[StrictStr, Field(max_length=1000)] = "promoted by hand"
-
-
-class RollbackIn(In):
-    """Why the last champion is to serve again."""
-
-    reason: Annotated[StrictStr, Field(max_length=1000)] = "rolled back by hand"
+    reason: Annotated[StrictStr, Field(max_length=1000)] | None = None
 
 
 class Listed(BaseModel, Generic[T]):

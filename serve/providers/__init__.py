@@ -1,3 +1,3 @@
 """How models are called: `base` is the protocol of providers (`Provider`), `openai` calls OpenAI-compatible endpoints,
-`embedded` the local model in `local`; `sse` adds the decision to an answer and reads its usage.
+`embedded` the local model in `local`.
 """

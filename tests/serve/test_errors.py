@@ -57,21 +57,6 @@ def test_clients_do_not_try_again_what_needs_a_key() -> None:
     assert errors.error_response(errors.ModelUnavailable("m")).headers["x-should-retry"] == "false"
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (b"", "empty"),
-        (b" \n", "empty"),
-        (b'{"a": 1,\n "b" 2}', "line 2, column 6"),
-        (b'{"a": NaN}', "line 1, column 7"),
-        (b"\xff\xfe", "not JSON"),
-    ],
-)
-def test_malformed_json_says_where(body: bytes, said: str) -> None:
-    with pytest.raises(errors.MalformedJson, match=said):
-        errors.parse_json(body)
-
-
 def test_paths_read_as_the_caller_writes_them() -> None:
     assert errors.path("messages", 0, "content", 2, "text") == "messages[0].content[2].text"
     assert errors.path("", "score") == "score"

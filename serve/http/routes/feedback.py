@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import SkipValidation
+from pydantic import SkipValidation, ValidationError
 
 from agent.errors import InvalidInput, UnknownDecision
 from agent.feedback.ledger import RaterReport, SourceReport
-from serve.errors import error_response, validated
+from serve.errors import error_response, invalid
 from serve.http.schemas import (
     CompareIn,
     FeedbackIn,
@@ -62,49 +62,40 @@ def raters(service: ServiceDep, limit: Limit = 50) -> ReportList[RaterReport]:
 async def _record(service: Service, body: Any, kind: type[RatingIn]) -> FeedbackReply | Response:
     """Append what can be used. Of a list each event has its result; a lone event that is refused raises its error."""
     many = isinstance(body, list)
-    if many and not 1 <= len(body) <= MAX_EVENTS:
-        raise InvalidInput(f"the body: give from 1 to {MAX_EVENTS:,} events, not {len(body):,}")
+    items = body if many else [body]
+    if not 1 <= len(items) <= MAX_EVENTS:
+        raise InvalidInput(f"the body: give from 1 to {MAX_EVENTS:,} events, not {len(items):,}")
+    answered: dict[str, str] = {}
+    if kind is CompareIn:
+        named = [str(item.get("decision_id")) for item in items if isinstance(item, dict)]
+        answered = await asyncio.to_thread(service.decisions.models, named)
+    events: dict[int, FeedbackEvent] = {}
     refused: dict[int, InvalidInput] = {}
-    ratings: dict[int, RatingIn] = {}
-    for i, item in enumerate(body if many else [body]):
+    for i, item in enumerate(items):
         try:
-            ratings[i] = validated(kind, item, f"[{i}]" if many else "")
+            events[i] = kind.model_validate(item).event(BOOTSTRAP, answered)
+        except ValidationError as error:
+            refused[i] = invalid(error.errors(), kind, f"[{i}]" if many else "")
         except InvalidInput as error:
             refused[i] = error
-    events = await _events(service, ratings, refused, compared=kind is CompareIn)
-    receipts = dict(zip(events, await _append(service, list(events.values())), strict=True))
-    refused |= {i: _refusal(receipt) for i, receipt in receipts.items() if receipt.status == "refused"}
+    results = []
+    for i, receipt in zip(events, await _append(service, list(events.values())), strict=True):
+        if receipt.status == "refused":
+            refused[i] = _refusal(receipt)
+        else:
+            results.append(FeedbackResult(index=i, status=receipt.status, seq=receipt.seq))
     if refused and not many:
         raise refused[0]
-    results = [FeedbackResult(index=i, status=r.status, seq=r.seq) for i, r in receipts.items() if i not in refused]
     results += [FeedbackResult(index=i, status="refused", reason=e.message, param=e.param) for i, e in refused.items()]
     reply = FeedbackReply(results=sorted(results, key=lambda result: result.index))
-    if len(refused) == len(results):
-        nothing = InvalidInput("none of the events could be recorded; results says why, one by one")
-        return error_response(nothing, **reply.model_dump())
-    return reply
-
-
-async def _events(
-    service: Service, ratings: dict[int, RatingIn], refused: dict[int, InvalidInput], *, compared: bool
-) -> dict[int, FeedbackEvent]:
-    """The ratings' events by index; adds those without one to ``refused``."""
-    answered: dict[str, str] = {}
-    if compared:
-        answered = await asyncio.to_thread(service.decisions.models, [r.decision_id for r in ratings.values()])
-    events = {}
-    for i, rating in ratings.items():
-        try:
-            events[i] = rating.event(BOOTSTRAP, answered.get(rating.decision_id))
-        except InvalidInput as error:
-            refused[i] = error
-    return events
+    if len(refused) < len(items):
+        return reply
+    nothing = InvalidInput("none of the events could be recorded; results says why, one by one")
+    return error_response(nothing, **reply.model_dump())
 
 
 async def _append(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
-    if not events:
-        return []
-    receipts = await asyncio.wrap_future(service.feedback.append(events))
+    receipts = await asyncio.wrap_future(service.feedback.append(events)) if events else []
     service.follower.wake()
     for event, receipt in zip(events, receipts, strict=True):
         service.metrics.feedback.labels(event.source, receipt.status).inc()

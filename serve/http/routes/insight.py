@@ -6,16 +6,7 @@ from fastapi import APIRouter
 
 from agent.errors import InvalidInput, UnknownDecision
 from serve.errors import NotFound
-from serve.http.schemas import (
-    JsonRoute,
-    Limit,
-    Listed,
-    PromoteIn,
-    RollbackIn,
-    ServiceDep,
-    SnapshotList,
-    TaskList,
-)
+from serve.http.schemas import JsonRoute, Limit, Listed, ReasonIn, ServiceDep, SnapshotList, TaskList
 from store.views import DriftView, PromotionView, RecordedDecisionView, TaskDetail, TaskView
 
 router = APIRouter(prefix="/v1", tags=["insight"], route_class=JsonRoute)
@@ -69,19 +60,21 @@ def snapshots(service: ServiceDep) -> SnapshotList:
 
 
 @router.post("/snapshots/{version}/promote")
-def promote(service: ServiceDep, version: int, body: PromoteIn = PromoteIn()) -> PromotionView:
+def promote(service: ServiceDep, version: int, body: ReasonIn = ReasonIn()) -> PromotionView:
     """Make a snapshot the champion; an older one too, which is a rollback. Replicas follow within a second."""
+    reason = body.reason or "promoted by hand"
     try:
-        service.snapshots.promote(version, body.reason)
+        service.snapshots.promote(version, reason)
     except InvalidInput as error:
         raise NotFound(error.message, param=error.param) from error
     service.follower.wake()
-    return PromotionView(version=version, reason=body.reason)
+    return PromotionView(version=version, reason=reason)
 
 
 @router.post("/snapshots/rollback")
-def rollback(service: ServiceDep, body: RollbackIn = RollbackIn()) -> PromotionView:
+def rollback(service: ServiceDep, body: ReasonIn = ReasonIn()) -> PromotionView:
     """Make the last champion before this one the champion again. Replicas follow within a second."""
-    version = service.snapshots.rollback(body.reason)
+    reason = body.reason or "rolled back by hand"
+    version = service.snapshots.rollback(reason)
     service.follower.wake()
-    return PromotionView(version=version, reason=body.reason)
+    return PromotionView(version=version, reason=reason)

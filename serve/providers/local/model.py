@@ -18,7 +18,6 @@ from agent.errors import ThalwegError, UpstreamError
 from serve.errors import validated
 from serve.providers.local.engine import Engine, Finish, Finished, LocalBody
 from serve.providers.local.weights import NAME, unpack
-from serve.providers.sse import DONE, event
 
 
 class LocalModel:
@@ -54,7 +53,7 @@ class LocalModel:
         frame = _envelope("chat.completion.chunk")
 
         def chunk(delta: Mapping[str, str], finish: Finish | None = None) -> bytes:
-            return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+            return _event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
         pieces = self._pieces(request)
         try:
@@ -66,8 +65,8 @@ class LocalModel:
                 else:
                     yield chunk(role, piece.reason)
                     if (request.stream_options or {}).get("include_usage"):
-                        yield event(frame | {"choices": [], "usage": piece.usage})
-            yield DONE
+                        yield _event(frame | {"choices": [], "usage": piece.usage})
+            yield b"data: [DONE]\n\n"
         finally:
             await pieces.aclose()
 
@@ -109,3 +108,7 @@ class LocalModel:
 
 def _envelope(kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": NAME}
+
+
+def _event(data: Any) -> bytes:
+    return b"data: " + orjson.dumps(data) + b"\n\n"

@@ -8,8 +8,8 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.types import RouteRequest, Turn
-from serve.errors import validated
-from serve.http.schemas import ChatBody, CompareIn, FeedbackIn, RouteBody
+from serve.errors import MalformedJson, validated
+from serve.http.schemas import ChatBody, CompareIn, FeedbackIn, RouteBody, parse_json
 from store.feedback import FeedbackEvent
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -97,7 +97,7 @@ def test_feedback_mistakes(sent: Any, param: str | None, said: str) -> None:
 
 @pytest.mark.parametrize(("rating", "score"), [({"thumb": "up"}, 1.0), ({"thumb": "down"}, 0.0), ({"score": 0}, 0.0)])
 def test_a_thumb_stands_for_a_score(rating: dict[str, Any], score: float) -> None:
-    assert validated(FeedbackIn, {"decision_id": "d-1", **rating}).event("key").score == score
+    assert validated(FeedbackIn, {"decision_id": "d-1", **rating}).event("key", {}).score == score
 
 
 def test_an_event_has_all_that_was_sent_and_the_name_of_the_api_key() -> None:
@@ -108,9 +108,9 @@ def test_an_event_has_all_that_was_sent_and_the_name_of_the_api_key() -> None:
         "comment": "so",
         "idempotency_key": "k",
     }
-    score = validated(FeedbackIn, common | {"thumb": "up"}).event("bootstrap")
+    score = validated(FeedbackIn, common | {"thumb": "up"}).event("bootstrap", {})
     assert score == FeedbackEvent(**common, score=1.0, thumb="up", key="bootstrap")
-    comparison = validated(CompareIn, common | {"other": "b", "preferred": "tie"}).event("bootstrap", "a")
+    comparison = validated(CompareIn, common | {"other": "b", "preferred": "tie"}).event("bootstrap", {"d-1": "a"})
     assert comparison == FeedbackEvent(**common, score=0.5, other="b", key="bootstrap")
 
 
@@ -127,7 +127,7 @@ def test_an_event_has_all_that_was_sent_and_the_name_of_the_api_key() -> None:
 )
 def test_a_preference_stands_for_a_score(preferred: str, answered: str | None, score: float) -> None:
     body = validated(CompareIn, {"decision_id": "d-1", "other": "b", "preferred": preferred})
-    assert body.event("key", answered).score == score
+    assert body.event("key", {"d-1": answered} if answered else {}).score == score
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -224,3 +224,18 @@ def test_a_bad_message_is_named(message: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         routed(message)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b'{"a": 1,\n "b" 2}', "line 2, column 6"),
+        (b'{"a": NaN}', "line 1, column 7"),
+        (b"\xff\xfe", "not JSON"),
+    ],
+)
+def test_malformed_json_says_where(body: bytes, message: str) -> None:
+    with pytest.raises(MalformedJson, match=message):
+        parse_json(body)

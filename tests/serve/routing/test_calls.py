@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agent.errors import UpstreamError
-from serve.providers.sse import EventAnnotator, Usage, annotate, splice
+from serve.routing.calls import EventAnnotator, Usage, annotate, splice
 from tests.serve.upstream import USAGE, chunk
 
 ADDED = {"decision_id": "d-1", "why": 'a "quoted" reason }'}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agent.choice.explain import exclusions, explain
 from agent.choice.exploration import ArmPosterior, ChoiceConfig, add_knowledge_gradient, inverse_gap_weights
-from agent.choice.shrinkage import shrink_to_mean
+from agent.choice.shrinkage import shrinkage
 from agent.choice.utility import cost_weight, expected_costs
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
@@ -32,8 +32,12 @@ from agent.types import (
     Evidence,
     ModelCard,
     Observation,
+    Part,
     RouteRequest,
 )
+
+_MIN_CLIPPING = 1e-9
+"""What differs by less is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class PoolPosterior:
     pulls_left: Array
     under_sampled: NDArray[np.bool_]
     n_scores: float
-    parts: list[Mapping[str, float]]
+    parts: list[Mapping[str, Part]]
 
 
 class Router:
@@ -212,28 +216,28 @@ class Router:
             raise NoCandidate(f"no model of the pool can take this request ({reasons})")
         per_dollar = cost_weight(request.cost_quality_tradeoff, float(cost.max()))
         cost_penalty = per_dollar * cost
-        shrunk = shrink_to_mean(
+        shrunk_by = shrinkage(
             posterior.quality, posterior.overall, self._estimator.shrinkage, per_dollar * float(cost.mean())
         )
-        utility = shrunk - cost_penalty
+        utility = posterior.quality + shrunk_by - cost_penalty
         propensity = np.zeros(len(cards))
         propensity[eligible] = self._propensities(posterior, utility, cost_penalty, eligible, explore=request.explore)
         best = int(eligible[utility[eligible].argmax()])
         chosen = int(rng.choice(len(cards), p=propensity)) if request.explore else best
-        shrunk_by = shrunk - posterior.quality
         ranking = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
         candidates = tuple(
             Candidate(
                 model=cards[i].name, quality=float(posterior.quality[i]), stderr=float(posterior.stderr[i]),
                 cost=float(cost[i]), utility=float(utility[i]), propensity=float(propensity[i]),
-                parts={**posterior.parts[i], "shrinkage": float(shrunk_by[i])}, excluded=excluded[i],
+                parts=posterior.parts[i], excluded=excluded[i], shrinkage=float(shrunk_by[i]),
+                cost_penalty=float(cost_penalty[i]),
             )
             for i in ranking
         )  # fmt: skip
         return Decision(
             model=cards[chosen].name, candidates=candidates, task=task, evidence=evidence,
             snapshot=self.snapshot.version, position=position, encoded=encoded, explored=chosen != best,
-            why=explain(candidates, cards[chosen].name, task, per_dollar),
+            why=explain(candidates, cards[chosen].name, task),
         )  # fmt: skip
 
     def _propensities(
@@ -292,25 +296,17 @@ class Router:
         on_task, overall = self._online.predict_one(names, tasks), self._online.overall(names)
         known = self.snapshot.tensors["overall"]
         predicted = np.array([self._predicted(name, estimates) for name in names])
-        # the share of a newcomer's level that is still unknown is expected to be as its published figures say
+        # published figures count for a newcomer as far as its overall effect is still unknown
+        unknown = np.diag(overall.covariance) / OVERALL_SD**2
         prior = np.array(
             [published(card, p) - p if c is None else 0.0 for card, c, p in zip(cards, columns, predicted)]
         )
-        prior *= np.diag(overall.covariance) / OVERALL_SD**2
-        parts: list[Mapping[str, float]] = [
-            {"prior": float(predicted[i] + prior[i]), "online": float(on_task.mean[i])}
-            if c is None
-            else {
-                "task": float(estimates.stage1[0, c]),
-                "head": float(estimates.stage2[0, c]),
-                "online": float(on_task.mean[i]),
-            }
-            for i, c in enumerate(columns)
-        ]
+        prior *= unknown
+        quality = np.clip(predicted + prior + on_task.mean, 0.0, 1.0)
         choice, n_scores = self.config.choice, [self._online.model_n_scores(name) for name in names]
         few = choice.under_sampled * len(self._estimator.tasks)
         return PoolPosterior(
-            quality=np.clip(predicted + prior + on_task.mean, 0.0, 1.0),
+            quality=quality,
             stderr=np.sqrt(np.diag(on_task.covariance)),
             covariance=on_task.covariance,
             overall=np.array([known.mean() if c is None else known[c] for c in columns]) + prior + overall.mean,
@@ -321,8 +317,28 @@ class Router:
             ),
             under_sampled=np.array([n < few for n in n_scores]),
             n_scores=float(estimates.task_probabilities[0] @ self._task_n_scores) + self._online.task_n_scores(tasks),
-            parts=parts,
+            parts=[
+                self._parts(card, estimates, *numbers)
+                for card, *numbers in zip(cards, unknown.tolist(), on_task.mean.tolist(), quality.tolist())
+            ],
         )
+
+    def _parts(
+        self, card: ModelCard, estimates: Estimates, unknown: float, online: float, quality: float
+    ) -> dict[str, Part]:
+        """What ``quality`` is the sum of, see `Candidate`."""
+        column = self._column.get(card.name)
+        if column is None:
+            weight = unknown if card.priors else 0.0
+            parts = {"prior": Part(published(card, 0.0), weight)} if card.priors else {}
+            parts["snapshot_mean"] = Part(self._predicted(card.name, estimates), 1.0 - weight)
+        else:
+            stages = {"task": estimates.stage1, "head": estimates.stage2, "neighbours": estimates.neighbours}
+            weights = self.snapshot.tensors["stack"].tolist()
+            parts = {name: Part(float(e[0, column]), w) for (name, e), w in zip(stages.items(), weights)}
+        parts["online"] = Part(online, 1.0)
+        clipping = quality - sum(part.weight * part.estimate for part in parts.values())
+        return parts if abs(clipping) < _MIN_CLIPPING else parts | {"clipping": Part(clipping, 1.0)}
 
     def _predicted(self, model: str, estimates: Estimates) -> float:
         """The snapshot's estimate; the mean of its models where it does not know this one, whatever the pool holds."""

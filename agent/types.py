@@ -143,6 +143,14 @@ class LoggedAction:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an estimated quality, to which it adds ``weight * estimate``; the weight is NaN where it was not logged."""
+
+    estimate: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A model, estimated for one prompt.
 
@@ -153,14 +161,19 @@ class Candidate:
     cost
         Expected USD of this request.
     utility
-        Quality as `agent.choice.shrinkage` leans it, less lambda times cost.
+        ``quality + shrinkage - cost_penalty``.
     propensity
         Exact probability with which this model was to be chosen; 0 where excluded.
     parts
-        What the estimate is made of: ``prior``, ``task``, ``head``, ``neighbours``, ``online``, each a quality or
-        (``online``) a difference of qualities; and ``caution``, by which the choice moved it (`agent.choice.shrinkage`).
+        What ``quality`` is the sum of. Of a model that the snapshot knows: ``task``, ``head`` and ``neighbours``; of another:
+        ``prior`` (published figures) and ``snapshot_mean`` (over the models that the snapshot knows). Then ``online``
+        (correction since the snapshot) and, where the sum left [0, 1], ``clipping``.
     excluded
         Why the model could not be chosen ("context of 2,048 tokens is shorter than ..."); None where it could.
+    shrinkage
+        By how much the choice draws the estimate toward the model's mean over all prompts, see `agent.choice.shrinkage`.
+    cost_penalty
+        Lambda times cost, in units of quality.
     """
 
     model: str
@@ -169,13 +182,10 @@ class Candidate:
     cost: float
     utility: float
     propensity: float
-    parts: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, Part] = field(default_factory=dict)
     excluded: str | None = None
-
-    @property
-    def cost_penalty(self) -> float:
-        """What its cost took off its utility, in units of quality."""
-        return self.quality + self.parts.get("shrinkage", 0.0) - self.utility
+    shrinkage: float = 0.0
+    cost_penalty: float = 0.0
 
     @property
     def action(self) -> LoggedAction:

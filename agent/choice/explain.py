@@ -53,8 +53,8 @@ def _exclusion(card: ModelCard, cost: float, needed: int, request: RouteRequest)
     return None
 
 
-def explain(candidates: Sequence[Candidate], model: str, task: TaskAssignment, cost_weight: float) -> str:
-    """Why ``model`` was chosen among ``candidates`` (ranked), in one sentence; ``cost_weight`` is lambda."""
+def explain(candidates: Sequence[Candidate], model: str, task: TaskAssignment) -> str:
+    """Why ``model`` was chosen among ``candidates`` (ranked), in one sentence."""
     chosen = next(c for c in candidates if c.model == model)
     best, others = candidates[0], [c for c in candidates[1:] if c.excluded is None]
     known = f"task {task.id} ({task.name}, p={task.probability:.2f})"
@@ -65,20 +65,21 @@ def explain(candidates: Sequence[Candidate], model: str, task: TaskAssignment, c
             f"{best.model} leads with {best.utility:.3f}"
         )
     ahead = f", {best.utility - others[0].utility:.3f} ahead of {others[0].model}" if others else ", the only candidate"
-    less = "" if cost_weight == 0.0 else f" less cost (${chosen.cost:.6f} at {cost_weight:.4g} quality a dollar)"
-    return f"{model} is best on {where}: quality {chosen.quality:.3f} +- {chosen.stderr:.3f}{less}{ahead}"
+    return f"{model} is best on {where}: {_figures(chosen)}{ahead}"
 
 
 def why_not(candidate: Candidate, decision: Decision) -> str | None:
-    """Why ``candidate`` was not chosen, in one sentence with 95 % intervals; None for the one that was."""
+    """Why ``candidate`` was not chosen, in one sentence; None for the one that was."""
     chosen = decision.chosen
     if candidate.model == chosen.model:
         return None
     if candidate.excluded:
         return candidate.excluded
-    against = f"{_figures(candidate)}, against {_figures(chosen)} of {chosen.model}"
+    against = f"{_figures(candidate)}, against {chosen.model} with {_figures(chosen)}"
     if candidate.utility > chosen.utility:
         return f"this request explored: its own chance was {candidate.propensity:.1%}; {against}"
+    if candidate.quality - candidate.cost_penalty >= chosen.quality - chosen.cost_penalty:
+        return f"its lead on this prompt is within what estimates err by, and over all prompts it is worse: {against}"
     if candidate.quality >= chosen.quality:
         return f"not worth its price at this tradeoff: {against}"
     if candidate.quality + 1.96 * candidate.stderr >= chosen.quality:
@@ -87,4 +88,10 @@ def why_not(candidate: Candidate, decision: Decision) -> str | None:
 
 
 def _figures(candidate: Candidate) -> str:
-    return f"quality {candidate.quality:.2f} ± {1.96 * candidate.stderr:.2f} for ${candidate.cost:.2g}"
+    """The terms of its utility, with the 95 % interval of its quality."""
+    c, terms = candidate, ""
+    if c.shrinkage:
+        terms += f" {'-' if c.shrinkage < 0.0 else '+'} {abs(c.shrinkage):.3f} shrinkage"
+    if c.cost_penalty:
+        terms += f" - {c.cost_penalty:.3f} for ${c.cost:.2g}"
+    return f"utility {c.utility:.3f} = quality {c.quality:.3f} (± {1.96 * c.stderr:.3f}){terms}"

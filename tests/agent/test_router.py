@@ -12,7 +12,7 @@ from agent.choice.exploration import ChoiceConfig
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot
-from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, RouteRequest, Turn
+from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, Part, RouteRequest, Turn
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, TALENT, encoded, observed
 
@@ -320,7 +320,9 @@ def test_a_newcomer_has_its_published_prior_and_competes_at_once(snapshot: Snaps
     router = Router(snapshot, [*CARDS, newcomer])
     decision = route(router, encoded("code", 522))
     assert decision.model == "n/new" and decision.chosen.quality == pytest.approx(0.98)
-    assert decision.chosen.stderr > 0.3 and decision.chosen.parts["prior"] == pytest.approx(0.98)
+    assert decision.chosen.stderr > 0.3 and decision.chosen.parts["prior"] == Part(
+        pytest.approx(0.98), pytest.approx(1.0)
+    )
 
 
 def test_a_newcomer_without_figures_is_taken_for_the_mean_of_the_pool(snapshot: Snapshot) -> None:
@@ -416,6 +418,37 @@ def test_what_was_learned_can_be_read_while_another_thread_learns(router: Router
     for reader in readers:
         reader.join()
     assert failed == [] and len(router.raters()) == len(router.sources()) == 100 and len(router.raters(limit=7)) == 7
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_parts_add_up_to_the_quality_and_its_terms_to_the_utility(snapshot: Snapshot, seed: int) -> None:
+    """For known models and newcomers with and without published figures, before and after feedback and drift."""
+    rng = np.random.default_rng(seed)
+    tensors = {**snapshot.tensors, "stack": rng.dirichlet(np.ones(3))}
+    newcomers = (
+        ModelCard("n/figures", "n", 1.0, 2.0, 128_000, priors={"code": 0.99}),
+        ModelCard("n/none", "n", 0.5, 1.0),
+    )
+    router = Router(replace(snapshot, tensors=tensors), [*CARDS, *newcomers])
+    names: set[str] = set()
+    for seq in range(101, 341):
+        kind, model = KINDS[rng.integers(4)], router.models[rng.integers(6)].name
+        if seq % 4:  # scores of v/gamma that fall
+            kind, model, score = "code", "v/gamma", float(np.clip(rng.normal(0.9 if seq < 280 else 0.1, 0.05), 0, 1))
+        else:
+            score = float(rng.random() < 0.9)
+        router.learn_one(observed(seq, kind, model, score))
+        prompt = clusters.far() if rng.random() < 0.1 else encoded(kind, seq)
+        decision = route(router, prompt, seed=seq, explore=True, cost_quality_tradeoff=float(rng.random()))
+        for c in decision.candidates:
+            assert sum(part.weight * part.estimate for part in c.parts.values()) == pytest.approx(c.quality, abs=1e-8)
+            assert c.quality + c.shrinkage - c.cost_penalty == c.utility
+            weights = [part.weight for name, part in c.parts.items() if name not in ("online", "clipping")]
+            assert sum(weights) == pytest.approx(1.0) and min(weights) >= 0.0
+            assert ("clipping" in c.parts) <= (c.quality in (0.0, 1.0))
+            names |= set(c.parts)
+    assert names == {"task", "head", "neighbours", "prior", "snapshot_mean", "online", "clipping"}
+    assert router.drifts()
 
 
 def test_the_price_of_exploring_is_what_the_propensities_give_up(snapshot: Snapshot) -> None:

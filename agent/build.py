@@ -30,18 +30,8 @@ MEDOIDS = 5
 class FitResult:
     """Everything that `agent.fit.fit` learned.
 
-    Parameters
-    ----------
-    candidates
-        By task, columns of its candidate models, best first.
-    stack
-        (3,) weights of task means, heads and neighbours.
-    oof
-        (n, m) out-of-fold qualities of the training prompts, in [0, 1].
-    shrinkage
-        See `agent.choice.shrinkage`.
-    costs
-        Tensors of the cost model.
+    ``candidates`` are columns of models by task, ``stack`` (3,) the weights of task means, heads and neighbours, ``oof``
+    (n, m) the out-of-fold qualities of the training prompts, ``costs`` the tensors of the cost model.
     """
 
     representation: Representation
@@ -58,47 +48,33 @@ class FitResult:
 
 
 def build_snapshot(
-    examples: Examples,
-    result: FitResult,
-    lineage: Lineage,
-    config: Mapping[str, Any],
-    *,
-    encoder: str,
-    position: int,
-    next_task: int,
-    seed: int,
-    carried: Mapping[str, Any] | None = None,
+    examples: Examples, result: FitResult, lineage: Lineage, position: int, meta: Mapping[str, Any]
 ) -> Snapshot:
-    """The snapshot of ``result``; ``next_task`` is the first task id never assigned, the rest as in `agent.fit.fit`."""
-    primary = result.discovery.primary
-    labels, means = primary.labels, primary.means
-    centroids = np.stack([examples.embeddings[labels == t].mean(axis=0) for t in range(primary.n_tasks)])
+    """The snapshot of ``result``; ``meta`` are the inputs of the fit: encoder, config, seed, next_task and carried states."""
+    labels, means, n_tasks = result.discovery.labels, result.discovery.means, result.discovery.n_tasks
+    centroids = np.stack([examples.embeddings[labels == t].mean(axis=0) for t in range(n_tasks)])
     centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
     cosine = examples.embeddings @ centroids.T  # (n, T)
-    indexed = np.arange(len(examples))[-config["index_capacity"] :]
+    indexed = np.arange(len(examples))[-meta["config"]["index_capacity"] :]
     x = result.representation.transform(examples.embeddings[indexed], examples.features[indexed])
     keys = np.array([hash64(i) for i in examples.ids], np.uint64)
     by_key = np.argsort(keys)
-    meta: dict[str, Any] = {
+    meta = {
+        **meta,
         "format": FORMAT,
-        "encoder": encoder,
         "models": list(examples.models),
         "n_features": examples.features.shape[1],
         "tasks": _tasks(examples, result, lineage, cosine),
-        "next_task": next_task,
-        **(carried or {}),
         "indexed_prompts": [examples.ids[i] for i in indexed],
         "n_prompts": len(examples),
         "n_scored": int((examples.score_weight > 0.0).any(axis=1).sum()),
         "n_scores": int((~np.isnan(examples.scores)).sum()),
         "n_evaluated": int(((examples.score_weight == 1.0).sum(axis=1) >= 2).sum()),
-        "config": config,
         "fitted": {
-            "resolution": primary.resolution,
+            "resolution": result.discovery.resolution,
             "vote_power": result.discovery.vote_power,
             "shrinkage": result.shrinkage,
         },
-        "seed": seed,
     }
     tensors: dict[str, NDArray[Any]] = {
         **result.representation.tensors(),
@@ -119,7 +95,7 @@ def build_snapshot(
         "indexed_scores": examples.scores[indexed].astype(np.float32),
         "indexed_score_weight": examples.score_weight[indexed].astype(np.float32),
         "indexed_task": labels[indexed].astype(np.int32),
-        "indexed_means": result.discovery.means[indexed].astype(np.float32),
+        "indexed_means": result.discovery.vote_means[indexed].astype(np.float32),
         "trained_keys": keys[by_key],
         "trained_oof": result.oof[by_key].astype(np.float32),
     }
@@ -139,7 +115,7 @@ def _tasks(
     examples: Examples, result: FitResult, lineage: Lineage, cosine: NDArray[np.float32]
 ) -> list[dict[str, Any]]:
     """The tasks as JSON, see `agent.snapshot.TaskInfo`."""
-    labels, means = result.discovery.primary.labels, result.discovery.primary.means
+    labels, means = result.discovery.labels, result.discovery.means
     names = naming.task_names(examples.texts or ("",) * len(examples), labels, len(lineage.ids))
     tasks = []
     for t, task in enumerate(lineage.ids):

@@ -147,13 +147,15 @@ class Estimator:
 
     def estimate_batch(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
         """Estimates for (n, d) embeddings with their (n, f) features."""
-        if len(embeddings) <= _CHUNK:
-            return self._estimate(embeddings, features)
-        chunks = [
-            self._estimate(embeddings[i : i + _CHUNK], features[i : i + _CHUNK])
-            for i in range(0, len(embeddings), _CHUNK)
-        ]
-        return Estimates(**{f.name: _join([getattr(c, f.name) for c in chunks]) for f in fields(Estimates)})
+        starts = range(0, max(len(embeddings), 1), _CHUNK)
+        chunks = [self._estimate(embeddings[i : i + _CHUNK], features[i : i + _CHUNK]) for i in starts]
+        if len(chunks) == 1:
+            return chunks[0]
+        joined: dict[str, Any] = {}
+        for name in (f.name for f in fields(Estimates)):
+            parts = [getattr(chunk, name) for chunk in chunks]
+            joined[name] = None if parts[0] is None else np.concatenate(parts)
+        return Estimates(**joined)
 
     def _estimate(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
         x = self._representation.transform(embeddings, features)  # (n, w)
@@ -191,9 +193,4 @@ class Estimator:
 
 def _weighted_sum(weight: Array, rows: Array) -> Array:
     """(n, m) sums of (n, k, m) ``rows`` weighted by (n, k) ``weight``."""
-    out: Array = (weight[:, None, :] @ rows)[:, 0]
-    return out
-
-
-def _join(chunks: list[Any]) -> Any:
-    return None if chunks[0] is None else np.concatenate(chunks)
+    return (weight[:, None, :] @ rows)[:, 0]

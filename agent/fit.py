@@ -118,7 +118,7 @@ def fit(
 
     report("tasks", 0.3)
     discovery = discover(neighbours, examples, scores, config.discovery, seed)
-    labels, means = discovery.primary.labels, discovery.primary.means
+    labels, means = discovery.labels, discovery.means
     next_task = max(next_task, int(champion.meta["next_task"]) if champion is not None else 0)
     lineage = continue_ids(labels, examples, champion, next_task)
     next_task = max([next_task, *(task + 1 for task in lineage.ids)])
@@ -152,17 +152,8 @@ def fit(
         fit_cost_model(trunk, examples.costs),
         fit_prior(labels, means.mean, examples.scores, examples.prior),
     )
-    return build_snapshot(
-        examples,
-        result,
-        lineage,
-        asdict(config),
-        encoder=encoder,
-        position=position,
-        next_task=next_task,
-        seed=seed,
-        carried=carried,
-    )
+    meta = {"encoder": encoder, "config": asdict(config), "seed": seed, "next_task": next_task, **(carried or {})}
+    return build_snapshot(examples, result, lineage, position, meta)
 
 
 def continue_ids(labels: NDArray[np.int64], examples: Examples, champion: Snapshot | None, next_task: int) -> Lineage:
@@ -188,9 +179,9 @@ def cross_fitted(trunk: Trunk, scores: Scores, discovery: Discovery, penalties: 
 
 def task_candidates(discovery: Discovery, scores: Scores) -> list[tuple[int, ...]]:
     """The candidate models of each task; a prompt without scores prefers the model of stage 1's best estimate."""
-    primary, expected = discovery.primary, discovery.oof
+    means, expected = discovery.means, discovery.oof
     observed = np.where(scores.seen, scores.value, -1.0)
     quality = np.where(scores.seen.any(axis=1, keepdims=True), observed, expected)
     preferred = (quality + 1e-3 * expected).argmax(axis=1)
-    means, stderr = primary.means.mean, primary.means.stderr
-    return [candidate_set(preferred[primary.labels == t], means[t], stderr[t]) for t in range(primary.n_tasks)]
+    by_task = (preferred[discovery.labels == t] for t in range(discovery.n_tasks))
+    return [candidate_set(p, mean, stderr) for p, mean, stderr in zip(by_task, means.mean, means.stderr)]

@@ -143,16 +143,11 @@ class Snapshot:
         """The discovered tasks, in column order."""
         return tuple(
             TaskInfo(
-                id=t["id"],
-                name=t["name"],
-                size=t["size"],
-                candidates=tuple(t["candidates"]),
-                medoids=tuple(t["medoids"]),
-                means={m: (v[0], v[1]) for m, v in t["means"].items()},
-                parents=tuple(t["parents"]),
+                t["id"], t["name"], t["size"], tuple(t["candidates"]), tuple(t["medoids"]),
+                {model: (mean, count) for model, (mean, count) in t["means"].items()}, tuple(t["parents"]),
             )
             for t in self.meta["tasks"]
-        )
+        )  # fmt: skip
 
     def with_version(self, version: int) -> Snapshot:
         """The same snapshot as ``version``, which the store assigns."""

@@ -76,8 +76,7 @@ def _plain(text: str, turns: Sequence[Turn]) -> NDArray[np.float32]:
         return float(mask.sum()) / n * scale
 
     def between(low: int, high: int) -> NDArray[np.bool_]:
-        mask: NDArray[np.bool_] = (points >= low) & (points <= high)
-        return mask
+        return (points >= low) & (points <= high)
 
     digit, upper, lower = between(48, 57), between(65, 90), between(97, 122)
     space, newline, beyond_ascii = points == 32, points == 10, points > 127

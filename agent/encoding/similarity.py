@@ -160,8 +160,7 @@ def similarity(x: Matrix, others: Matrix, representation: Representation) -> Mat
     edges = representation.edges
     member = np.repeat(np.eye(len(edges) - 1, dtype=np.float32), np.diff(edges), axis=0)  # (w, 3)
     distance = np.sqrt(step @ member)  # (n, k, 3)
-    out: Matrix = np.exp(-distance) @ representation.share
-    return out
+    return np.exp(-distance) @ representation.share
 
 
 def unit(x: Matrix) -> Matrix:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from agent.experts.general_heads import ridge, ridge_weights
@@ -47,6 +45,5 @@ def fit_cost_model(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
     level = logs.mean(axis=0)
     oof, strength = ridge(trunk, logs - level, np.ones(logs.shape), STRENGTHS)
     smear = np.log(np.maximum(mean, _LEAST_USD) / np.exp(level + oof).mean(axis=0))  # from mean of logs to log of mean
-    bounds: Sequence[Array] = [np.quantile(logs, q, axis=0) + smear for q in (0.001, 0.999)]
     weight = np.concatenate([ridge_weights(trunk, logs - level, strength), (level + smear)[None]])
-    return {"cost_weight": weight, "cost_range": np.stack(bounds)}
+    return {"cost_weight": weight, "cost_range": np.quantile(logs, (0.001, 0.999), axis=0) + smear}

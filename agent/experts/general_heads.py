@@ -113,8 +113,7 @@ def ridge(trunk: Trunk, target: Array, score_weight: Array, strengths: Array = S
 def ridge_weights(trunk: Trunk, target: Array, strength: Array) -> Array:
     """(r, p) weights of the trunk's features for ``target`` (n, p) at `ridge` strengths (p,)."""
     shrink = np.where(np.isfinite(strength), 1.0 / (trunk.power[:, None] + strength), 0.0)  # (r, p)
-    out: Array = (trunk.basis.T @ target) * np.sqrt(trunk.power)[:, None] * shrink
-    return out
+    return (trunk.basis.T @ target) * np.sqrt(trunk.power)[:, None] * shrink
 
 
 def competition_weights(quality: Array, temperature: float = TEMPERATURE) -> Array:

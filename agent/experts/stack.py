@@ -61,5 +61,4 @@ def fit_stack(
 
 def combine(weights: Array, estimates: Sequence[Array]) -> Array:
     """(n, m) weighted sum of the estimates, (n, m) each."""
-    out: Array = np.tensordot(weights, np.stack(list(estimates)), axes=1)
-    return out
+    return np.tensordot(weights, np.stack(list(estimates)), axes=1)

@@ -25,18 +25,9 @@ STRENGTHS = (3.0, 10.0, 30.0, 100.0)
 
 @dataclass(frozen=True, slots=True)
 class TaskHeads:
-    """Task heads.
+    """``basis`` (r + 1, q) gives a head's inputs from the trunk's features; ``alpha`` (T,) in [0, 1].
 
-    Parameters
-    ----------
-    basis
-        (r + 1, q) from the trunk's features, and 1 last, to the inputs of a head.
-    weights
-        (T, q, m) of the heads, times alpha.
-    alpha
-        (T,) factor in [0, 1] of the heads of each task; 0 where they count nothing.
-    oof
-        (n, m) leave-one-out estimates of the training prompts, times alpha.
+    ``weights`` (T, q, m) of the heads and leave-one-out estimates ``oof`` (n, m) are times alpha.
     """
 
     basis: Array

@@ -103,5 +103,4 @@ def kernel_weight(similarity: NDArray[np.float32], power: float) -> Array:
     if similarity.shape[1] == 0:
         return np.zeros(similarity.shape)
     top = np.maximum(similarity[:, :1], 1e-9).astype(np.float64)
-    weight: Array = np.maximum(similarity / top, 1e-9) ** power
-    return weight
+    return np.maximum(similarity / top, 1e-9) ** power

@@ -20,8 +20,8 @@ _FLOOR = 1e-3
 def vote_weights(similarity: NDArray[np.float32], power: float) -> Array:
     """(n, k) weight of each neighbour's vote, rows sum to 1, from (n, k) similarities, nearest first."""
     weight = kernel_weight(similarity, power)
-    shares: Array = weight / weight.sum(axis=1, keepdims=True)
-    return shares
+    out: Array = weight / weight.sum(axis=1, keepdims=True)
+    return out
 
 
 def task_probabilities(weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:

@@ -64,43 +64,35 @@ class DiscoveryConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
-    """Tasks at one ``resolution`` of Leiden: (n,) ``labels``, their ``means``, and the ``error`` out of fold."""
-
-    resolution: float
-    labels: Labels
-    means: Means
-    error: float
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks."""
-        return len(self.means.mean)
-
-
-@dataclass(frozen=True, slots=True)
 class Discovery:
     """What stage 1 learned.
 
     Parameters
     ----------
-    primary
-        The partition whose communities are the tasks.
+    resolution, labels, means
+        Of the primary partition: the (n,) task of each prompt, 0..T-1, and the task means.
     vote_power
         See `agent.tasks.assign`.
     oof
         (n, m) estimates of each training prompt with its scores hidden.
-    means
+    vote_means
         (n, m) mean over all partitions of the means of each prompt's tasks: what its vote adds to an estimate.
     folds
         By fold: (n,) which prompts' scores were hidden, and (n, m) the estimates of all prompts then.
     """
 
-    primary: Partition
+    resolution: float
+    labels: Labels
+    means: Means
     vote_power: float
     oof: Array
-    means: Array
+    vote_means: Array
     folds: tuple[tuple[NDArray[np.bool_], Array], ...]
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return len(self.means.mean)
 
 
 def discover(
@@ -125,12 +117,17 @@ def discover(
             oof[r, hidden] = votes[hidden] @ fold_means[r]
         hidden_estimates.append((hidden, votes @ fold_means.mean(axis=0)))
     target = scores if scores.seen.any() or prior is None else Scores(np.nan_to_num(prior), 1.0 - np.isnan(prior))
-    partitions = [
-        Partition(resolution, labels, mean, contrast_error(estimate, target, mean.variances))
-        for resolution, labels, mean, estimate in zip(config.resolutions, labels_by_resolution, means, oof, strict=True)
-    ]
-    primary = min(partitions, key=lambda p: p.error)
-    return Discovery(primary, power, oof.mean(axis=0), np.mean(every, axis=0), tuple(hidden_estimates))
+    errors = [contrast_error(estimate, target, mean.variances) for estimate, mean in zip(oof, means)]
+    best = errors.index(min(errors))
+    return Discovery(
+        config.resolutions[best],
+        labels_by_resolution[best],
+        means[best],
+        power,
+        oof.mean(axis=0),
+        np.mean(every, axis=0),
+        tuple(hidden_estimates),
+    )
 
 
 def communities(

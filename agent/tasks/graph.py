@@ -45,8 +45,7 @@ def rank_biased_overlap(
         agreement = ((left < depth) & (right < depth)).sum(axis=1) / depth
         total += weight * agreement
         norm += weight
-    overlap: NDArray[np.float64] = total / norm
-    return overlap
+    return total / norm
 
 
 def ranks(quality: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -40,18 +40,9 @@ class Variances:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Of m models on T tasks.
+    """(T, m) posterior ``mean`` in [0, 1], its ``stderr``, and ``n_scores``, the summed weights of the scores behind it.
 
-    Parameters
-    ----------
-    mean, stderr
-        (T, m) posterior means in [0, 1], and their standard deviations.
-    n_scores
-        (T, m) summed weights of the scores behind them.
-    overall
-        (m,) mean of each model over tasks, in [0, 1].
-    variances
-        That the scores make most likely.
+    ``overall`` (m,) is each model's mean over tasks, in [0, 1]; ``variances`` those that the scores make most likely.
     """
 
     mean: Array
@@ -90,7 +81,8 @@ def task_means(
     shift = _task_shift(member, prior, figures)  # (T, m)
     n_scores = member @ scores.score_weight
     total, count = float(scores.score_weight.sum()), scores.score_weight.sum(axis=1)  # count (n,)
-    v, mu = start, _model_prior(np.full(models, _mean_score(scores, figures)), seen, figures)
+    first, v = Variances(), start
+    mu = _model_prior(np.full(models, _mean_score(scores, figures)), seen, figures)
     for _ in range(rounds):
         # the prompts' effects are integrated out
         damp = v.prompt / (v.noise + v.prompt * count)  # (n,)
@@ -112,19 +104,22 @@ def task_means(
         effect = (covariance @ (information_vector + prior_precision @ mu)[:, :, None])[:, :, 0] - mu  # (T, m)
         mean = mu + shift + effect
 
+        # the variances that make these effects, and what is left uncertain of them, most likely
         residual = scores.residual(mean[labels])
         prompt = (scores.score_weight * residual).sum(axis=1) * damp
         prompt_variance = v.noise * damp  # (n,) posterior
         variance = np.diagonal(covariance, axis1=1, axis2=2)  # (T, m)
         squared = (residual - prompt[:, None]) ** 2 + prompt_variance[:, None] + variance[labels]
-        v = _update_variances(
-            effect,
-            covariance,
-            mu - mu_prior,
-            mu_covariance,
-            (prompt**2 + prompt_variance)[count > 0],
-            float((scores.score_weight * squared).sum()),
-            total,
+        outer = effect.T @ effect + covariance.sum(axis=0)
+        common = (outer.sum() - np.trace(outer)) / max(models * (models - 1), 1)
+        interaction = np.trace(outer) / models - common
+        prompt = (prompt**2 + prompt_variance)[count > 0]
+        v = Variances(
+            model=_shrunk(((mu - mu_prior) ** 2).sum() + np.trace(mu_covariance), models, first.model),
+            task=max(_shrunk(common, tasks, first.task), 1e-4),
+            interaction=max(_shrunk(interaction, tasks, first.interaction), 1e-4),
+            prompt=max(_shrunk(prompt.sum(), len(prompt), first.prompt), 1e-4),
+            noise=max(_shrunk(float((scores.score_weight * squared).sum()), total, first.noise), 1e-4),
         )
     stderr = np.sqrt(variance + np.diag(mu_covariance))
     return Means(np.clip(mean, 0.0, 1.0), stderr, n_scores, np.clip(mu, 0.0, 1.0), v)
@@ -171,8 +166,8 @@ def _task_shift(member: sparse.csr_matrix, prior: Array | None, figures: Array) 
     if prior is None:
         return np.zeros((member.shape[0], len(figures)))
     given = ~np.isnan(prior)
-    shift: Array = (member @ np.where(given, prior - figures, 0.0)) / (member @ given.astype(np.float64) + 1.0)
-    return shift
+    out: Array = (member @ np.where(given, prior - figures, 0.0)) / (member @ given.astype(np.float64) + 1.0)
+    return out
 
 
 def _information(member: sparse.csr_matrix, n_scores: Array, score_weight: Array, damp: Array) -> Array:
@@ -184,29 +179,5 @@ def _information(member: sparse.csr_matrix, n_scores: Array, score_weight: Array
     return out
 
 
-def _update_variances(
-    effect: Array,
-    covariance: Array,
-    model: Array,
-    mu_covariance: Array,
-    prompt: Array,
-    squared: float,
-    total: float,
-) -> Variances:
-    """The M step: variances from expected squared effects, and squared errors of summed weight ``total``."""
-    tasks, m = effect.shape
-    start = Variances()
-    outer = effect.T @ effect + covariance.sum(axis=0)
-    common = (outer.sum() - np.trace(outer)) / max(m * (m - 1), 1)
-    own = np.trace(outer) / m - common
-
-    def shrunk(total: float, count: float, prior: float) -> float:
-        return float((total + _START_WEIGHT * prior) / (count + _START_WEIGHT))
-
-    return Variances(
-        model=shrunk((model**2).sum() + np.trace(mu_covariance), m, start.model),
-        task=max(shrunk(common, tasks, start.task), 1e-4),
-        interaction=max(shrunk(own, tasks, start.interaction), 1e-4),
-        prompt=max(shrunk(prompt.sum(), len(prompt), start.prompt), 1e-4),
-        noise=max(shrunk(squared, total, start.noise), 1e-4),
-    )
+def _shrunk(total: float, count: float, prior: float) -> float:
+    return float((total + _START_WEIGHT * prior) / (count + _START_WEIGHT))

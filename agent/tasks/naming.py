@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
 
 _TERM = re.compile(r"[^\W\d_]{3,}", re.UNICODE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2,4}")
@@ -23,24 +24,25 @@ _STOP = frozenset(
 def task_names(texts: Sequence[str], labels: NDArray[np.int64], count: int, terms: int = 3) -> tuple[str, ...]:
     """One name for each of ``count`` tasks: its ``terms`` terms of highest score, joined by commas.
 
-    A task without any text (where prompts are not stored) is called ``task`` and its column.
+    A task without any term (where prompts are not stored) is called ``task`` and its column.
     """
-    by_task: list[Counter[str]] = [Counter() for _ in range(count)]
-    for text, label in zip(texts, labels):
-        head = text[:_READ].lower()
-        by_task[label].update({t for t in _TERM.findall(head) if t not in _STOP} | set(_CJK.findall(head)))
-    everywhere: Counter[str] = Counter()
-    for counter in by_task:
-        everywhere.update(counter)
-    average = sum(everywhere.values()) / max(count, 1)
-    sizes = np.bincount(labels, minlength=count)
-
-    def score(task: int, term: str) -> float:
-        frequency = by_task[task][term] / max(int(sizes[task]), 1)
-        return float(frequency * np.log1p(average / everywhere[term]))
-
-    names: list[str] = []
+    names = [f"task {task}" for task in range(count)]
+    vectorizer = CountVectorizer(analyzer=_terms, binary=True)
+    try:
+        uses = vectorizer.fit_transform(texts)  # (n, vocabulary)
+    except ValueError:  # the vocabulary is empty
+        return tuple(names)
+    member = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (count, len(labels)))
+    by_task, sizes = (member @ uses).tocsr(), np.bincount(labels, minlength=count)
+    total = np.asarray(by_task.sum(axis=0))[0]
+    weight, vocabulary = np.log1p(total.sum() / count / total), vectorizer.get_feature_names_out()
     for task in range(count):
-        ranked = sorted(by_task[task], key=lambda term: (-score(task, term), term))
-        names.append(", ".join(ranked[:terms]) or f"task {task}")
+        row = by_task[task]
+        best = np.lexsort((row.indices, -row.data / max(sizes[task], 1) * weight[row.indices]))[:terms]
+        names[task] = ", ".join(vocabulary[row.indices[best]]) or names[task]
     return tuple(names)
+
+
+def _terms(text: str) -> list[str]:
+    head = text[:_READ].lower()
+    return [term for term in _TERM.findall(head) if term not in _STOP] + _CJK.findall(head)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from agent.encoding.encoder import Encoder
-from agent.errors import InvalidInput, SnapshotCorrupt
+from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
 from agent.estimate import Estimator
 from agent.evaluation.challenger import Progress, RefreshData, train_challenger
 from agent.examples import join
@@ -29,6 +30,7 @@ from store.encoders.cache import CachedEncoder
 from store.evaluations import EvaluationStore, Label
 from store.examples import feedback_examples
 from store.feedback import FeedbackLog
+from store.lineage import TaskLineage
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
@@ -100,6 +102,7 @@ def refresh(
                 champion,
                 encoder=encoder.fingerprint,
                 seed=seed,
+                next_task=TaskLineage(database).next_id(),
                 progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
             )
         verdict, snapshot = challenger.verdict, challenger.snapshot
@@ -119,9 +122,14 @@ def refresh(
             "seed": seed,
         }
         report("publishing", 0.97)
-        published = snapshots.publish(
-            snapshot, status="champion" if verdict.promote else "rejected", report=kept, created_by="refresh"
-        )
+        publish = partial(snapshots.publish, snapshot, created_by="refresh")
+        try:
+            status: Literal["champion", "rejected"] = "champion" if verdict.promote else "rejected"
+            published = publish(status=status, report=kept, expected_champion=serving)
+        except ChampionChanged as error:
+            reason = f"not promoted, because another snapshot was made champion during the refresh: {error.message}"
+            kept |= {"promoted": False, "reason": reason}
+            published = publish(status="rejected", report=kept)
     finally:
         writer.close()
     report("done", 1.0)

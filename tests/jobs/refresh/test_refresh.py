@@ -114,6 +114,27 @@ def test_what_progress_raises_ends_the_refresh_before_anything_is_published(
     assert [r.version for r in SnapshotStore(home_database).list()] == [1]
 
 
+def test_a_rollback_by_hand_during_a_refresh_stays(
+    home_database: Database, settings: JobSettings, seeded: Callable[..., None], import_records: Callable[..., None]
+) -> None:
+    seeded(home_database)
+    assert refresh(home_database, settings, encoder=WordEncoder()).version == 2
+    import_records(home_database, 360)
+    snapshots = SnapshotStore(home_database)
+
+    def roll_back(stage: str, share: float) -> None:
+        if stage == "gate":
+            snapshots.rollback("worse, I think")
+
+    result = refresh(home_database, settings, encoder=WordEncoder(), progress=roll_back)
+    assert result.report["gate"]["promote"], "else there is nothing to hold back"
+    assert snapshots.champion_version() == 1
+    row = next(r for r in snapshots.list() if r.version == result.version)
+    assert (row.status, result.promoted, row.report["promoted"]) == ("rejected", False, False)
+    assert row.report["reason"] == result.reason
+    assert result.reason.startswith("not promoted, because another snapshot was made champion during the refresh")
+
+
 def test_a_refresh_under_another_encoder_replaces_the_champion_and_reuses_no_task_id(
     home_database: Database, settings: JobSettings, seeded: Callable[..., None], import_records: Callable[..., None]
 ) -> None:
@@ -132,3 +153,17 @@ def test_a_refresh_under_another_encoder_replaces_the_champion_and_reuses_no_tas
     lineage = TaskLineage(home_database)
     assert {task.id for task in lineage.list()} == {task.id for task in champion.tasks}
     assert all(task.retired_in == result.version for task in lineage.list(include_retired=True) if task.id in former)
+
+
+def test_a_champion_that_cannot_be_read_is_replaced_and_no_task_id_is_reused(
+    home_database: Database, settings: JobSettings, seeded: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded(home_database)
+    former = {task.id for task in TaskLineage(home_database).list(include_retired=True)}
+    monkeypatch.setattr("agent.snapshot.FORMAT", "another")
+    monkeypatch.setattr("agent.build.FORMAT", "another")
+    result = refresh(home_database, settings, encoder=WordEncoder())
+    assert result.promoted and SnapshotStore(home_database).champion_version() == result.version
+    assert "there is no champion that can be read" in result.reason
+    tasks = SnapshotStore(home_database).load(result.version).tasks
+    assert former and min(task.id for task in tasks) > max(former)

@@ -66,6 +66,7 @@ class Timetable:
 
     def start(self) -> None:
         """Start; the first interval counts from the last refresh, not from the start of this process."""
+        self._scheduler.add_job(_logging_errors(self.request_upgrade))
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
         self._every(CHECK_PERIOD_S, self._monitor.check)
@@ -81,6 +82,14 @@ class Timetable:
             self._scheduler.shutdown(wait=False)
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._writer.close()
+
+    def request_upgrade(self) -> None:
+        """Request a refresh where the champion is of a format that this version of Thalweg does not read."""
+        champion = self._snapshots.champion()
+        if champion is not None and not champion.readable:
+            why = f"snapshot {champion.version} was made by another version of Thalweg"
+            _log.warning("%s and cannot be read; a refresh is requested", why)
+            self._runs.request("refresh", {"why": why}, "timetable")
 
     def request_due(self) -> None:
         """Request a refresh where the last one was requested an interval ago."""

@@ -122,6 +122,34 @@ def test_after_a_failed_refresh_the_next_one_waits_for_the_interval(
     assert len(runs.list()) == 1
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_where_an_older_thalweg_published_the_champion_a_refresh_is_requested_at_the_start(
+    home_database: Database,
+    runs: JobRuns,
+    make_timetable: MakeTimetable,
+    caplog: pytest.LogCaptureFixture,
+    readable: bool,
+) -> None:
+    champion = publish(home_database, misled=False)
+    if not readable:
+        with home_database.session(write=True) as session:
+            session.execute(update(SnapshotTable).values(meta={**champion.meta, "format": 3}))
+            session.commit()
+    executed: list[Run] = []
+    with caplog.at_level(logging.WARNING, logger="thalweg.jobs"):
+        make_timetable(home_database, executed.append, start=True, **QUIET)
+        if readable:
+            time.sleep(1.5)
+        else:
+            until(lambda: len(executed) == 1 and runs.get(executed[0].id).state == "failed")
+    assert [run.params for run in executed] == (
+        [] if readable else [{"why": "snapshot 1 was made by another version of Thalweg"}]
+    )
+    assert [line for line in caplog.messages if "cannot be read" in line] == [
+        f"{run.params['why']} and cannot be read; a refresh is requested" for run in executed
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

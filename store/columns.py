@@ -1,4 +1,4 @@
-"""Column types that mean the same on every database: UTC times, safe text, float32 vectors."""
+"""Column types that behave alike on SQLite and PostgreSQL: UTC times, text from outside, float32 vectors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from sqlalchemy.types import TypeDecorator
 from agent.types import Vector
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
-"""A key that the database counts up; SQLite does so only for INTEGER."""
+"""An integer, and the type of autoincrement keys, which SQLite has for INTEGER only."""
 
 
 def utc_now() -> datetime:
-    """The time that rows are stamped with."""
+    """The current time, for rows."""
     return datetime.now(UTC)
 
 
+def literal(text: str | None) -> Any:
+    """``text`` for a field of a `typing.Literal` type: only Thalweg writes the column, and only the type's values."""
+    return text
+
+
 def clean(text: str) -> str:
-    """Text as any database takes it: NUL and lone surrogates, which JSON can smuggle in, become U+FFFD."""
+    """Text with U+FFFD for what no database stores and JSON can hold: NUL and lone surrogates."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
     try:
@@ -32,13 +37,13 @@ def clean(text: str) -> str:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC; SQLite, which knows no zones, keeps it naive."""
+    """An aware datetime in UTC; SQLite, which has no time zones, stores it naive."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, which would silently be taken for UTC."""
+        """Assert that the time is aware: a naive one would be taken for UTC."""
         if value is None:
             return None
         assert value.tzinfo is not None, f"expected an aware datetime, came {value!r}"
@@ -46,14 +51,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Always aware, always UTC."""
+        """Aware, in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class SafeText(TypeDecorator[str]):
-    """Text from outside, cleaned on its way in, so that no prompt or comment can make a row fail."""
+    """Text from outside, passed through `clean`, so that no prompt or comment makes an insert fail."""
 
     impl = Text
     cache_ok = True
@@ -70,7 +75,7 @@ class Float32s(TypeDecorator[Vector]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
-        """Takes any array of numbers."""
+        """Any array of numbers."""
         return None if value is None else np.asarray(value, "<f4").tobytes()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Vector | None:

@@ -1,7 +1,7 @@
-"""One door to SQLite or PostgreSQL: opens, migrates, hands out sessions, and turns the drivers' errors into ours.
+"""The database, SQLite or PostgreSQL: opening, migration, sessions, and the translation of SQLAlchemy's errors.
 
-Both databases keep the same two promises. What a commit acknowledged survives `kill -9` (SQLite: WAL with
-``synchronous=FULL``), and a session that ends without a commit leaves nothing behind.
+On both, a commit that has returned survives `kill -9` (SQLite: WAL with ``synchronous=FULL``), and a session that ends
+without a commit changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Database:
     Parameters
     ----------
     engine
-        Made by `open`, which is how to get one of these.
+        From `open`, which is the way to make a database.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -36,21 +36,21 @@ class Database:
 
     @classmethod
     def open(cls, url: str, *, read_only: bool = False) -> Database:
-        """Connect and bring the schema up to date; safe when several processes do so at once.
+        """Connect and migrate the schema; several processes may do so at once.
 
         Parameters
         ----------
         url
             ``sqlite:///path`` or ``postgresql://user:password@host/name``.
         read_only
-            Never writes, so it neither makes nor migrates the database.
+            Every write fails; the database is neither created nor migrated.
 
         Raises
         ------
         InvalidInput
-            Where the URL is of no known kind.
+            Where the URL is not of these kinds.
         StoreUnavailable
-            Where the database cannot be reached, or not be written, or has another Thalweg's schema.
+            Where the database cannot be reached or written, or a newer Thalweg has migrated it.
         """
         database = cls(make_engine(url, read_only))
         try:
@@ -71,33 +71,33 @@ class Database:
         Parameters
         ----------
         write
-            Say so where the session will write: SQLite then takes its write lock at once, and waits for it, instead
-            of failing half-way where another process wrote in between.
+            True for a session that will write: SQLite then waits for its write lock at the start, and does not fail later
+            where another process has written in between.
         """
         with self.translated(), Session(self._writers if write else self._readers, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def connect(self, *, write: bool = False) -> Iterator[Connection]:
-        """A bare connection, under the same rules as a session."""
+        """A connection, under the same rules as a session."""
         with self.translated(), (self._writers if write else self._readers).connect() as connection:
             yield connection
 
     def writer_connection(self) -> Connection:
-        """A connection for a thread to keep, see `store.writer`; the caller translates and closes."""
+        """A connection that a thread keeps, see `store.writer`; the caller translates its errors and closes it."""
         return self._writers.connect()
 
     def lock(self, session: Session, name: str) -> None:
-        """Make transactions that lock the same name run one after the other, in the order of their commits.
+        """Serialize transactions that lock the same name: the next one waits until this one ends.
 
-        Held until the transaction ends. SQLite's write lock, which a write session holds already, does as much.
+        On SQLite the write lock, which a write session holds, does so already.
         """
         if self.dialect == "postgresql":
             session.connection().execute(_ADVISORY_LOCK, {"name": f"thalweg.{name}"})
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Where foreign errors enter: what SQLAlchemy raises leaves as ours, with what to do next."""
+        """Translate SQLAlchemy's errors into Thalweg's, with what to do next."""
         try:
             yield
         except IntegrityError:
@@ -106,7 +106,7 @@ class Database:
             raise InvalidInput(f"a value does not fit the database: {_cause(error)}") from error
         except SQLAlchemyError as error:
             if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
-                raise  # a value of a wrong type: our mistake, not the database's
+                raise  # a value of a wrong type: a mistake in Thalweg, not in the database
             raise StoreUnavailable(f"{self.url}: {_cause(error)}; {_advice(_cause(error))}") from error
 
     def close(self) -> None:
@@ -118,20 +118,19 @@ _ADVISORY_LOCK = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
 
 
 def _cause(error: BaseException) -> str:
-    """The driver's own words, without SQLAlchemy's statement and parameters (which hold users' text)."""
+    """The driver's message, without SQLAlchemy's statement and parameters (which hold users' text)."""
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().split("\n")[0]
 
 
 def _advice(cause: str) -> str:
-    """What to do about it."""
     advice = {
         "readonly": "make the file and its folder writable for this user",
         "read-only": "connect to the primary, as a user who may write",
         "unable to open": f"the file is gone or may not be read: {RESTORE}",
         "full": "free some disk space",
         "No space left": "free some disk space",
-        "locked": "another process holds the database for long: end it, or use PostgreSQL",
+        "locked": "another process keeps the database locked: end it, or use PostgreSQL",
         "malformed": "restore the file from a backup",
         "not a database": "restore the file from a backup",
         "no such table": "restart Thalweg, which makes its tables",

@@ -1,11 +1,11 @@
-"""The decision log: what was chosen, with all that was known then; durable before the answer goes out."""
+"""The decision log: decisions with all that was known when they were made, and the outcomes of their calls."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from agent.errors import UnknownDecision
-from agent.types import Candidate, Decision, Evidence, TaskAssignment
+from agent.types import Candidate, Decision, Evidence, Part, TaskAssignment
 from store.columns import utc_now
 from store.database import Database
 from store.prompts import ENCODED, encoded, insert_or_ignore, prompt_row, table
@@ -30,24 +30,24 @@ class DecisionRecord:
     Parameters
     ----------
     id
-        As the client is told; unique.
+        Unique; the client gets it with the answer.
     created_at
-        Aware.
+        With a time zone.
     decision
         With its candidates, evidence and encoded prompt.
     encoder
         Fingerprint of the encoder that made ``decision.encoded``.
     prompt
-        `store.prompts.canonical` of the conversation. Give it whatever the setting: the log drops the text itself
-        where it may not be kept.
+        `store.prompts.canonical` of the conversation, whatever the setting: the log leaves the text out where it is not
+        to be stored. None where it is not known.
     key
         Name of the API key.
     session
-        The client's name for the conversation.
-    tradeoff
+        The client's id of the conversation.
+    cost_quality_tradeoff
         The request's ``cost_quality_tradeoff``.
     kind
-        ``chat`` where the model was called, ``route`` where only the decision was asked for.
+        ``chat`` where the model was called, ``route`` where only the decision was requested.
     requested_model
         As the client wrote it.
     """
@@ -59,23 +59,23 @@ class DecisionRecord:
     prompt: str | None = None
     key: str | None = None
     session: str | None = None
-    tradeoff: float = 0.8
+    cost_quality_tradeoff: float = 0.8
     kind: Literal["chat", "route"] = "chat"
     requested_model: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a decision's call; None where it is not known.
+    """How the call that followed a decision ended; None where a figure is not known.
 
     Parameters
     ----------
     status
         ``cancelled`` where the client went away before the answer ended.
     latency_ms
-        From request to the answer's end.
+        From the request to the end of the answer.
     error
-        The upstream's own words, where it failed.
+        The upstream's message, where it failed.
     """
 
     status: Literal["ok", "error", "timeout", "cancelled"]
@@ -87,14 +87,12 @@ class Outcome:
 
 
 class DecisionLog:
-    """Appends decisions and gives them back whole.
+    """Appends decisions and reads them.
 
     Parameters
     ----------
-    database, writer
-        Where to, and by whom.
     prompts
-        ``embedding`` keeps no prompt's text.
+        ``embedding``: prompts' texts are not stored.
     """
 
     def __init__(self, database: Database, writer: GroupCommitter, prompts: PromptsSetting = "full") -> None:
@@ -105,7 +103,7 @@ class DecisionLog:
         self._add_decision = insert_or_ignore(DecisionTable, database.dialect)
 
     def append(self, record: DecisionRecord) -> Future[None]:
-        """Write a decision; it is durable when the future resolves. The same id again changes nothing."""
+        """Write a decision; it is durable when the future resolves. A known id changes nothing."""
         prompt = prompt_row(record.prompt, record.encoder, record.decision.encoded, self._prompts, record.created_at)
         row = _row(record, prompt["id"])
 
@@ -117,20 +115,11 @@ class DecisionLog:
         return self._writer.submit(work)
 
     def complete(self, decision_id: str, outcome: Outcome) -> Future[None]:
-        """Write what came of a call; a later word replaces an earlier one.
+        """Write an outcome, in place of an earlier one of the same decision.
 
         The future raises `UnknownDecision` where there is no such decision.
         """
-        row = {
-            "decision_id": decision_id,
-            "status": outcome.status,
-            "latency_ms": outcome.latency_ms,
-            "input_tokens": outcome.input_tokens,
-            "output_tokens": outcome.output_tokens,
-            "cost_usd": outcome.cost_usd,
-            "error": outcome.error,
-            "finished_at": utc_now(),
-        }
+        row = asdict(outcome) | {"decision_id": decision_id, "finished_at": utc_now()}
 
         def work(session: Session) -> None:
             connection = session.connection()
@@ -147,14 +136,14 @@ class DecisionLog:
     def get(self, decision_id: str) -> DecisionRecord | None:
         """A decision as it was appended; None where there is none of that id.
 
-        A number that was not finite comes back as NaN, and the prompt as it was encoded when it was first seen.
+        Numbers that were not finite are NaN, and the prompt is as it was encoded first.
         """
         with self._database.session() as session:
             row = session.execute(_SELECT.where(DecisionTable.id == decision_id)).one_or_none()
         return None if row is None else _record(row)
 
     def models(self, ids: Sequence[str]) -> dict[str, str]:
-        """decision id -> the model that it chose, for those that there are; at most a few thousand ids."""
+        """decision id -> the model that it chose, for the ids that are known; at most a few thousand ids."""
         if not ids:
             return {}
         with self._database.session() as session:
@@ -162,19 +151,10 @@ class DecisionLog:
             return {id: model for id, model in found}
 
     def outcome(self, decision_id: str) -> Outcome | None:
-        """What came of a decision's call; None where nothing is known (yet)."""
+        """The outcome of a decision's call; None where it is not known (yet)."""
         with self._database.session() as session:
             row = session.get(OutcomeTable, decision_id)
-        if row is None:
-            return None
-        return Outcome(
-            status=row.status,  # type: ignore[arg-type]
-            latency_ms=row.latency_ms,
-            input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens,
-            cost_usd=row.cost_usd,
-            error=row.error,
-        )
+        return None if row is None else Outcome(**{name: getattr(row, name) for name in Outcome.__dataclass_fields__})
 
     def recent(self, limit: int = 50) -> list[DecisionRecord]:
         """The latest decisions, newest first."""
@@ -199,7 +179,7 @@ def _row(record: DecisionRecord, prompt_id: str) -> dict[str, Any]:
         "requested_model": record.requested_model,
         "key": record.key,
         "session": record.session,
-        "tradeoff": record.tradeoff,
+        "cost_quality_tradeoff": record.cost_quality_tradeoff,
         "snapshot": decision.snapshot,
         "position": decision.position,
         "propensity": float(decision.chosen.propensity),
@@ -233,15 +213,24 @@ def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
         prompt=row.text,
         key=row.key,
         session=row.session,
-        tradeoff=row.tradeoff,
+        cost_quality_tradeoff=row.cost_quality_tradeoff,
         kind=row.kind,
         requested_model=row.requested_model,
     )
 
 
-_NUMBERS = ("quality", "stderr", "cost", "utility", "propensity")
+_NUMBERS = ("quality", "stderr", "cost", "utility", "propensity", "shrinkage", "cost_penalty")
 
 
 def candidates(rows: Sequence[dict[str, Any]]) -> tuple[Candidate, ...]:
-    """The column ``candidates`` of a decision. JSON has no NaN or infinity: null stands where a number was not finite."""
-    return tuple(Candidate(**(row | {n: math.nan for n in _NUMBERS if row[n] is None})) for row in rows)
+    """The column ``candidates`` of a decision, where null stands for a number that was not finite: JSON has none."""
+    return tuple(
+        Candidate(
+            **row | _numbers(row, _NUMBERS) | {"parts": {n: Part(**_numbers(p, p)) for n, p in row["parts"].items()}}
+        )
+        for row in rows
+    )
+
+
+def _numbers(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
+    return {name: math.nan if row[name] is None else row[name] for name in names}

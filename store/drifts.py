@@ -1,7 +1,7 @@
-"""Silent changes of models: every replica finds them in the log, and the store keeps each once.
+"""Silent changes of models (drifts): every replica detects them in the feedback log, and the store keeps each once.
 
-Replicas of one snapshot find a change at the same row. Another snapshot, promoted or rolled back to, expects something
-else of the model and may find the same change a few rows off; so what overlaps a change known of the model is that one.
+Replicas of one snapshot detect a change at the same row of the log. Another snapshot, with other estimates of the model,
+may detect it some rows away; therefore a drift that overlaps a stored one of the same model counts as that one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from store.tables import DriftTable
 
 @dataclass(frozen=True, slots=True)
 class FoundDrift:
-    """A drift, the snapshot whose expectations it broke, and when the first replica found it."""
+    """A drift, the snapshot whose estimates it contradicts, and when the first replica detected it."""
 
     drift: Drift
     snapshot: int
@@ -30,9 +30,9 @@ class FoundDrift:
     @property
     def why(self) -> str:
         """The change in a sentence."""
-        way = "fell" if self.drift.shift < 0 else "rose"
+        verb = "fell" if self.drift.shift < 0 else "rose"
         return (
-            f"{self.drift.model} {way} by {abs(self.drift.shift):.2f} against what snapshot {self.snapshot} expected, "
+            f"{self.drift.model} {verb} by {abs(self.drift.shift):.2f} against what snapshot {self.snapshot} expected, "
             f"from feedback row {self.drift.since} on"
         )
 
@@ -44,7 +44,7 @@ class DriftStore:
         self._database = database
 
     def record(self, snapshot: int, drifts: Sequence[Drift]) -> list[Drift]:
-        """Keep those that are not known yet, and return them; durable on return, and safe to repeat."""
+        """Store the drifts that are not stored yet, and return those."""
         now = utc_now()
         with self._database.session(write=True) as session:
             self._database.lock(session, "drifts")
@@ -56,7 +56,7 @@ class DriftStore:
         return new
 
     def list(self, *, after: int = 0, limit: int = 100) -> list[FoundDrift]:
-        """Those found after a position of the log, newest first."""
+        """The latest ``limit`` drifts detected after a position of the log, newest first."""
         newest = select(DriftTable).order_by(DriftTable.position.desc(), DriftTable.model).limit(limit)
         with self._database.session() as session:
             return [
@@ -67,11 +67,11 @@ class DriftStore:
             ]
 
     def latest(self, *, after: int) -> dict[str, FoundDrift]:
-        """model -> its last drift found after a position of the log."""
+        """model -> its last drift detected after a position of the log."""
         return {found.drift.model: found for found in reversed(self.list(after=after))}
 
 
 def _same(drift: Drift) -> Select[int]:
-    """The known drifts of its model that overlap it."""
+    """The stored drifts of its model that overlap ``drift``."""
     of = table(DriftTable).c
     return select(of.position).where(of.model == drift.model, of.since <= drift.position, of.position >= drift.since)

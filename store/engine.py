@@ -1,7 +1,7 @@
-"""Connections: how SQLite and PostgreSQL are opened so that both keep what they acknowledged.
+"""SQLAlchemy engines for SQLite and PostgreSQL that lose no committed transaction.
 
-SQLite runs in WAL mode with ``synchronous=FULL`` and explicit transactions, and notices when the file under an open
-connection was deleted or replaced, which it would otherwise go on writing to.
+SQLite runs in WAL mode with ``synchronous=FULL`` and explicit transactions. A deleted or replaced database file, which an
+open connection would go on writing to, is detected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from agent.errors import InvalidInput, StoreUnavailable
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a writer waits for another one (SQLite), and anyone for a connection."""
+"""Longest wait for the write lock (SQLite) and for a connection."""
 
 RESTORE = "put it back, or restart Thalweg to begin a new one"
 """What to do about a database file that is gone."""
@@ -53,7 +53,7 @@ def make_engine(url: str, read_only: bool) -> Engine:
     Raises
     ------
     InvalidInput
-        Where the URL is of no known kind.
+        Where the URL is not of these kinds.
     StoreUnavailable
         Where SQLite's folder cannot be made.
     """
@@ -73,11 +73,11 @@ def make_engine(url: str, read_only: bool) -> Engine:
 
 
 def _sqlite(url: URL, read_only: bool, options: dict[str, Any]) -> Engine:
-    """An engine on a file, with explicit transactions, that notices when the file under it is moved or deleted."""
+    """An engine on a file; its commits fail where the file was moved or deleted meanwhile."""
     path = Path(str(url.database)).absolute()
     if not read_only:
         _touch(path)
-    # mode=rw never makes a file: a vanished database is an error, not a fresh and empty one.
+    # mode=rw never creates a file: a deleted database is an error, not a new and empty one.
     uri = f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}"
 
     def connect() -> sqlite3.Connection:
@@ -105,7 +105,7 @@ def _sqlite(url: URL, read_only: bool, options: dict[str, Any]) -> Engine:
 
     @event.listens_for(engine, "commit")
     def still_there(connection: Connection) -> None:
-        # Without this, a commit into a deleted file succeeds and is acknowledged, and nobody will ever read it.
+        # Without this, a commit into a deleted file would succeed, and its data be lost.
         if connection.info["file"] != _identity(path):
             connection.invalidate()
             raise StoreUnavailable(f"sqlite:///{path}: the file was deleted or replaced; {RESTORE}")

@@ -1,4 +1,4 @@
-"""Imported evaluations: what models scored on prompts, kept by content so that importing twice changes nothing."""
+"""Imported evaluations: models' scores on prompts. A row's id is the hash of its content, so importing twice adds nothing."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from agent.types import Encoded
 from store.columns import utc_now
 from store.database import Database
 from store.drifts import FoundDrift
-from store.examples import Score, assemble
+from store.examples import Score, to_examples
 from store.prompts import insert_or_ignore, prompt_row, text_id
 from store.settings import PromptsSetting
 from store.tables import EvaluationTable, PromptTable
 
 CHUNK = 256
-"""Rows a commit: what an interrupted import loses at most."""
+"""Rows per commit: the most that an interrupted import loses."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRow:
-    """One evaluated prompt. ``source`` and ``task`` are labels to measure against, never input to the router.
+    """An evaluated prompt. ``source`` and ``task`` are true labels to compare tasks with; the router does not see them.
 
     Parameters
     ----------
     scores
-        model -> [0, 1]; only what was observed.
+        model -> score in [0, 1], of the models that were evaluated.
     costs
         model -> USD; may be empty.
     """
@@ -60,8 +60,7 @@ class EvaluationRow:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did: ``rows`` and ``scores`` that are new, ``new_prompts`` that had to be encoded, ``duplicates``
-    that were known already."""
+    """Counts of an import: new ``rows`` and ``scores``, ``new_prompts`` that were encoded, ``duplicates`` of stored rows."""
 
     rows: int
     new_prompts: int
@@ -70,7 +69,7 @@ class ImportReport:
 
 
 class Label(NamedTuple):
-    """What a prompt is said to be, for measuring only."""
+    """True labels of an evaluated prompt."""
 
     source: str
     task: str | None
@@ -78,7 +77,7 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DatasetCount:
-    """How much of a dataset's split is kept."""
+    """Numbers of stored rows and distinct prompts of a dataset's split."""
 
     dataset: str
     split: str
@@ -87,12 +86,12 @@ class DatasetCount:
 
 
 class EvaluationStore:
-    """Adds evaluations and gives them back as training examples.
+    """Adds evaluations and reads them as training examples.
 
     Parameters
     ----------
     prompts
-        ``embedding`` keeps no prompt's text.
+        ``embedding``: prompts' texts are not stored.
     """
 
     def __init__(self, database: Database, prompts: PromptsSetting = "full") -> None:
@@ -108,12 +107,12 @@ class EvaluationStore:
         encoder: str,
         progress: Callable[[int], None] | None = None,
     ) -> ImportReport:
-        """Import rows, `CHUNK` a commit, so that an interrupted import goes on where it stopped.
+        """Import rows, `CHUNK` per commit: an interrupted import that is repeated goes on where it stopped.
 
         Parameters
         ----------
         encode
-            Called with the prompts that this encoder has not seen yet, once each.
+            Called with the prompts that this encoder has not encoded yet, once each.
         encoder
             Its fingerprint.
         progress
@@ -144,7 +143,7 @@ class EvaluationStore:
         with self._database.session() as session:
             known = _present(session, PromptTable.id, prompts)
             seen = _present(session, EvaluationTable.id, wanted)
-        # Encoding takes seconds, so no transaction stays open meanwhile.
+        # Encoding takes seconds: no transaction stays open meanwhile.
         missing = [prompts[i] for i in sorted(prompts.keys() - known)]
         encoded = encode(missing) if missing else []
         new_prompts = [
@@ -182,15 +181,15 @@ class EvaluationStore:
     def examples(
         self, encoder: str, models: Sequence[str] | None = None, drifts: Sequence[FoundDrift] = ()
     ) -> tuple[Examples, list[Label]]:
-        """Every evaluated prompt of one encoder, its scores averaged over datasets, and a label for each.
+        """The evaluated prompts of one encoder, scores averaged over datasets, and the label of each.
 
         Parameters
         ----------
         models
             The columns; prompts on which none of them was scored are left out. None for every model ever scored.
         drifts
-            A score from before its model changed is moved by the change and counts for little, or for nothing where the
-            prompt was evaluated again.
+            Scores from before their model changed are shifted by the change and weigh little; they are not used where the
+            prompt was evaluated again since.
         """
         query = (
             select(
@@ -213,20 +212,20 @@ class EvaluationStore:
                 labels.setdefault(prompt, Label(source, task))
                 later = [found.drift for found in drifts if found.detected_at > created]
                 for model, score in scored.items():
-                    shift, counts = drift_adjustment(model, -1, later)
-                    if counts > score_weight.get((prompt, model), 0.0):
-                        score_weight[prompt, model], scores[prompt, model] = counts, []
-                    if counts == score_weight[prompt, model]:
-                        moved = min(max(score + shift, 0.0), 1.0)
-                        scores[prompt, model].append(Score(prompt, model, moved, costs.get(model)))
-            examples = assemble(session, [s for said in scores.values() for s in said], models)
+                    shift, weight = drift_adjustment(model, -1, later)
+                    if weight > score_weight.get((prompt, model), 0.0):
+                        score_weight[prompt, model], scores[prompt, model] = weight, []
+                    if weight == score_weight[prompt, model]:
+                        shifted = min(max(score + shift, 0.0), 1.0)
+                        scores[prompt, model].append(Score(prompt, model, shifted, costs.get(model)))
+            examples = to_examples(session, [s for found in scores.values() for s in found], models)
         if drifts:
             weights = [[score_weight.get((prompt, model), 0.0) for model in examples.models] for prompt in examples.ids]
             examples = replace(examples, weights=np.array(weights, np.float64).reshape(examples.scores.shape))
         return examples, [labels[i] for i in examples.ids]
 
     def counts(self) -> list[DatasetCount]:
-        """How much of each dataset and split is kept."""
+        """Counts by dataset and split."""
         e = EvaluationTable
         query = (
             select(e.dataset, e.split, func.count(), func.count(e.prompt_id.distinct()))

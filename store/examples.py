@@ -1,4 +1,4 @@
-"""From scores by (prompt, model) to the arrays that training reads."""
+"""Training examples from stored scores: of feedback, or of any (prompt, model) pairs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from store.database import Database
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 
 _IDS_A_QUERY = 10_000
-"""Databases bound the number of parameters of a statement."""
+"""Databases limit the number of parameters of a statement."""
 
 
 class Score(NamedTuple):
-    """What one model scored (and cost, in USD, where known) on one prompt; several on the same pair are averaged."""
+    """Score in [0, 1] of a model on a prompt, and its cost in USD where known."""
 
     prompt: str
     model: str
@@ -33,12 +33,12 @@ class Score(NamedTuple):
 def feedback_examples(
     database: Database, encoder: str, upto: int, ledger: Ledger | None = None, drifts: Sequence[Drift] = ()
 ) -> Examples:
-    """What feedback says, up to position ``upto`` of the log.
+    """The scores of the feedback log up to position ``upto``, for prompts that ``encoder`` encoded.
 
-    Of each (decision, source, rater) the latest score counts, calibrated, weighed and rationed by ``ledger`` (None: one
-    that has heard nothing yet); their weighted means by prompt and model are the examples' scores, which may lie outside
-    [0, 1], and their weights together, up to 1, the examples' weights. A comparison is no score. Scores from before a model
-    changed (``drifts``) are moved by the change and count for little.
+    Of each (decision, source, rater) the latest score counts; comparisons do not. ``ledger`` (None: one that has learned
+    nothing) calibrates and weights them. An example's score is their weighted mean by prompt and model, which may lie
+    outside [0, 1]; its weight is the sum of theirs, at most 1. Scores from before a model changed (``drifts``) are shifted
+    by the change and weigh little.
     """
     ledger = ledger or Ledger()
     f, d = FeedbackTable, DecisionTable
@@ -58,31 +58,31 @@ def feedback_examples(
         .order_by(ratings.c.first)
     )
     with database.session() as session:
-        heard = ledger.mean_scores(session.execute(query), drifts)
-        examples = assemble(session, [Score(*pair, word.value) for pair, word in heard.items()])
+        means = ledger.mean_scores(session.execute(query), drifts)
+        examples = to_examples(session, [Score(*pair, mean.value) for pair, mean in means.items()])
     row, column = ({name: i for i, name in enumerate(names)} for names in (examples.ids, examples.models))
     weights = np.zeros(examples.scores.shape)
-    for (prompt, model), word in heard.items():
-        weights[row[prompt], column[model]] = word.weight
+    for (prompt, model), mean in means.items():
+        weights[row[prompt], column[model]] = mean.weight
     return replace(examples, weights=weights)
 
 
-def assemble(session: Session, scores: Sequence[Score], models: Sequence[str] | None = None) -> Examples:
-    """Lay scores out as (prompts, models), beside the prompts' embeddings, features and texts.
+def to_examples(session: Session, scores: Sequence[Score], models: Sequence[str] | None = None) -> Examples:
+    """``scores`` as a (prompts, models) array, with the prompts' embeddings, features and texts.
 
     Parameters
     ----------
     scores
-        Of prompts that one encoder encoded.
+        Of prompts that one encoder encoded; those of the same prompt and model are averaged.
     models
-        The columns; prompts without a score in any of them are left out. None for every model in ``scores``.
+        The columns; prompts without a score of any of them are left out. None for every model in ``scores``.
     """
     columns = tuple(sorted({s.model for s in scores}) if models is None else models)
     column = {model: j for j, model in enumerate(columns)}
     scores = [s for s in scores if s.model in column]
     ids = tuple(sorted({s.prompt for s in scores}))
-    place = {prompt: i for i, prompt in enumerate(ids)}
-    rows = np.array([place[s.prompt] for s in scores], np.int64)
+    row = {prompt: i for i, prompt in enumerate(ids)}
+    rows = np.array([row[s.prompt] for s in scores], np.int64)
     cols = np.array([column[s.model] for s in scores], np.int64)
     shape = (len(ids), len(columns))
     costs = _mean(shape, rows, cols, np.array([np.nan if s.cost is None else s.cost for s in scores], np.float64))
@@ -90,8 +90,8 @@ def assemble(session: Session, scores: Sequence[Score], models: Sequence[str] | 
     found = {}
     for start in range(0, len(ids), _IDS_A_QUERY):
         query = select(PromptTable.id, PromptTable.embedding, PromptTable.features, PromptTable.text)
-        for row in session.execute(query.where(PromptTable.id.in_(ids[start : start + _IDS_A_QUERY]))):
-            found[row.id] = row
+        for prompt in session.execute(query.where(PromptTable.id.in_(ids[start : start + _IDS_A_QUERY]))):
+            found[prompt.id] = prompt
     prompts = [found[i] for i in ids]
     return Examples(
         ids=ids,
@@ -107,7 +107,7 @@ def assemble(session: Session, scores: Sequence[Score], models: Sequence[str] | 
 def _mean(
     shape: tuple[int, int], rows: NDArray[np.int64], cols: NDArray[np.int64], values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(prompts, models) means of the values that are known, NaN where there is none."""
+    """(prompts, models) means of the values, of those that are not NaN; NaN where there is none."""
     known = ~np.isnan(values)
     total, count = np.zeros(shape), np.zeros(shape)
     np.add.at(total, (rows[known], cols[known]), values[known])

@@ -1,8 +1,8 @@
-"""The feedback log: append-only, in an order that all replicas agree on.
+"""The feedback log: append-only, in one order for all replicas.
 
-A replica learns by reading the log from where it stopped, so the order of ``seq`` must be the order of commits: a row
-that committed late with an early number would never be read. On PostgreSQL, whose sequences promise no such thing,
-appends take a lock before they draw their numbers and hold it until they have committed.
+A replica reads the log from the last row that it has read, so rows must be committed in the order of ``seq``: one that was
+committed later with a lower number would never be read. PostgreSQL's sequences do not guarantee that order; therefore
+appends take a lock before they get their numbers, and hold it until the commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
 from agent.types import Observation, Source
-from store.columns import clean, utc_now
+from store.columns import clean, literal, utc_now
 from store.database import Database
 from store.decisions import candidates
 from store.prompts import ENCODED, encoded, table
@@ -31,26 +31,26 @@ Thumb = Literal["up", "down"]
 
 @dataclass(frozen=True, slots=True)
 class FeedbackEvent:
-    """Somebody's word on an answer.
+    """A score of an answer, or a comparison of two models' answers.
 
     Parameters
     ----------
     decision_id
-        Of the answer.
+        The decision that chose the answer's model.
     score
         In [0, 1]. Of a comparison: 1 where the answer is preferred, 0 where that of ``other`` is, 0.5 for a tie.
     source
         ``user``, ``judge`` or ``implicit``.
     rater
-        Who among the source; the same (decision, source, rater, other) again revises, it does not vote twice.
+        Name within the source; a later event of the same (decision, source, rater, other) revises the earlier one.
     comment
-        For people.
+        Free text; nothing is learned from it.
     idempotency_key
-        The client's own name for this event: sent twice, it is recorded once.
+        The client's id of the event: an event that is sent again under it is not recorded again.
     thumb
-        The form in which it came, where that was no number.
+        What the rater gave, where it was a thumb instead of a number.
     other
-        The model that the answer was compared with, one that the decision ranked; None for a score.
+        The model that the answer was compared with, a candidate of the decision; None for a score.
     key
         Name of the API key that posted it; "" where none was needed.
     """
@@ -74,11 +74,8 @@ class FeedbackEvent:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an event.
-
-    ``seq`` is its place in the log (of the first one for a duplicate), ``reason`` why it was refused and ``param`` the
-    field at fault.
-    """
+    """What was done with an event: ``seq`` is its position in the log (for a duplicate, that of the recorded event),
+    ``reason`` says why it was refused, and ``param`` names the field at fault."""
 
     status: Literal["recorded", "revised", "duplicate", "refused"]
     seq: int | None
@@ -88,7 +85,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackRow:
-    """A row of the log for people to read; ``revises`` is the score that it replaced."""
+    """A row of the log with the answer's model; ``revises`` is the score that it replaced."""
 
     seq: int
     created_at: datetime
@@ -98,20 +95,14 @@ class FeedbackRow:
 
 
 class FeedbackLog:
-    """Appends feedback and tails it.
-
-    Parameters
-    ----------
-    database, writer
-        Where to, and by whom.
-    """
+    """Appends feedback and reads it."""
 
     def __init__(self, database: Database, writer: GroupCommitter) -> None:
         self._database = database
         self._writer = writer
 
     def append(self, events: Sequence[FeedbackEvent]) -> Future[list[Receipt]]:
-        """Write events, all of them durable when the future resolves; one receipt an event, in their order."""
+        """Write events, all durable when the future resolves; one receipt per event, in their order."""
 
         def work(session: Session) -> list[Receipt]:
             self._database.lock(session, "feedback")
@@ -120,9 +111,9 @@ class FeedbackLog:
         return self._writer.submit(work)
 
     def tail(self, after: int, limit: int = 1000, encoder: str | None = None) -> list[Observation]:
-        """The observations that follow position ``after``, in order; shorter than ``limit`` at the log's end.
+        """The ``limit`` observations after position ``after``, in order; fewer at the log's end.
 
-        Only those whose prompts ``encoder`` encoded, where it is named.
+        Where ``encoder`` is given, only those whose prompts it encoded.
         """
         query = (
             select(
@@ -155,7 +146,7 @@ class FeedbackLog:
         return [_observation(row) for row in rows]
 
     def between(self, after: int, upto: int) -> list[Observation]:
-        """The observations that follow position ``after``, up to and with position ``upto``, in order."""
+        """The observations after position ``after``, up to and including position ``upto``, in order."""
         found: list[Observation] = []
         while page := self.tail(found[-1].seq if found else after):
             found += [o for o in page if o.seq <= upto]
@@ -169,12 +160,12 @@ class FeedbackLog:
             return session.scalar(select(func.max(FeedbackTable.seq))) or 0
 
     def count_since(self, seq: int) -> int:
-        """How many rows follow a position."""
+        """Number of rows after a position."""
         with self._database.session() as session:
             return session.scalar(select(func.count()).where(FeedbackTable.seq > seq)) or 0
 
     def list(self, *, decision_id: str | None = None, limit: int = 100) -> list[FeedbackRow]:
-        """The latest rows, newest first; of one decision where it is named."""
+        """The latest rows, newest first; where ``decision_id`` is given, of that decision."""
         query = (
             select(FeedbackTable, DecisionTable.model)
             .join(DecisionTable, DecisionTable.id == FeedbackTable.decision_id)
@@ -190,15 +181,15 @@ class FeedbackLog:
                     created_at=row.created_at,
                     model=model,
                     event=FeedbackEvent(
-                        row.decision_id,
-                        row.score,
-                        row.source,  # type: ignore[arg-type]
-                        row.rater,
-                        row.comment,
-                        row.idempotency_key,
-                        row.thumb,  # type: ignore[arg-type]
-                        row.other,
-                        row.key or "",
+                        decision_id=row.decision_id,
+                        score=row.score,
+                        source=literal(row.source),
+                        rater=row.rater,
+                        comment=row.comment,
+                        idempotency_key=row.idempotency_key,
+                        thumb=literal(row.thumb),
+                        other=row.other,
+                        key=row.key or "",
                     ),
                     revises=row.revises,
                 )
@@ -207,8 +198,8 @@ class FeedbackLog:
 
 
 def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
-    weighed = candidates(row.candidates)
-    expected = {c.model: c.quality for c in weighed}
+    ranked = candidates(row.candidates)
+    expected = {c.model: c.quality for c in ranked}
     return Observation(
         seq=row.seq,
         decision_id=row.decision_id,
@@ -225,19 +216,19 @@ def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
         other=row.other,
         expected_other=expected.get(row.other, math.nan),
         key=row.key or "",
-        actions=tuple(c.action for c in weighed if c.excluded is None),
+        actions=tuple(c.action for c in ranked if c.excluded is None),
         encoder=row.encoder,
     )
 
 
-# Built once, so that an append does not pay for building and compiling them.
+# Built once: building and compiling them would cost each append more than running them.
 _f, _d = table(FeedbackTable).c, table(DecisionTable).c
 _KNOWN = select(_d.id).where(_d.id.in_(bindparam("decisions", expanding=True)))
 _RANKED = select(_d.id, _d.model, _d.candidates).where(_d.id.in_(bindparam("decisions", expanding=True)))
 _USED = select(_f.idempotency_key, _f.decision_id, _f.seq).where(
     _f.idempotency_key.in_(bindparam("keys", expanding=True))
 )
-_SAID = (
+_SCORES = (
     select(_f.decision_id, _f.source, _f.rater, _f.other, _f.score)
     .where(_f.decision_id.in_(bindparam("decisions", expanding=True)))
     .order_by(_f.seq)
@@ -246,7 +237,7 @@ _ADD = insert(table(FeedbackTable)).returning(_f.seq, sort_by_parameter_order=Tr
 
 
 def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
-    """Judge each event against the log and the events before it, then insert what is new in one statement."""
+    """Check each event against the log and the events before it, then insert the new ones in one statement."""
     connection = session.connection()
     known = _Known.read(connection, events)
     now = utc_now()
@@ -256,7 +247,7 @@ def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
         row = _row(event, now)
         receipt = known.refusal_or_duplicate(row)
         if receipt is None:
-            receipt = known.take(row, place=-1 - len(rows))
+            receipt = known.accept(row, place=-1 - len(rows))
             rows.append(row)
         receipts.append(receipt)
     seqs = list(connection.execute(_ADD, rows).scalars()) if rows else []
@@ -280,28 +271,28 @@ def _row(event: FeedbackEvent, now: datetime) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What events are judged against; grows with the events that are taken.
+    """What events are checked against: the log, and the events that were accepted so far.
 
     Parameters
     ----------
     decisions
-        Those that there are, of the ones that are named.
+        Ids of the events' decisions that exist.
     ranked
-        decision -> the models that its answer can be compared with, where an event compares.
+        decision -> the models that its answer can be compared with, for decisions of comparisons.
     used
-        idempotency key -> its decision and place in the log; a place among the new rows is -1 - its index.
-    said
+        idempotency key -> its decision and position in the log; for the new row i, -1 - i.
+    scores
         (decision, source, rater, other) -> the latest score.
     """
 
     decisions: set[str]
     ranked: Mapping[str, Sequence[str]]
     used: dict[str, tuple[str, int]]
-    said: dict[tuple[str, str, str, str | None], float]
+    scores: dict[tuple[str, str, str, str | None], float]
 
     @classmethod
     def read(cls, connection: Connection, events: Sequence[FeedbackEvent]) -> Self:
-        """Look up all that ``events`` touch."""
+        """Read what ``events`` refer to."""
         decisions = list({clean(event.decision_id) for event in events})
         keys = list({clean(event.idempotency_key) for event in events if event.idempotency_key})
         compared = list({clean(event.decision_id) for event in events if event.other is not None})
@@ -312,18 +303,18 @@ class _Known:
             decisions=known,
             ranked={id: [c["model"] for c in candidates if c["model"] != model] for id, model, candidates in ranked},
             used={key: (decision, seq) for key, decision, seq in used},
-            said={tuple(who): score for *who, score in connection.execute(_SAID, {"decisions": list(known)})},
+            scores={tuple(key): score for *key, score in connection.execute(_SCORES, {"decisions": list(known)})},
         )
 
     def refusal_or_duplicate(self, row: Mapping[str, Any]) -> Receipt | None:
-        """The receipt of a row that is not to be inserted; None for one that is."""
+        """The receipt of a row that is not to be inserted, else None."""
         decision, other, key = row["decision_id"], row["other"], row["idempotency_key"]
         if decision not in self.decisions:
             return Receipt("refused", None, f"no decision has the id {decision!r}", "decision_id")
         if other is not None and other not in self.ranked[decision]:
-            choice = ", ".join(self.ranked[decision]) or "none"
+            models = ", ".join(self.ranked[decision]) or "none"
             return Receipt(
-                "refused", None, f"the decision ranked no {other!r} beside its own model; give one of {choice}", "other"
+                "refused", None, f"the decision ranked no {other!r} beside its own model; give one of {models}", "other"
             )
         if key not in self.used:
             return None
@@ -333,11 +324,11 @@ class _Known:
         reason = f"idempotency_key {key!r} was used for another decision; make a new one"
         return Receipt("refused", None, reason, "idempotency_key")
 
-    def take(self, row: dict[str, Any], place: int) -> Receipt:
-        """The receipt of a row that is inserted, which learns here what it revises."""
-        who = (row["decision_id"], row["source"], row["rater"], row["other"])
-        row["revises"] = self.said.get(who)
-        self.said[who] = row["score"]
+    def accept(self, row: dict[str, Any], place: int) -> Receipt:
+        """The receipt of a row that is to be inserted; sets its ``revises``."""
+        key = (row["decision_id"], row["source"], row["rater"], row["other"])
+        row["revises"] = self.scores.get(key)
+        self.scores[key] = row["score"]
         if row["idempotency_key"] is not None:
             self.used[row["idempotency_key"]] = (row["decision_id"], place)
         return Receipt("recorded" if row["revises"] is None else "revised", place)

@@ -1,4 +1,4 @@
-"""The bootstrap admin key: given by the environment, or made once and kept in the home."""
+"""The bootstrap admin key: given by the settings, or generated once and kept in the home."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from agent.errors import StoreUnavailable
 
 
 def bootstrap_key(given: str | None, home: Path) -> tuple[str, bool]:
-    """The key that clients must send, and whether this very call made it.
+    """The key that clients must send, and whether this call has generated it.
 
-    Where none is ``given``, it is read from ``home/api_key`` (mode 0600); of several replicas that start at once on a
-    fresh home, one writes the file and the others read it.
+    Where none is ``given``, it is read from ``home/api_key`` (mode 0600), which the first of several replicas that start
+    on a new home creates.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def bootstrap_key(given: str | None, home: Path) -> tuple[str, bool]:
 
 
 def _create(path: Path) -> bool:
-    """Write a new key to ``path`` whole or not at all; False where there is one already."""
+    """Create ``path`` with a new key, atomically; False where it exists."""
     if path.exists():
         return False
     draft = path.with_name(f".api_key.{os.getpid()}.{secrets.token_hex(4)}")

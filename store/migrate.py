@@ -1,4 +1,4 @@
-"""Brings a database's schema up to date with Alembic, run from here so that nobody has to call a tool."""
+"""Migrates a database's schema with Alembic whenever it is opened."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def config(connection: Connection) -> Config:
 
 
 def upgrade(connection: Connection) -> None:
-    """Migrate to the newest schema and commit; of several processes one does it and the others wait for it.
+    """Migrate to the newest schema and commit; where several processes do so, one migrates and the others wait.
 
-    ``connection`` must be a writer's: on SQLite its write lock is what the others wait for.
+    ``connection`` must be a writer's: on SQLite the others wait for its write lock.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('thalweg.migrate'))"))

@@ -1,4 +1,4 @@
-"""Prompts by content: the same conversation under the same encoder is one row, encoded once."""
+"""Prompts by content: one row, encoded once, for each conversation and encoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENCODED = (PromptTable.embedding, PromptTable.features, PromptTable.tokens, Prom
 
 
 def canonical(turns: Sequence[Turn]) -> str:
-    """A conversation as one text: a lone user turn is its own text, so that a chat meets an imported evaluation."""
+    """A conversation as one text; that of a single user turn is the turn's own, as in imported evaluations."""
     if len(turns) == 1 and turns[0].role == "user":
         return turns[0].text
     return "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns)
@@ -34,7 +34,7 @@ def text_id(text: str, encoder: str) -> str:
 
 
 def vector_id(encoded: Encoded, encoder: str) -> str:
-    """The id of a prompt whose text nobody gave: the hash of what the encoder made of it."""
+    """The id of a prompt whose text is not known: the hash of its embedding and features."""
     content = encoded.embedding.tobytes() + encoded.features.tobytes()
     return sha256(encoder.encode() + b"\0\0" + content).hexdigest()
 
@@ -42,7 +42,7 @@ def vector_id(encoded: Encoded, encoder: str) -> str:
 def prompt_row(
     text: str | None, encoder: str, encoded: Encoded, setting: PromptsSetting, now: datetime
 ) -> dict[str, Any]:
-    """A row for `PromptTable`; with ``setting`` ``embedding`` the text goes no further than its hash."""
+    """A row for `PromptTable`; with ``setting`` ``embedding``, without the text, whose hash is the id."""
     return {
         "id": vector_id(encoded, encoder) if text is None else text_id(text, encoder),
         "encoder": encoder,
@@ -56,18 +56,18 @@ def prompt_row(
 
 
 def encoded(row: Row[*tuple[Any, ...]]) -> Encoded:
-    """What `ENCODED` selected, as the router's value."""
+    """The columns `ENCODED` of ``row``."""
     return Encoded(row.embedding, row.features, row.tokens, row.coverage)
 
 
 def table(of: type[Base]) -> Table:
-    """The Core table of a mapped class: writing through it skips the ORM's bookkeeping."""
+    """The Core table of a mapped class, for bulk writes without the ORM."""
     assert isinstance(of.__table__, Table)
     return of.__table__
 
 
 @cache
 def insert_or_ignore(of: type[Base], dialect: str) -> SqliteInsert | PostgresInsert:
-    """An insert that leaves a row that is there alone; made once, so that SQLAlchemy compiles it once."""
+    """An insert that skips rows whose key exists; cached, so that SQLAlchemy compiles it once."""
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     return insert(table(of)).on_conflict_do_nothing()

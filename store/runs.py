@@ -1,7 +1,7 @@
-"""Job runs: a queue in SQL, through which everything that takes time goes.
+"""Job runs: the queue of jobs in SQL.
 
-A job is queued at most once and runs at most once at a time, whoever asks and however many workers there are: unique
-indexes hold that. A worker that dies stops its heartbeat and is reaped.
+Unique indexes allow at most one queued and one running run of a job, however many processes request and work. A run whose
+worker has died stops its heartbeat, and `JobRuns.reap` fails it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Run:
 
 
 class JobRuns:
-    """Requests, claims and closes runs."""
+    """Requests, claims, ends and lists runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -81,15 +81,15 @@ class JobRuns:
             return _run(row)
 
     def heartbeat(self, run_id: int) -> bool:
-        """Say that a run is alive. False where it is not running any more (it was reaped): stop working on it."""
+        """Note that a run is worked on. False where it is not running any more (it was reaped): stop working on it."""
         return self._change(run_id, heartbeat_at=utc_now())
 
     def finish(self, run_id: int, result: Mapping[str, Any]) -> bool:
-        """Close a run as done; False, and no change, where it was not running."""
+        """Set a running run to done; False, and no change, where it is not running."""
         return self._change(run_id, state="done", finished_at=utc_now(), result=result)
 
     def fail(self, run_id: int, reason: str) -> bool:
-        """Close a run as failed; False, and no change, where it was not running."""
+        """Set a running run to failed; False, and no change, where it is not running."""
         return self._change(run_id, state="failed", finished_at=utc_now(), reason=reason)
 
     def reap(self, stale_after_s: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""What feedback after a position of the log speaks of: scores by model, and prompts far from every task."""
+"""The signals that decide whether an early refresh is due, read from the feedback log after a position."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store.tables import DecisionTable, FeedbackTable, PromptTable
 
 @dataclass(frozen=True, slots=True)
 class ScoredPrompts:
-    """How many prompts were scored, each once, and the embeddings of those of them that lie far from every task."""
+    """Number of distinct scored prompts, and the (d,) embeddings of those of them that lie far from every task."""
 
     count: int
     outliers: tuple[Vector, ...]
@@ -43,7 +43,7 @@ def scored_prompts(database: Database, *, snapshot: int, after: int, limit: int)
 
 
 def scored_models(database: Database, *, after: int) -> dict[str, int]:
-    """model -> how many rows of the log after a position score its answers."""
+    """model -> number of scores of its answers in the log after a position."""
     f, d = FeedbackTable, DecisionTable
     query = select(d.model, func.count(f.seq)).join(d, d.id == f.decision_id).group_by(d.model)
     with database.session() as session:
@@ -53,15 +53,15 @@ def scored_models(database: Database, *, after: int) -> dict[str, int]:
 def refresh_reason_now(
     database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int, *, most: int
 ) -> str | None:
-    """`refresh_reason` of what came after position ``read`` of the log; ``most`` as `DueConfig` has it."""
+    """`refresh_reason` by the feedback after position ``read`` of the log; ``most`` as in `RefreshRuleConfig`."""
     return refresh_reason(read_refresh_signals(database, snapshots, log, read), RefreshRuleConfig(most=most))
 
 
 def read_refresh_signals(database: Database, snapshots: SnapshotStore, log: FeedbackLog, read: int) -> RefreshSignals:
-    """What came after position ``read`` of the log, or after what the champion was trained on where that is later.
+    """The signals after position ``read`` of the log, or after the champion's own position where that is later.
 
-    Only prompts that were scored count as strays, each once: a refresh learns from no others, so those would call
-    one refresh after another.
+    Only scored prompts count as outliers, each once: a refresh learns from no others, so that unscored ones would make
+    one refresh after another due.
     """
     champion = snapshots.champion()
     if champion is None:

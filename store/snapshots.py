@@ -1,6 +1,6 @@
-"""Snapshots: published whole, verified whenever they are read, and at most one of them the champion.
+"""Snapshots: each published in one transaction, checked by its hash when it is read, at most one of them the champion.
 
-Weights are safetensors, the rest is JSON; nothing that could run code is ever read back.
+Weights are kept as safetensors, the rest as JSON, so that reading a snapshot never runs code.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from safetensors.numpy import save as write_tensors
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from agent.errors import InvalidInput, SnapshotCorrupt
-from agent.snapshot import Head, Snapshot, Tensor
+from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
+from agent.snapshot import FORMAT, Head, Snapshot, Tensor
 from store.columns import utc_now
 from store.database import Database
-from store.lineage import adopt, record_events, snapshot_events
+from store.lineage import record_events, snapshot_events, update_tasks
 from store.prompts import table
 from store.tables import HeadTable, SnapshotTable
 
 DEMOTED = "demoted"
-"""Where a snapshot's report says why it was rolled back."""
+"""Key of a snapshot's report: why the champion monitor rolled it back."""
 
 Status = Literal["champion", "challenger", "rejected", "retired"]
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """A snapshot without its weights: ``tasks`` and ``heads`` are counts, ``reason`` is why it was last promoted."""
+    """A snapshot without its weights; ``tasks`` and ``heads`` are counts, ``reason`` says why it was last promoted."""
 
     version: int
     status: Status
@@ -51,19 +51,23 @@ class SnapshotRow:
     report: Mapping[str, Any]
 
     @property
-    def uncontradicted(self) -> bool:
-        """Whether it is the champion because its maker published it as that, and nobody has promoted another since."""
+    def champion_since_published(self) -> bool:
+        """Whether it is the champion since it was published, without a promotion or rollback in between."""
         return self.status == "champion" and self.reason == _published_by(self.created_by)
 
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """What serves, in figures: knows ``models``, trained on ``scores``, and on the feedback log up to ``position``."""
+    """The champion without its weights: trained on ``scores`` of ``models``, and on the feedback log up to ``position``.
+
+    ``readable``: whether it is of the format that this Thalweg reads; otherwise a refresh must build another one.
+    """
 
     version: int
     position: int
     scores: int
     models: tuple[str, ...]
+    readable: bool
 
 
 class SnapshotStore:
@@ -79,6 +83,7 @@ class SnapshotStore:
         status: Literal["champion", "challenger", "rejected"],
         report: Mapping[str, Any],
         created_by: str,
+        expected_champion: int | None | Literal["any"] = "any",
     ) -> Snapshot:
         """Write a snapshot, its heads and its tasks' lineage in one transaction.
 
@@ -87,19 +92,23 @@ class SnapshotStore:
         status
             ``champion`` also retires the champion before it.
         report
-            The gate's, kept for good.
+            The gate's; kept with the snapshot.
         created_by
-            Which job, or who.
+            Name of the job or person.
+        expected_champion
+            Version of the champion that it was compared with before it was to be one; None where there was none.
 
         Returns
         -------
         Snapshot
-            The same under its new version.
+            The same with its version.
 
         Raises
         ------
         SnapshotCorrupt
-            Where its ``meta`` is not JSON.
+            Where ``meta`` cannot be written as JSON.
+        ChampionChanged
+            Where it was to be champion and another one serves than expected; nothing is written.
         """
         try:
             json.dumps(snapshot.meta, allow_nan=False)
@@ -111,6 +120,8 @@ class SnapshotStore:
         with self._database.session(write=True) as session:
             self._database.lock(session, "snapshots")
             parent = session.scalar(_CHAMPION)
+            if status == "champion" and expected_champion not in ("any", parent):
+                raise ChampionChanged(f"the champion is snapshot {parent}, no longer {expected_champion}")
             row = SnapshotTable(
                 status="challenger" if status == "champion" else status,
                 position=snapshot.position,
@@ -136,24 +147,25 @@ class SnapshotStore:
                     ],
                 )
             record_events(session, row.version, snapshot.lineage)
-            published = snapshot.published(row.version)
+            published = snapshot.with_version(row.version)
             if status == "champion":
                 _set_champion(session, published, _published_by(created_by))
             session.commit()
         return published
 
     def champion_version(self) -> int | None:
-        """The version that serves; None before the first. Cheap enough to ask each second."""
+        """The champion's version; None before the first. One indexed query, which replicas make each second."""
         with self._database.session() as session:
             return session.scalar(_CHAMPION)
 
     def champion(self) -> Champion | None:
         """The champion without its weights; None before the first."""
-        meta = SnapshotTable.meta
-        columns = SnapshotTable.version, SnapshotTable.position, meta["scores"].as_integer(), meta["models"].as_json()
+        meta, of = SnapshotTable.meta, SnapshotTable
+        figures = meta["n_scores"].as_integer(), meta["models"].as_json(), meta["format"].as_integer()
+        query = select(of.version, of.position, *figures).where(of.status == "champion")
         with self._database.session() as session:
-            row = session.execute(select(*columns).where(SnapshotTable.status == "champion")).one_or_none()
-        return None if row is None else Champion(row[0], row[1], row[2] or 0, tuple(row[3] or ()))
+            row = session.execute(query).one_or_none()
+        return None if row is None else Champion(row[0], row[1], row[2] or 0, tuple(row[3] or ()), row[4] == FORMAT)
 
     def load(self, version: int) -> Snapshot:
         """A snapshot as it was published.
@@ -163,7 +175,7 @@ class SnapshotStore:
         InvalidInput
             Where there is no such version.
         SnapshotCorrupt
-            Where a byte of it is not what was published, or a head is missing.
+            Where weights differ from what was published, a head is missing, or the format is another one.
         """
         with self._database.session() as session:
             return _load(session, version)
@@ -176,7 +188,7 @@ class SnapshotStore:
         return [SnapshotRow(**row._mapping) for row in rows]
 
     def promote(self, version: int, reason: str) -> None:
-        """Make a snapshot the champion, an older one too (that is a rollback); replicas follow within a second.
+        """Make any snapshot the champion; replicas follow within a second.
 
         Raises
         ------
@@ -193,7 +205,7 @@ class SnapshotStore:
     def rollback(self, reason: str) -> int:
         """Make the last champion before this one the champion again, and return its version.
 
-        A snapshot that was deposed is passed over.
+        Snapshots that the champion monitor rolled back are passed over.
 
         Raises
         ------
@@ -213,12 +225,12 @@ class SnapshotStore:
         return version
 
     def demote(self, version: int, successor: int, reason: str, report: Mapping[str, Any]) -> bool:
-        """Give a champion's place to ``successor`` and keep ``report`` in its own, as `DEPOSED`; it stays retired from then on.
+        """Promote ``successor`` in place of the champion ``version``, whose report keeps ``report`` under `DEMOTED`.
 
         Returns
         -------
         bool
-            False, and no change, where ``version`` is not the champion any more.
+            False, and no change, where ``version`` is not the champion.
 
         Raises
         ------
@@ -249,14 +261,14 @@ def _published_by(created_by: str) -> str:
 
 
 def _set_champion(session: Session, snapshot: Snapshot, reason: str) -> None:
-    """Retire the champion, then promote: in this order, or the index that allows only one would object."""
+    """Retire the champion, then promote: in this order, as the index allows one champion at a time."""
     session.execute(update(SnapshotTable).where(SnapshotTable.status == "champion").values(status="retired"))
     session.execute(
         update(SnapshotTable)
         .where(SnapshotTable.version == snapshot.version)
         .values(status="champion", promoted_at=utc_now(), reason=reason)
     )
-    adopt(session, snapshot)
+    update_tasks(session, snapshot)
 
 
 def _load(session: Session, version: int) -> Snapshot:
@@ -290,7 +302,7 @@ def _pack(tensors: Mapping[str, Tensor]) -> bytes:
 
 def _unpack(blob: bytes, digest: str, what: str) -> dict[str, Tensor]:
     if sha256(blob).hexdigest() != digest:
-        raise SnapshotCorrupt(f"{what}: the weights are not those that were published; {_NEXT}")
+        raise SnapshotCorrupt(f"{what}: the weights differ from what was published; {_NEXT}")
     try:
         return read_tensors(blob)
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""The schema, one class a table. What a table means for the rest of the store stands in its class's docstring.
+"""The database schema, one class per table.
 
 Change a table together with a new file in ``store/migrations/versions``; a test compares the two.
 """
@@ -22,7 +22,7 @@ Key = Annotated[int, mapped_column(Serial, primary_key=True, autoincrement=True)
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that migrations can refer to them on any database."""
+    """Base of the tables. Every constraint has a name, by which migrations refer to it on any database."""
 
     metadata = MetaData(
         naming_convention={
@@ -42,8 +42,13 @@ class Base(DeclarativeBase):
     }
 
 
+def _one(name: str, column: str, where: str) -> Index:
+    """An index that allows each value of ``column`` once among the rows ``where`` a condition holds."""
+    return Index(name, column, unique=True, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class ModelTable(Base):
-    """A model of the pool: ``base`` as the pool file has it, ``patch`` as API and CLI changed it (patch wins)."""
+    """A model of the pool: ``base`` as the pool file has it, overridden by ``patch``, the changes by API and CLI."""
 
     __tablename__ = "models"
 
@@ -57,7 +62,7 @@ class ModelTable(Base):
 
 
 class PromptTable(Base):
-    """A prompt as one encoder sees it; ``id`` is the hash of encoder and content, so each is encoded once."""
+    """A prompt as one encoder encoded it; ``id`` is the hash of encoder and content, so that each is encoded once."""
 
     __tablename__ = "prompts"
 
@@ -72,7 +77,7 @@ class PromptTable(Base):
 
 
 class DecisionTable(Base):
-    """A routed request, with all that was known when its model was chosen."""
+    """A decision of the router: all that was known when a request's model was chosen."""
 
     __tablename__ = "decisions"
 
@@ -84,7 +89,7 @@ class DecisionTable(Base):
     requested_model: Mapped[Safe]
     key: Mapped[Safe | None]
     session: Mapped[Safe | None]
-    tradeoff: Mapped[float]
+    cost_quality_tradeoff: Mapped[float]
     snapshot: Mapped[int]
     position: Mapped[int]
     propensity: Mapped[float]
@@ -98,7 +103,7 @@ class DecisionTable(Base):
 
 
 class OutcomeTable(Base):
-    """What came of a decision's call; the last word wins."""
+    """How the call that followed a decision ended."""
 
     __tablename__ = "outcomes"
 
@@ -113,9 +118,9 @@ class OutcomeTable(Base):
 
 
 class FeedbackTable(Base):
-    """The feedback log: append-only, applied in the order of ``seq``, which is also the order of commits.
+    """The feedback log: append-only, read in the order of ``seq``, which is also the order of commits.
 
-    ``other`` is the model that the answer was compared with (else null), ``key`` the API key that posted the row.
+    ``other`` is the model that the answer was compared with (null: a score), ``key`` the name of the API key that posted it.
     """
 
     __tablename__ = "feedback"
@@ -156,17 +161,11 @@ class EvaluationTable(Base):
 
 
 class SnapshotTable(Base):
-    """A published snapshot without its heads. At most one is the champion, and the index says so."""
+    """A published snapshot without its heads. The index allows at most one champion."""
 
     __tablename__ = "snapshots"
     __table_args__ = (
-        Index(
-            "one_champion",
-            "status",
-            unique=True,
-            sqlite_where=text("status = 'champion'"),
-            postgresql_where=text("status = 'champion'"),
-        ),
+        _one("one_champion", "status", "status = 'champion'"),
         {"sqlite_autoincrement": True},
     )
 
@@ -188,7 +187,7 @@ class SnapshotTable(Base):
 
 
 class HeadTable(Base):
-    """One expert of one snapshot as safetensors; ``task`` is `agent.snapshot.GENERAL` for a general head."""
+    """A head of a snapshot as safetensors; ``task`` is `agent.snapshot.GENERAL` for a general head."""
 
     __tablename__ = "heads"
 
@@ -200,22 +199,22 @@ class HeadTable(Base):
 
 
 class TaskTable(Base):
-    """A task that a champion has had; ``retired_in`` is the champion that lacks it, ``merged_into`` its heir."""
+    """A task that a champion has had, see `store.lineage.TaskRow`."""
 
     __tablename__ = "tasks"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[Safe]
-    born_in: Mapped[int] = mapped_column(ForeignKey("snapshots.version"))
-    born_from: Mapped[Json]
-    merged_into: Mapped[int | None]
+    spawned_in: Mapped[int] = mapped_column(ForeignKey("snapshots.version"))
+    parents: Mapped[Json]
+    successor: Mapped[int | None]
     retired_in: Mapped[int | None] = mapped_column(ForeignKey("snapshots.version"))
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
 
 class TaskEventTable(Base):
-    """What became of a task in one snapshot, rejected snapshots included."""
+    """A `agent.snapshot.LineageEvent` of a published snapshot, promoted or not."""
 
     __tablename__ = "task_events"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -225,11 +224,11 @@ class TaskEventTable(Base):
     kind: Mapped[str]
     task: Mapped[int] = mapped_column(index=True)
     parents: Mapped[Json]
-    evidence: Mapped[Json]
+    figures: Mapped[Json]
 
 
 class DriftTable(Base):
-    """A silent change of a model, see `agent.types.Drift`; ``snapshot`` is the one whose expectations it broke."""
+    """A silent change of a model, see `agent.types.Drift`; ``snapshot`` is the one whose estimates it contradicts."""
 
     __tablename__ = "drifts"
 
@@ -243,24 +242,12 @@ class DriftTable(Base):
 
 
 class JobRunTable(Base):
-    """A run of a job. The indexes hold what must never happen: two queued or two running of the same job."""
+    """A run of a job. The indexes allow at most one queued and one running run of a job."""
 
     __tablename__ = "job_runs"
     __table_args__ = (
-        Index(
-            "one_queued_run_a_job",
-            "job",
-            unique=True,
-            sqlite_where=text("state = 'queued'"),
-            postgresql_where=text("state = 'queued'"),
-        ),
-        Index(
-            "one_running_run_a_job",
-            "job",
-            unique=True,
-            sqlite_where=text("state = 'running'"),
-            postgresql_where=text("state = 'running'"),
-        ),
+        _one("one_queued_run_a_job", "job", "state = 'queued'"),
+        _one("one_running_run_a_job", "job", "state = 'running'"),
         {"sqlite_autoincrement": True},
     )
 

@@ -1,8 +1,8 @@
-"""Group commit: many small writes, one durable commit, and no answer before it.
+"""Group commit: many small writes share one durable commit, and no future resolves before it.
 
-One thread owns one connection. It takes all that is queued, runs it in one transaction, commits, and only then
-resolves the futures. While it commits, the next group gathers; so the price of a commit is shared, and at low load
-nobody waits for company.
+One thread owns one connection. It takes everything that is queued, runs it in one transaction, commits, and then resolves
+the futures. Meanwhile the next group is queued, so the cost of a commit is shared under load, and a single write does not
+wait for others.
 """
 
 from __future__ import annotations
@@ -34,16 +34,14 @@ class _Item:
 
 
 class GroupCommitter:
-    """Commits what is submitted, in groups.
+    """Commits submitted writes in groups.
 
     Parameters
     ----------
-    database
-        Where to.
     group
-        Most items a transaction.
+        Most writes per transaction.
     capacity
-        Most items that wait; beyond it, `submit` refuses at once rather than let everyone time out.
+        Most writes that wait; `submit` refuses further ones at once.
     """
 
     def __init__(self, database: Database, *, group: int = 256, capacity: int = 8192) -> None:
@@ -51,7 +49,7 @@ class GroupCommitter:
         self._group = group
         self._capacity = capacity
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._gate = threading.Lock()
+        self._lock = threading.Lock()
         self._closed = False
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="thalweg-writer", daemon=True)
@@ -63,16 +61,16 @@ class GroupCommitter:
         Parameters
         ----------
         work
-            Writes through the session and neither commits nor rolls back. May be run again after a failed attempt
-            was rolled back, so it keeps no state of its own.
+            Writes through the session and neither commits nor rolls back. It must keep no state: it is run again where a
+            failed attempt was rolled back.
 
         Raises
         ------
         StoreUnavailable
-            Where too much waits already, or after `close`. The future raises it where the commit failed.
+            Where ``capacity`` writes wait already, or after `close`. The future raises it where the commit failed.
         """
         future: Future[T] = Future()
-        with self._gate:
+        with self._lock:
             if self._closed:
                 raise StoreUnavailable("the store is closing; nothing was written, try again in a moment")
             if self._queue.qsize() >= self._capacity:
@@ -83,8 +81,8 @@ class GroupCommitter:
         return future
 
     def close(self) -> None:
-        """Commit what waits, then stop. Safe to call twice."""
-        with self._gate:
+        """Commit what is queued, then stop. May be called twice."""
+        with self._lock:
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)
@@ -120,7 +118,7 @@ class GroupCommitter:
                 item.future.set_result(outcome)
 
     def _transact(self, group: list[_Item]) -> list[Any]:
-        """One transaction, tried again once where it surely was not committed: a stale connection, a deadlock."""
+        """One transaction, run again once where it certainly was not committed: after a lost connection or a deadlock."""
         try:
             return self._attempt(group)
         except _NotCommitted:
@@ -141,8 +139,9 @@ class GroupCommitter:
                 if _retryable(error):
                     raise
                 session.rollback()
-                # Somebody's work failed: run each behind a savepoint, so that one bad item loses no other.
-                outcomes = [self._apart(session, item) for item in group] if len(group) > 1 else [self._ours(error)]
+                # One item failed: run each in a savepoint, so that the others are not lost.
+                one = len(group) == 1
+                outcomes = [self._translated(error)] if one else [self._isolated(session, i) for i in group]
         except DBAPIError as error:
             if _retryable(error):
                 raise _NotCommitted(error) from error
@@ -151,16 +150,16 @@ class GroupCommitter:
         session.close()
         return outcomes
 
-    def _apart(self, session: Session, item: _Item) -> Any:
+    def _isolated(self, session: Session, item: _Item) -> Any:
         try:
             with session.begin_nested():
                 return item.work(session)
         except Exception as error:
             if _retryable(error):
                 raise
-            return self._ours(error)
+            return self._translated(error)
 
-    def _ours(self, error: Exception) -> Exception:
+    def _translated(self, error: Exception) -> Exception:
         try:
             with self._database.translated():
                 raise error
@@ -173,13 +172,13 @@ class GroupCommitter:
         try:
             self._connection.invalidate()
             self._connection.close()
-        except Exception:  # the connection is broken already, which is why it goes
+        except Exception:  # the connection is broken already
             pass
         self._connection = None
 
 
 class _NotCommitted(Exception):
-    """The transaction failed in a way that leaves nothing behind and may not happen again."""
+    """The transaction was not committed, and may succeed when it is run again."""
 
     def __init__(self, cause: DBAPIError) -> None:
         super().__init__(str(cause))

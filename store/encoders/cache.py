@@ -1,4 +1,4 @@
-"""Embeddings by content, kept on disk, so that the same prompt is encoded once whatever is evaluated."""
+"""Embeddings on disk, by the prompt's hash, so that each prompt is encoded once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CHUNK = 128
 
 
 class CachedEncoder:
-    """An `Encoder` for single prompts that remembers, in one SQLite file an encoder.
+    """Encodes single prompts and keeps their embeddings, in one SQLite file per encoder.
 
     Parameters
     ----------
     encoder
-        Encodes what is not known yet; opened only when that happens.
+        Encodes the prompts that are not in the file.
     folder
-        Where the file is kept; it may be deleted at any time.
+        Where the file is; it may be deleted at any time.
     """
 
     def __init__(self, encoder: Encoder, folder: Path) -> None:
@@ -40,7 +40,7 @@ class CachedEncoder:
         self._path = folder / f"embeddings-{digest}.sqlite"
 
     def encode(self, prompts: Sequence[str], progress: Callable[[float], None] | None = None) -> list[Encoded]:
-        """Encode single-turn prompts, order kept; ``progress`` hears the share that is done."""
+        """Encode prompts of a single turn, in order; ``progress`` is called with the share done."""
         keys = {hashlib.sha256(p.encode("utf-8", "surrogatepass")).digest(): p for p in prompts}
         known: dict[bytes, Encoded] = {}
         with self._open() as file:
@@ -62,7 +62,7 @@ class CachedEncoder:
                 file.commit()
                 if progress is not None:
                     progress((start + len(chunk)) / len(missing))
-        # Plain features cost little and change with the code: they are computed, never kept.
+        # Features cost little and change with the code: they are computed each time.
         by_prompt = {p: replace(known[k], features=text.features(_turns(p))) for k, p in keys.items()}
         return [by_prompt[p] for p in prompts]
 

@@ -1,4 +1,4 @@
-"""Opens the encoder that the settings name."""
+"""Opens an encoder by its name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load_encoder(name: str, cache: Path, threads: int = 1) -> WindowedEncoder:
     name
         `BUNDLED`, or a sentence-transformers name or folder.
     cache
-        Folder where the bundled model's graph is kept.
+        Folder of the bundled encoder's graph, where the installation has none.
     threads
         Threads of one call; 1 where several processes share the machine.
 

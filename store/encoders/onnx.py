@@ -1,4 +1,4 @@
-"""The bundled encoder as an ONNX graph on the CPU, exported once from the packaged weights."""
+"""The bundled encoder as an ONNX graph, exported once from the packaged weights."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class OnnxBackend:
     folder
         A sentence-transformers folder: ``tokenizer.json``, ``config.json``, weights.
     graph
-        Where the exported graph is kept; made at first use.
+        The exported graph; made here where it does not exist.
     threads
-        Intra-op threads; keep at 1 in a serving process.
+        Intra-op threads; 1 in a serving process.
     """
 
     window = 254  # 256 less [CLS] and [SEP]
@@ -47,19 +47,19 @@ class OnnxBackend:
         options.log_severity_level = 3
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"
-        )  # beside a busy process, spinning starves both
+        )  # spinning threads take the CPU from other processes
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self.dimension = int(self._session.get_outputs()[0].shape[-1])
         self.fingerprint = f"{name}/onnx"
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Token ids of each text, uncut."""
+        """Token ids of each text, not truncated."""
         if len(texts) <= 2:  # the hot path: no thread pool
             return [self._tokenizer.encode(t, add_special_tokens=False).ids for t in texts]
         return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def embed(self, windows: Sequence[Tokens]) -> NDArray[np.float32]:
-        """Mean-pooled vectors of one padded batch."""
+        """(windows, d) mean-pooled vectors of one padded batch."""
         width = max(map(len, windows)) + 2
         ids = np.zeros((len(windows), width), np.int64)  # (windows, tokens)
         mask = np.zeros_like(ids)
@@ -113,7 +113,7 @@ def export_onnx(folder: Path, graph: Path) -> None:
 
 
 def prepared_graph() -> Path:
-    """Where an installation keeps the bundled encoder's graph, so that no first start has to export it."""
+    """The bundled encoder's graph in the installation, which `prepare` makes."""
     return Path(sys.prefix) / "share" / "thalweg" / f"{BUNDLED}.onnx"
 
 

@@ -1,4 +1,4 @@
-"""Any sentence-transformers model, by name or folder, in torch."""
+"""Encoders by sentence-transformers, by name or folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from store.encoders.onnx import BUNDLED
 
 
 class SentenceTransformerBackend:
-    """Any sentence-transformers model, in torch."""
+    """A sentence-transformers model, on the CPU."""
 
     def __init__(self, name: str, threads: int) -> None:
         import torch
@@ -40,11 +40,11 @@ class SentenceTransformerBackend:
         return sorted(self._model.state_dict().items())
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Token ids of each text, uncut."""
+        """Token ids of each text, not truncated."""
         encode = self._model.tokenizer.encode
         return [encode(t, add_special_tokens=False, truncation=False, verbose=False) for t in texts]
 
     def embed(self, windows: Sequence[Tokens]) -> NDArray[np.float32]:
-        """Vectors of the windows' texts."""
+        """(windows, d) vectors of the windows' texts."""
         texts = [self._model.tokenizer.decode(w) for w in windows]
         return np.asarray(self._model.encode(texts, show_progress_bar=False), np.float32)

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection that `store.migrate` hands it, inside that connection's transaction."""
+"""Alembic's entry point: migrates over the connection that `store.migrate` puts into the configuration."""
 
 from __future__ import annotations
 

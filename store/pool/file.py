@@ -1,6 +1,6 @@
-"""The pool file: the models that may be called, what they cost, and what has been published about them.
+"""The pool file: the models that may be called, their prices and published scores.
 
-A wrong file is refused whole, with every problem named: its line, its key, and what was probably meant.
+A file with a mistake is refused as a whole; the error lists every problem with its line, key and a correction.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from store.pool.yaml import Location, YamlFile, read_yaml
 M = TypeVar("M", bound=BaseModel)
 
 PRIOR_RANGE = (0.02, 0.98)
-"""Axis priors stay inside: no published figure is a certainty."""
+"""Axis priors are clipped to this range: a published figure is no certainty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who answers for a model.
+    """Where a model is called.
 
     Parameters
     ----------
     kind
         ``openai``: any OpenAI-compatible endpoint; ``embedded``: the local model.
     base_url
-        Of the endpoint, up to ``/v1``.
+        URL of the endpoint, up to ``/v1``.
     api_key_env
-        Name of the environment variable that holds its key; None where none is needed.
+        Name of the environment variable with its key; None where it needs none.
     model
-        The provider's own id for the model; None where it is the model's name.
+        The provider's id of the model; None where it is the model's name.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class PoolModel:
-    """A model of the pool: what the router knows of it, and who answers for it."""
+    """A model of the pool: the router's card, and the provider; ``removed`` where a client removed it."""
 
     card: ModelCard
     provider: Provider
@@ -56,7 +56,7 @@ class PoolModel:
 
 
 class PoolFile:
-    """Reads a pool file; `load` is the whole of it."""
+    """Reads a pool file; use `load`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,7 +70,7 @@ class PoolFile:
         Raises
         ------
         BadDataFile
-            Where anything is wrong with it; lists every problem by line.
+            Where the file has mistakes; lists all of them by line.
         """
         file = cls(path)
         models = file._read()
@@ -79,7 +79,7 @@ class PoolFile:
 
     def _read(self) -> list[PoolModel]:
         for location, line in self._file.repeated:
-            self._problems.append((line, _dotted(location), "stands twice; keep one"))
+            self._problems.append((line, _dotted(location), "appears twice; keep one"))
         top = self._validate(PoolEntries, self._file.data, ())
         if top is None:
             return []
@@ -163,7 +163,7 @@ def _pool_model(entry: ModelEntry, priors: dict[str, float]) -> PoolModel:
 
 
 def _keys(at: Location) -> Sequence[str]:
-    """The keys that belong at a location."""
+    """The keys that are allowed at a location."""
     match [part for part in at if isinstance(part, str)]:
         case []:
             return list(PoolEntries.model_fields)

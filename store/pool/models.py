@@ -1,4 +1,4 @@
-"""The pool as it stands: the pool file is the base, and what API and CLI changed lies over it and survives restarts."""
+"""The pool in the database: the models of the pool file, overridden by the changes that API and CLI have made."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from store.tables import ModelTable
 
 
 class ModelPool:
-    """Lists and edits the pool. Every change raises `revision`, by which replicas notice it."""
+    """Lists and edits the pool. Every change raises `revision`, which replicas poll."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def sync(self, models: Sequence[PoolModel]) -> None:
-        """Make a pool file's models the base. A model that the file no longer has goes, unless it was added by hand."""
+        """Take over a pool file's models. Models that the file does not have any more go, except those added by API or CLI."""
         wanted = {clean(model.card.name): _definition(model) for model in models}
         with self._edit() as session:
             rows = {row.name: row for row in session.scalars(select(ModelTable))}
@@ -38,18 +38,20 @@ class ModelPool:
                     row.base = base
 
     def list(self, include_removed: bool = False) -> list[PoolModel]:
-        """The models, by name; with ``include_removed`` those that somebody removed too, marked so."""
+        """The models by name; with ``include_removed`` also the removed ones, which are marked."""
         with self._database.session() as session:
             rows = session.scalars(select(ModelTable).order_by(ModelTable.name)).all()
-        return [_pool_model(row) for row in rows if _alive(row) or (include_removed and row.removed and _whole(row))]
+        return [
+            _pool_model(row) for row in rows if _in_pool(row) or (include_removed and row.removed and _defined(row))
+        ]
 
     def get(self, name: str) -> PoolModel:
-        """One model. Raises `UnknownModel` where the pool does not hold it; the message says what is close."""
+        """One model. Raises `UnknownModel` where the pool does not hold it."""
         with self._database.session() as session:
             return _pool_model(_find(session, name))
 
     def add(self, model: PoolModel) -> None:
-        """Add a model by hand, or bring a removed one back.
+        """Add a model, or a removed one again.
 
         Raises
         ------
@@ -62,7 +64,7 @@ class ModelPool:
             row = session.get(ModelTable, name)
             if row is None:
                 session.add(ModelTable(name=name, base=None, patch=patch, added=True, removed=False))
-            elif _alive(row):
+            elif _in_pool(row):
                 raise InvalidInput(f"the pool holds {name!r} already; update it instead", param="name")
             else:
                 row.patch, row.added, row.removed = patch, True, False
@@ -86,18 +88,18 @@ class ModelPool:
         return self.get(name)
 
     def remove(self, name: str) -> None:
-        """Take a model out of the pool, for good: the pool file does not bring it back, `add` does."""
+        """Remove a model from the pool; only `add` brings it back, not the pool file."""
         with self._edit() as session:
             _find(session, name).removed = True
 
     def revision(self) -> int:
-        """A number that grows with every change; cheap enough to ask each second."""
+        """A number that grows with every change of the pool."""
         with self._database.session() as session:
             return session.scalar(select(func.max(ModelTable.revision))) or 0
 
     @contextmanager
     def _edit(self) -> Iterator[Session]:
-        """A write that stamps what it changed with the next revision, and does nothing where nothing changed."""
+        """A write transaction that gives the changed rows the next revision, if there are any."""
         with self._database.session(write=True) as session:
             self._database.lock(session, "models")
             yield session
@@ -111,7 +113,7 @@ class ModelPool:
 
 
 class _Definition(Strict):
-    """A model as the table keeps it: flat, so that a patch is a dict over a dict."""
+    """A model as the table keeps it: a flat dict, which a patch overrides key by key."""
 
     family: str = ""
     price_input: Price = 0.0
@@ -151,13 +153,13 @@ def _provider(provider: Provider) -> dict[str, Any]:
     return {name: getattr(provider, name) for name in Provider.__dataclass_fields__}
 
 
-def _whole(row: ModelTable) -> bool:
-    """Whether anything still defines the model: a patch alone, of a model that the file dropped, does not."""
+def _defined(row: ModelTable) -> bool:
+    """Whether the file or an `add` defines the model; a patch alone, of a model that the file dropped, does not."""
     return row.base is not None or row.added
 
 
-def _alive(row: ModelTable) -> bool:
-    return _whole(row) and not row.removed
+def _in_pool(row: ModelTable) -> bool:
+    return _defined(row) and not row.removed
 
 
 def _merged(row: ModelTable) -> dict[str, Any]:
@@ -173,8 +175,8 @@ def _pool_model(row: ModelTable) -> PoolModel:
 
 def _find(session: Session, name: str) -> ModelTable:
     row = session.get(ModelTable, clean(name))
-    if row is not None and _alive(row):
+    if row is not None and _in_pool(row):
         return row
-    known = [r.name for r in session.scalars(select(ModelTable)) if _alive(r)]
+    known = [r.name for r in session.scalars(select(ModelTable)) if _in_pool(r)]
     hint = did_you_mean(name, known) or f"; it holds {', '.join(sorted(known)[:20]) or 'no model'}"
     raise UnknownModel(f"the pool holds no model {name!r}{hint}", param="model")

@@ -1,4 +1,4 @@
-"""What an entry of the pool may look like: the shapes that the pool file and later edits are checked against."""
+"""The shape of a pool file's entries, which the file and later changes are checked against."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ BaseUrl = Annotated[str, Field(pattern=r"^https?://")]
 
 
 class Strict(BaseModel):
+    """Base of the entries: no unknown keys, no conversion of types."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -36,7 +38,7 @@ class BenchmarkEntry(Strict):
         return self
 
     def rescale(self, score: float) -> float:
-        """A score as a share of the range in which the benchmark tells models apart."""
+        """``score`` rescaled from [floor, ceiling] to [0, 1], and clipped."""
         return min(max((score - self.floor) / (self.ceiling - self.floor), 0.0), 1.0)
 
 

@@ -1,4 +1,4 @@
-"""YAML with line numbers, so that an error can say where."""
+"""YAML with line numbers, for error messages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """A parsed file: its ``data``, the line of each key and item, and the keys that stand twice in one mapping."""
+    """A parsed file: its ``data``, the line of each key and item, and the keys that appear twice in a mapping."""
 
     data: Any
     lines: dict[Location, int]
     repeated: list[tuple[Location, int]]
 
     def line(self, location: Location) -> int:
-        """The line of a location, or of the nearest thing around it that is in the file."""
+        """The line of a location, or of the innermost part of it that is in the file."""
         while location and location not in self.lines:
             location = location[:-1]
         return self.lines.get(location, 1)
@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> YamlFile:
     Raises
     ------
     BadDataFile
-        Where it cannot be read or is no YAML; names the line.
+        Where it cannot be read or is not YAML; names the line.
     """
     try:
         text = path.read_text()

@@ -10,7 +10,7 @@ import numpy as np
 
 import store
 from agent.snapshot import FORMAT, GENERAL, Head, LineageEvent, Snapshot
-from agent.types import Candidate, Decision, Encoded, Evidence, TaskAssignment
+from agent.types import Candidate, Decision, Encoded, Evidence, Part, TaskAssignment
 from store.decisions import DecisionRecord
 
 POOL = Path(store.__file__).parent / "data" / "pool.yaml"
@@ -30,11 +30,12 @@ def encode(texts: list[str]) -> list[Encoded]:
 
 def a_record(id: str, *, prompt: str | None = "What is 2 + 2?", model: str = "a", **fields: Any) -> DecisionRecord:
     """A decision between ``a`` and ``b``."""
+    parts = {"task": Part(0.81, 1.0), "online": Part(-0.01, 1.0)}
     decision = Decision(
         model=model,
         candidates=(
-            Candidate("a", 0.8, 0.05, 0.001, 0.79, 0.9 if model == "a" else 0.1, {"task": 0.7, "online": -0.01}),
-            Candidate("b", 0.6, 0.1, 0.0001, 0.6, 0.1 if model == "a" else 0.9, {}, None),
+            Candidate("a", 0.8, 0.05, 0.001, 0.79, 0.9 if model == "a" else 0.1, parts, cost_penalty=0.01),
+            Candidate("b", 0.6, 0.1, 0.0001, 0.6, 0.1 if model == "a" else 0.9),
             Candidate("c", 0.5, 0.1, 0.0, 0.5, 0.0, {}, "no vision"),
         ),
         task=TaskAssignment(7, "arithmetic", 0.93),

@@ -39,7 +39,9 @@ def test_migrations_make_the_same_checks_and_partial_indexes(sqlite_url: str, tm
         with create_engine(url).connect() as connection:
             rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
             # A column that was added later stands behind the constraints, on their line.
-            parts = {name: [part.strip(" \t)") for part in re.split("[,\n]", sql)] for name, sql in rows}
+            parts = {
+                name: [part.strip(" \t)") for part in re.split("[,\n]", sql.replace('"', ""))] for name, sql in rows
+            }
             return {name: sorted(filter(None, found)) for name, found in parts.items()}
 
     Database.open(sqlite_url).close()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
 from agent.errors import UnknownDecision
-from agent.types import Candidate, Decision, Encoded, Evidence, TaskAssignment
+from agent.types import Candidate, Decision, Encoded, Evidence, Part, TaskAssignment
 from store.columns import clean
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord, Outcome
@@ -34,13 +34,13 @@ _vector = st.lists(st.floats(-1, 1, width=32), max_size=8).map(lambda v: np.arra
 @st.composite
 def decisions(draw: st.DrawFn) -> Decision:
     names = draw(st.lists(_plain, min_size=1, max_size=4, unique=True))
-    parts = st.dictionaries(_plain, _float, max_size=3)
+    parts = st.dictionaries(_plain, st.builds(Part, _float, _float), max_size=3)
     return Decision(
         model=draw(st.sampled_from(names)),
         candidates=tuple(
             Candidate(
                 name, draw(_unit), draw(_unit), draw(_float), draw(_float), draw(_unit), draw(parts),
-                draw(st.none() | _plain),
+                draw(st.none() | _plain), draw(_float), draw(_float),
             )
             for name in names
         ),
@@ -69,13 +69,13 @@ def same(a: DecisionRecord, b: DecisionRecord) -> bool:
 @given(
     decision=decisions(),
     words=st.tuples(_any_text, st.none() | _any_text, st.none() | _any_text, _any_text),
-    tradeoff=_unit,
+    cost_quality_tradeoff=_unit,
     kind=st.sampled_from(["chat", "route"]),
     age=st.timedeltas(timedelta(0), timedelta(days=9000)),
 )
 def test_a_decision_comes_back_whole(
     database: Database, writer: GroupCommitter, decision: Decision, words: tuple[str, str | None, str | None, str],
-    tradeoff: float, kind: str, age: timedelta,
+    cost_quality_tradeoff: float, kind: str, age: timedelta,
 ) -> None:  # fmt: skip
     prompt, key, session, requested = words
     record = DecisionRecord(
@@ -86,7 +86,7 @@ def test_a_decision_comes_back_whole(
         prompt=prompt,
         key=key,
         session=session,
-        tradeoff=tradeoff,
+        cost_quality_tradeoff=cost_quality_tradeoff,
         kind=kind,  # type: ignore[arg-type]
         requested_model=requested,
     )
@@ -114,12 +114,16 @@ def test_clean_text_is_encodable_and_changes_nothing_else(words: str) -> None:
 
 def test_a_number_that_is_not_finite_comes_back_as_nan(database: Database, writer: GroupCommitter) -> None:
     record = a_record("d")
-    odd = replace(record.decision.candidates[2], utility=-math.inf)
+    parts = {"task": Part(0.5, math.nan)}
+    odd = replace(record.decision.candidates[2], utility=-math.inf, shrinkage=math.nan, parts=parts)
     record = replace(record, decision=replace(record.decision, candidates=(*record.decision.candidates[:2], odd)))
     log = DecisionLog(database, writer)
     log.append(record).result(10)
     found = log.get("d")
-    assert found is not None and math.isnan(found.decision.candidates[2].utility)
+    assert found is not None
+    candidate = found.decision.candidates[2]
+    assert math.isnan(candidate.utility) and math.isnan(candidate.shrinkage)
+    assert candidate.parts["task"].estimate == 0.5 and math.isnan(candidate.parts["task"].weight)
 
 
 def test_an_unknown_id_is_none(database: Database, writer: GroupCommitter) -> None:

@@ -99,7 +99,7 @@ def test_an_observation_holds_what_its_decision_knew(log: FeedbackLog, database:
 
 def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCommitter) -> None:
     record = a_record("d")
-    unknown = replace(record.decision.chosen, quality=math.nan)
+    unknown = replace(record.decision.chosen, quality=math.nan, cost_penalty=math.nan)
     decision = replace(record.decision, candidates=(unknown, *record.decision.candidates[1:]))
     DecisionLog(database, writer).append(replace(record, decision=decision)).result(10)
     log = FeedbackLog(database, writer)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
-from agent.errors import InvalidInput, SnapshotCorrupt
+from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
 from agent.snapshot import LineageEvent
 from store.database import Database
 from store.lineage import TaskLineage
@@ -52,7 +53,7 @@ def test_a_snapshot_comes_back_bit_for_bit(store: SnapshotStore) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        ("UPDATE snapshots SET tensors = (SELECT tensors FROM heads WHERE task = 1)", "not those that were published"),
+        ("UPDATE snapshots SET tensors = (SELECT tensors FROM heads WHERE task = 1)", "differ from what was published"),
         ("UPDATE heads SET tensors = (SELECT tensors FROM heads WHERE task = 1) WHERE task = 2", r"head \(2, a\)"),
         ("DELETE FROM heads WHERE task = 2", "3 of its 4 heads"),
         ("UPDATE snapshots SET meta = '{\"format\": 99}'", "format 99"),
@@ -125,11 +126,60 @@ def test_champions_published_at_once_follow_one_another(store: SnapshotStore) ->
     assert [r.parent for r in rows] == [r.version for r in rows[1:]] + [None]
 
 
+def test_a_champion_replaces_only_the_one_that_it_was_compared_with(store: SnapshotStore) -> None:
+    def follow(expected: int | None, status: Literal["champion", "rejected"] = "champion") -> int:
+        made = store.publish(a_snapshot(), status=status, report={}, created_by="t", expected_champion=expected)
+        return made.version
+
+    first = follow(None)
+    with pytest.raises(ChampionChanged, match=f"the champion is snapshot {first}, no longer None"):
+        follow(None)
+    second = follow(first)
+    store.rollback("worse")
+    with pytest.raises(ChampionChanged, match=f"the champion is snapshot {first}, no longer {second}"):
+        follow(second)
+    assert [(r.version, r.status) for r in store.list()] == [(second, "retired"), (first, "champion")]
+    follow(second, "rejected")
+    assert store.champion_version() == first
+
+
+def test_of_two_champions_at_once_one_is_refused(store: SnapshotStore) -> None:
+    first = publish(store)
+    gate, outcomes = threading.Barrier(2), []
+
+    def follow() -> None:
+        gate.wait()
+        try:
+            store.publish(a_snapshot(), status="champion", report={}, created_by="t", expected_champion=first)
+        except ChampionChanged as error:
+            outcomes.append(error.code)
+        else:
+            outcomes.append("published")
+
+    threads = [threading.Thread(target=follow) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["champion_changed", "published"] and len(store.list()) == 2
+
+
+def test_the_next_task_id_was_used_by_no_snapshot(database: Database, store: SnapshotStore) -> None:
+    lineage = TaskLineage(database)
+    assert lineage.next_id() == 0
+    publish(store, tasks=(0,), lineage=(LineageEvent("spawn", 0, (), {}),))
+    assert lineage.next_id() == 1
+    publish(store, "rejected", tasks=(0, 5), lineage=(LineageEvent("spawn", 5, (), {}),))
+    assert lineage.next_id() == 6, "nor by a rejected one"
+    publish(store, tasks=(8,))
+    assert lineage.next_id() == 9
+
+
 def test_tasks_follow_the_champions(database: Database, store: SnapshotStore) -> None:
     lineage = TaskLineage(database)
     first = publish(store, tasks=(1, 2), lineage=SPAWN)
     publish(store, "rejected", tasks=(1, 3), lineage=(LineageEvent("spawn", 3, (2,), {}),))
-    assert [(t.id, t.name, t.born_in, t.retired_in) for t in lineage.list()] == [
+    assert [(t.id, t.name, t.spawned_in, t.retired_in) for t in lineage.list()] == [
         (1, "task 1", first, None),
         (2, "task 2", first, None),
     ]
@@ -137,7 +187,7 @@ def test_tasks_follow_the_champions(database: Database, store: SnapshotStore) ->
     second = publish(store, tasks=(1,), lineage=merge)
     assert [t.id for t in lineage.list()] == [1]
     gone = lineage.list(include_retired=True)[1]
-    assert (gone.id, gone.retired_in, gone.merged_into) == (2, second, 1)
+    assert (gone.id, gone.retired_in, gone.successor) == (2, second, 1)
     assert lineage.get(2) == gone and lineage.get(3) is None
     assert gone.retired_at is not None and gone.retired_at > gone.created_at
     assert [(e.snapshot, e.event.kind) for e in lineage.events(2)] == [(first, "spawn"), (second, "merge")]
@@ -151,7 +201,7 @@ def test_tasks_follow_the_champions(database: Database, store: SnapshotStore) ->
     ]
 
     store.promote(first, "rollback")
-    assert [(t.id, t.retired_in, t.merged_into) for t in lineage.list(include_retired=True)] == [
+    assert [(t.id, t.retired_in, t.successor) for t in lineage.list(include_retired=True)] == [
         (1, None, None),
         (2, None, None),
     ]
@@ -196,10 +246,10 @@ def test_a_deposed_champion_keeps_why_and_is_no_aim_of_a_rollback(store: Snapsho
 def test_a_champion_stands_as_published_until_another_is_promoted(store: SnapshotStore) -> None:
     publish(store)
     second = publish(store)
-    assert [r.uncontradicted for r in store.list()] == [True, False]
+    assert [r.champion_since_published for r in store.list()] == [True, False]
     store.promote(second, "it is already")
-    assert store.list()[0].uncontradicted
+    assert store.list()[0].champion_since_published
     store.rollback("back")
-    assert not any(r.uncontradicted for r in store.list())
+    assert not any(r.champion_since_published for r in store.list())
     store.promote(second, "and forth")
-    assert not any(r.uncontradicted for r in store.list())
+    assert not any(r.champion_since_published for r in store.list())

@@ -95,7 +95,7 @@ def test_a_lone_perfect_figure_is_no_certainty(tmp_path: Path) -> None:
         ("axis: math, benchmark: AIME", "axis: code, benchmark: AIME", "line 18: models[1].priors[1].axis is 'code'"),
         ("floor: 0.4", "floor: 0.9", "line 3: benchmarks.MATH its floor (0.9) is not below its ceiling (0.9)"),
         ("name: vendor/big", "name: local/tiny", "line 10: models[1].name another model is called 'local/tiny'"),
-        ("    family: big", "    family: big\n    family: huge", "line 12: models[1].family stands twice"),
+        ("    family: big", "    family: big\n    family: huge", "line 12: models[1].family appears twice"),
         ("version: 1", "version: 2", "line 1: version should be 1, not 2"),
     ],
 )

@@ -1,14 +1,18 @@
-"""Nobody moves a task further than their cap of honest words would, however much they say."""
+"""However many ratings somebody posts, a task moves no further than by their caps in honest ratings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any, Self
 
 import numpy as np
+import pytest
 
-from agent.feedback.ledger import LedgerConfig
+from agent.feedback.ledger import Ledger, LedgerConfig
+from agent.feedback.quota import QuotaConfig
 from agent.router import Router
 from agent.types import Candidate, Observation, RouteRequest, Turn
 from tests.agent import clusters
@@ -16,21 +20,21 @@ from tests.agent.clusters import CARDS, encoded, observed
 
 GREEDY = RouteRequest((Turn("user", "hello"),), explore=False, cost_quality_tradeoff=1.0)
 WORST = "v/tiny"
-CAP = int(LedgerConfig().quota.rater)
-ANYWHERE = np.random.default_rng(0)
+CAPS = LedgerConfig().quota
+NO_CAPS = LedgerConfig(QuotaConfig(rater=1e9, judge=1e9, key=1e9), decision_cap=1e9)
 
 Change = Callable[[Observation, int], Observation]
 """Makes the n-th row of a flood out of a nameless user's honest form of it."""
 
 
 def candidate(router: Router, kind: str, model: str) -> Candidate:
-    decision = router.route(encoded(kind, 900), GREEDY, ANYWHERE)
+    decision = router.route(encoded(kind, 900), GREEDY, np.random.default_rng(0))
     return next(c for c in decision.candidates if c.model == model)
 
 
 def row_about(router: Router, seq: int, kind: str, model: str, score: float) -> Observation:
     """A nameless user's score of an answer, on a decision of its own."""
-    task = router.route(encoded(kind, 900), GREEDY, ANYWHERE).task.id
+    task = router.route(encoded(kind, 900), GREEDY, np.random.default_rng(0)).task.id
     row = observed(seq, kind, model, score, prompt=seq % 50)
     expected = candidate(router, kind, model).quality
     return replace(row, decision_id=f"x{seq}", rater="", expected=expected, task=task)
@@ -38,7 +42,7 @@ def row_about(router: Router, seq: int, kind: str, model: str, score: float) -> 
 
 @cache
 def honest_rows() -> tuple[Observation, ...]:
-    """What honest users said about everything but `WORST`."""
+    """Scores by honest users of everything but `WORST`."""
     router, rng = Router(clusters.snapshot(), CARDS), np.random.default_rng(1)
     rows = []
     for seq in range(101, 401):
@@ -49,52 +53,89 @@ def honest_rows() -> tuple[Observation, ...]:
 
 
 def busy_router() -> Router:
-    """A router that heard honest users."""
+    """A router with honest users' feedback."""
     router = Router(clusters.snapshot(), CARDS)
     for row in honest_rows():
         router.learn_one(row)
     return router
 
 
-def flood(count: int, change: Change = lambda row, n: row, kind: str = "sums") -> float:
-    """How far ``count`` rows of full marks for `WORST` on a kind raise what is expected of it there."""
+def flood(count: int, change: Change = lambda row, n: row, expected: float | None = None) -> float:
+    """How far ``count`` rows of full marks for `WORST` on a kind raise its estimate there.
+
+    ``expected`` is what the decisions expected; by default the estimate. Where that is NaN, no rater can be found out,
+    and nothing but the caps stands between the flood and the estimate.
+    """
     router = busy_router()
-    before, start = candidate(router, kind, WORST).quality, router.position + 1
-    praise = row_about(router, start, kind, WORST, 1.0)
+    before, start = candidate(router, "sums", WORST).quality, router.position + 1
+    praise = row_about(router, start, "sums", WORST, 1.0)
+    if expected is not None:
+        praise = replace(praise, expected=expected)
     for n in range(count):
         router.learn_one(change(replace(praise, seq=start + n, decision_id=f"flood{n}"), n))
-    return candidate(router, kind, WORST).quality - before
+    return candidate(router, "sums", WORST).quality - before
 
 
-def test_many_nameless_words_would_move_it() -> None:
-    assert flood(60) > flood(CAP) + 0.1 > flood(1) + 0.2
+def one_rater(row: Observation, n: int) -> Observation:
+    return replace(row, rater="eve")
 
 
-def test_one_rater_moves_a_task_no_more_than_their_cap_of_words() -> None:
-    assert flood(600, lambda row, n: replace(row, rater="eve")) <= flood(CAP)
+def one_decision(row: Observation, n: int) -> Observation:
+    return replace(row, decision_id="x", rater=f"sock{n}")
 
 
-def test_one_decision_moves_a_task_no_more_than_two_words() -> None:
-    def one_decision(row: Observation, n: int) -> Observation:
-        return replace(row, decision_id="x", rater=f"sock{n}")
-
-    assert flood(300, one_decision) <= flood(2)
+def a_group(row: Observation, n: int) -> Observation:
+    return replace(row, rater=f"eve{n % 3}")
 
 
-def test_a_group_moves_a_task_no_more_than_its_caps() -> None:
-    assert flood(800, lambda row, n: replace(row, rater=f"eve{n % 3}")) <= flood(3 * CAP)
+def one_key(row: Observation, n: int) -> Observation:
+    return replace(row, rater=f"sock{n}", key="partner")
 
 
-def test_made_up_names_move_a_task_no_more_than_the_cap_of_their_key() -> None:
-    cap = int(LedgerConfig().quota.key)
-    assert flood(800, lambda row, n: replace(row, rater=f"sock{n}", key="partner")) <= flood(cap)
+FLOODS = pytest.mark.parametrize(
+    ("count", "change", "cap"),
+    [
+        (600, one_rater, CAPS.rater),
+        (300, one_decision, LedgerConfig().decision_cap),
+        (800, a_group, 3 * CAPS.rater),
+        (800, one_key, CAPS.key),
+    ],
+)
 
 
-def test_a_flood_on_one_task_leaves_the_best_model_of_every_other() -> None:
+def test_many_nameless_ratings_would_move_it() -> None:
+    assert flood(60) > flood(int(CAPS.rater)) + 0.1 > flood(1) + 0.2
+
+
+@FLOODS
+@pytest.mark.parametrize("expected", [None, math.nan])
+def test_a_flood_moves_a_task_no_more_than_its_cap_of_honest_ratings(
+    count: int, change: Change, cap: float, expected: float | None
+) -> None:
+    assert 0.0 < flood(count, change, expected) <= flood(int(cap), expected=expected)
+
+
+class UncappedLedger(Ledger):
+    @classmethod
+    def from_state(cls, state: Any, *_: Any, n_evaluated: float = 0.0, **__: Any) -> Self:
+        return super().from_state(state, NO_CAPS, n_evaluated=n_evaluated)
+
+
+@FLOODS
+def test_without_caps_it_would(count: int, change: Change, cap: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = flood(int(cap), expected=math.nan)
+    monkeypatch.setattr("agent.router.Ledger", UncappedLedger)
+    assert flood(count, change, math.nan) > honest + 0.02
+
+
+def test_a_flood_on_one_task_leaves_every_other_task_alone() -> None:
     router = busy_router()
+    before = {kind: candidate(router, kind, WORST).quality for kind in clusters.KINDS}
     start = router.position + 1
     praise = row_about(router, start, "sums", WORST, 1.0)
     for n in range(500):
         router.learn_one(replace(praise, seq=start + n, decision_id=f"flood{n}", rater=f"eve{n % 5}"))
-    for kind in set(clusters.KINDS) - {"sums"}:
-        assert router.route(encoded(kind, 901), GREEDY, ANYWHERE).model == clusters.TALENT[kind]
+    raised = {kind: candidate(router, kind, WORST).quality - before[kind] for kind in clusters.KINDS}
+    assert raised.pop("sums") > 0.2 > 0.1 > max(raised.values())
+    for kind in raised:
+        assert router.route(encoded(kind, 901), GREEDY, np.random.default_rng(0)).model == clusters.TALENT[kind]

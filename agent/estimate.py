@@ -55,12 +55,7 @@ class Estimates:
 
 
 class Estimator:
-    """Computes a snapshot's estimates.
-
-    Parameters
-    ----------
-    snapshot
-        As `agent.build` lays it out.
+    """Computes the estimates of a ``snapshot``, as `agent.build` lays it out.
 
     Raises
     ------

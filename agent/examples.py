@@ -13,15 +13,7 @@ from agent.types import Array
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of m models on n prompts.
-
-    Parameters
-    ----------
-    value
-        (n, m), 0 where not observed.
-    score_weight
-        (n, m) weight beside an evaluation's, in [0, 1]; 0 where not observed.
-    """
+    """(n, m) ``value`` of each score and its ``score_weight`` in [0, 1], an evaluation's being 1; both 0 where not observed."""
 
     value: Array
     score_weight: Array

@@ -53,13 +53,6 @@ class Backend(Protocol):
 class WindowedEncoder:
     """Encodes whole conversations with a ``backend`` of limited length.
 
-    Parameters
-    ----------
-    backend
-        The text model.
-
-    Notes
-    -----
     Equal inputs give equal vectors whatever they are batched with, up to float32 rounding.
     """
 

@@ -36,18 +36,10 @@ class GeneralHeads:
 
 
 def fit_general_heads(trunk: Trunk, scores: Scores, expected: Array, cost_penalties: list[Array]) -> GeneralHeads:
-    """Fit the general heads.
+    """Fit the general heads to the ``scores`` of the training prompts.
 
-    Parameters
-    ----------
-    trunk
-        With the training prompts' features.
-    scores
-        Of the training prompts.
-    expected
-        (n, m) finite out-of-fold estimates of stage 1: they give the competition weights, and stand for missing scores.
-    cost_penalties
-        (m,) each: the competition weights are averaged over them.
+    ``expected`` (n, m) are finite out-of-fold estimates of stage 1: they give the competition weights, and stand for missing
+    scores. The competition weights are averaged over ``cost_penalties``, (m,) each.
     """
     complete, score_weight = scores.complete, scores.score_weight
     importance = np.mean([competition_weights(expected - p).mean(axis=0) for p in cost_penalties], axis=0)
@@ -85,14 +77,10 @@ def contrasts(centred: Array, importance: Array, complete: bool) -> tuple[Array,
 
 
 def ridge(trunk: Trunk, target: Array, score_weight: Array, strengths: Array = STRENGTHS) -> tuple[Array, Array]:
-    """Leave-one-out estimates of each column of ``target`` (n, p) by ridge regression of the best strength.
+    """Leave-one-out ridge regression of each column of ``target`` (n, p), at the strength of least error.
 
-    ``score_weight`` (n, p) weighs the errors by which a strength is chosen.
-
-    Returns
-    -------
-    tuple
-        (n, p) leave-one-out estimates, and (p,) strengths, infinite where 0 is the better estimate.
+    Returns (n, p) leave-one-out estimates, and (p,) strengths, infinite where 0 is the better estimate. Errors are weighted
+    by ``score_weight`` (n, p).
     """
     count = np.maximum(score_weight.sum(axis=0), 1e-9)
     least = (score_weight * target**2).sum(axis=0) / count

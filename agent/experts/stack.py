@@ -24,18 +24,9 @@ WEIGHT_SD = 0.1
 def fit_stack(
     estimates: Sequence[Array], scores: Scores, variances: Variances, cost_penalties: Sequence[Array]
 ) -> Array:
-    """(p,) weights of the estimates, summing to 1.
+    """(p,) weights, summing to 1, of p out-of-fold ``estimates`` (n, m) of ``scores`` with the given ``variances``.
 
-    Parameters
-    ----------
-    estimates
-        (n, m) each, out of fold.
-    scores
-        Of the n prompts.
-    variances
-        Of the scores.
-    cost_penalties
-        (m,) each: the competition weights are averaged over them.
+    The competition weights are averaged over ``cost_penalties``, (m,) each.
     """
     plain = np.mean(estimates, axis=0)
     competition = np.mean([competition_weights(plain - p) for p in cost_penalties], axis=0)

@@ -39,20 +39,10 @@ class TaskHeads:
 def fit_task_heads(
     trunk: Trunk, scores: Scores, general: Array, labels: NDArray[np.int64], candidates: list[tuple[int, ...]]
 ) -> TaskHeads:
-    """Fit the task heads.
+    """Fit the task heads to the ``scores`` of the training prompts.
 
-    Parameters
-    ----------
-    trunk
-        Frozen.
-    scores
-        Of the training prompts.
-    general
-        (n, m) the general heads' leave-one-out estimates.
-    labels
-        (n,) task of each prompt.
-    candidates
-        By task, the columns of the models that get a head.
+    ``general`` (n, m) are the general heads' leave-one-out estimates, ``labels`` (n,) the prompts' tasks, and ``candidates``
+    by task the columns of the models that get a head.
     """
     n, m = general.shape
     tasks, rank = len(candidates), min(RANK, trunk.basis.shape[1])

@@ -22,16 +22,9 @@ _LEAST_POWER = 1e-6
 class Trunk:
     """The trunk, with the features of the training prompts.
 
-    Parameters
-    ----------
-    landmarks
-        (l, w) prompts as `Representation.transform` gives them.
-    weight
-        (l, r) from similarities to features, strongest feature first.
-    power
-        (r,) sum of squares of each feature over the training prompts.
-    basis
-        (n, r) the training prompts' features, scaled to orthonormal columns.
+    ``landmarks`` (l, w) are prompts as `Representation.transform` gives them, ``weight`` (l, r) leads from similarities to
+    features, strongest first, ``power`` (r,) is each feature's sum of squares over the training prompts, and ``basis`` (n, r)
+    their features scaled to orthonormal columns.
     """
 
     landmarks: Matrix

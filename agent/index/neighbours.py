@@ -46,10 +46,7 @@ class NeighbourIndex:
     def find(self, x: Matrix, k: int, exclude_self: bool = False) -> Neighbours:
         """The ``k`` points most similar to each row of ``x`` (q, w); fewer where there are fewer.
 
-        Parameters
-        ----------
-        exclude_self
-            ``x`` are the points themselves: leave each row out of its own list.
+        ``exclude_self``: ``x`` are the points themselves, and each row is left out of its own list.
         """
         k = min(k, len(self._points) - exclude_self)
         count = min(POOL * k + exclude_self, len(self._points))
@@ -71,14 +68,8 @@ class NeighbourIndex:
 def shrunk_mean(total: Array, count: Array, prior: Array, strength: float) -> Array:
     """(n, m) mean scores, shrunk to ``prior``, by an effect of the prompt on all models and one of each model.
 
-    Parameters
-    ----------
-    total, count
-        (n, m) weighted sums of scores, and of their weights.
-    prior
-        (n, m) or (m,) expected scores.
-    strength
-        Weight of the prior, in scores.
+    ``total`` and ``count`` (n, m) are weighted sums of scores and of their weights. ``prior``, (n, m) or (m,), weighs like
+    ``strength`` scores.
     """
     gap = total - count * prior
     prompt_effect = gap.sum(axis=1, keepdims=True) / (count.sum(axis=1, keepdims=True) + strength)

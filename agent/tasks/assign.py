@@ -34,12 +34,7 @@ def task_probabilities(weight: Array, labels: NDArray[np.int64], tasks: int) -> 
 def fit_vote_power(similarity: NDArray[np.float32], same_task: NDArray[np.bool_]) -> float:
     """The power of `POWERS` with the least log loss of prompts' own tasks.
 
-    Parameters
-    ----------
-    similarity
-        (n, k) of each prompt's neighbours, itself left out.
-    same_task
-        (n, k) whether the neighbour is of the prompt's own task.
+    ``similarity`` (n, k) is of each prompt's neighbours, itself left out; ``same_task`` (n, k) where they share its task.
     """
 
     def loss(power: float) -> float:
@@ -51,14 +46,8 @@ def fit_vote_power(similarity: NDArray[np.float32], same_task: NDArray[np.bool_]
 def radii(cosine: NDArray[np.float32], labels: NDArray[np.int64], share: float = 0.005) -> NDArray[np.float32]:
     """(T,) least cosine to its centroid at which a prompt may still belong to a task.
 
-    Parameters
-    ----------
-    cosine
-        (n, T) of training prompts and centroids.
-    labels
-        (n,) their tasks.
-    share
-        Quantile of the cosines of a task's own prompts; the radius lies 0.1 below it.
+    It lies 0.1 below the quantile ``share`` of the cosines of the task's own prompts. ``cosine`` (n, T) is of training prompts
+    and centroids, ``labels`` (n,) are the prompts' tasks.
     """
     own = cosine[np.arange(len(labels)), labels]
     quantiles = [np.quantile(own[labels == t], share) for t in range(cosine.shape[1])]

@@ -24,19 +24,10 @@ RBO_DEPTH = 5
 def rank_biased_overlap(
     left: NDArray[np.int64], right: NDArray[np.int64], persistence: float = RBO_PERSISTENCE
 ) -> NDArray[np.float64]:
-    """RBO of pairs of rankings, to `RBO_DEPTH`.
+    """(pairs,) rank-biased overlap of pairs of rankings to `RBO_DEPTH`, in [0, 1]; 1 where they are equal.
 
-    Parameters
-    ----------
-    left, right
-        (pairs, m): the rank (0 = best) of each of m models.
-    persistence
-        Top-weightedness p in (0, 1).
-
-    Returns
-    -------
-    NDArray
-        (pairs,) in [0, 1]; 1 where the rankings are equal.
+    ``left`` and ``right`` (pairs, m) are the ranks (0 = best) of m models. A lower ``persistence`` in (0, 1) is more
+    top-weighted.
     """
     total = np.zeros(len(left))
     norm = 0.0
@@ -54,21 +45,9 @@ def ranks(quality: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def prompt_graph(neighbours: Neighbours, smoothed: NDArray[np.float64], preference: float) -> sparse.csr_matrix:
-    """The symmetric weighted graph whose communities are the tasks.
+    """(n, n) symmetric weights above 0, without loops; twice as heavy where each prompt is the other's neighbour.
 
-    Parameters
-    ----------
-    neighbours
-        Of each prompt.
-    smoothed
-        (n, m) finite smoothed scores.
-    preference
-        Weight of the preference similarity in [0, 1].
-
-    Returns
-    -------
-    csr_matrix
-        (n, n), no self loops, weights above 0; an edge is twice as heavy where each prompt is the other's neighbour.
+    ``smoothed`` (n, m) are finite smoothed scores; ``preference`` in [0, 1] weighs preference similarity.
     """
     n, k = neighbours.rows.shape
     source = np.repeat(np.arange(n), k)

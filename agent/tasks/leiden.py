@@ -9,21 +9,9 @@ from scipy import sparse
 
 
 def leiden(graph: sparse.csr_matrix, resolution: float, seed: int) -> NDArray[np.int64]:
-    """Partition a symmetric weighted graph.
+    """(n,) community of each node of a symmetric ``graph`` with weights above 0, numbered from 0 by falling size.
 
-    Parameters
-    ----------
-    graph
-        (n, n) symmetric CSR, weights above 0.
-    resolution
-        Of the modularity; higher finds more and smaller communities.
-    seed
-        Equal seeds give equal partitions.
-
-    Returns
-    -------
-    NDArray
-        (n,) community of each node, numbered from 0 by falling size.
+    A higher ``resolution`` (of the modularity) finds more and smaller communities. Equal seeds give equal partitions.
     """
     if graph.nnz == 0:
         return np.zeros(graph.shape[0], np.int64)

@@ -36,16 +36,8 @@ def match(
 ) -> Lineage:
     """Give every community a stable id.
 
-    Parameters
-    ----------
-    communities
-        (n,) new community of each prompt, 0..C-1.
-    old_tasks
-        (n,) id of the champion's task of the same prompt; any value outside ``old_ids`` means none.
-    old_ids
-        The champion's task ids.
-    next_id
-        First task id that was never assigned.
+    ``communities`` (n,) are new communities of the prompts, 0..C-1; ``old_tasks`` (n,) ids of the champion's tasks of the same
+    prompts, any outside ``old_ids`` meaning none; ``next_id`` is the first id that was never assigned.
     """
     count = int(communities.max()) + 1 if len(communities) else 0
     column = {task: i for i, task in enumerate(old_ids)}

@@ -59,20 +59,10 @@ def task_means(
     start: Variances = Variances(),
     rounds: int = ROUNDS,
 ) -> Means:
-    """Means of m models on the tasks of ``labels``.
+    """Means of m models on the tasks of ``labels`` (n,), 0..T-1, from the ``scores`` of n prompts.
 
-    Parameters
-    ----------
-    labels
-        (n,) task of each prompt, 0..T-1.
-    scores
-        Of n prompts.
-    prior
-        (n, m) expected scores before any was observed, NaN where there is none; or None.
-    start
-        Variances to start from.
-    rounds
-        Of expectation maximisation.
+    ``prior`` (n, m) are expected scores before any was observed, NaN where there is none; or None. Variances ``start`` as
+    given, and are updated in each of ``rounds`` of expectation maximisation.
     """
     models = scores.score_weight.shape[1]
     tasks = int(labels.max()) + 1

@@ -67,7 +67,7 @@ class JsonRoute(APIRoute):
         async def parse(request: Request) -> Response:
             body = await request.body()
             MutableHeaders(scope=request.scope)["content-type"] = "application/json"
-            request._json = parse_json(body) if body.strip() or field.field_info.is_required() else None
+            request._json = parse_json(body) if body.strip() or field.field_info.is_required() else {}
             return await handle(request)
 
         return parse

@@ -6,7 +6,8 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,53 @@ KEY = "test-key-1234"
 HEADERS = ("x-thalweg-model", "x-thalweg-decision-id", "x-thalweg-task", "x-thalweg-snapshot")
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -> Service:
-    store = new_home(tmp_path_factory.mktemp("api") / "home", cache_dir, snapshot)
-    settings = ServeSettings(home=store.home, api_key=KEY, pool=pool_file, max_body=100_000)
+@dataclass(frozen=True)
+class Server:
+    """A server on a real socket and a client with its key."""
+
+    url: str
+    http: httpx.Client
+    service: Service
+
+
+@contextmanager
+def serving(home: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -> Iterator[Server]:
+    """A server of a new home whose champion is ``snapshot``, version 1; yields once it serves."""
+    settings = ServeSettings(
+        home=new_home(home, cache_dir, snapshot).home, api_key=KEY, pool=pool_file, max_body=100_000
+    )
     provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
-    return Service.open(settings, {"openai": provider}, ("refresh",))
-
-
-@pytest.fixture(scope="module")
-def url(service: Service) -> Iterator[str]:
+    service = Service.open(settings, {"openai": provider}, ("refresh",))
     with Served(build_api(service), "on") as served:  # closes the service at its end
         wait(lambda: service.follower.serving is not None)
-        yield served.url
+        with httpx.Client(base_url=served.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30) as http:
+            yield Server(served.url, http, service)
 
 
 @pytest.fixture(scope="module")
-def http(url: str) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=30) as client:
-        yield client
+def server(
+    tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, snapshot: Snapshot, pool_file: Path
+) -> Iterator[Server]:
+    """The server of all tests that change nothing which another test sees."""
+    with serving(tmp_path_factory.mktemp("api") / "home", cache_dir, snapshot, pool_file) as server:
+        yield server
+
+
+@pytest.fixture
+def own(tmp_path: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -> Iterator[Server]:
+    """A server of the test's own."""
+    with serving(tmp_path / "home", cache_dir, snapshot, pool_file) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(server: Server) -> str:
+    return server.url
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> httpx.Client:
+    return server.http
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +238,8 @@ def test_a_stream_that_breaks_ends_with_the_error(http: httpx.Client) -> None:
 # --- feedback
 
 
-def test_feedback_moves_the_estimates_within_two_seconds(http: httpx.Client) -> None:
+def test_feedback_moves_the_estimates_within_two_seconds(own: Server) -> None:
+    http = own.http
     text = prompt("code", "median")
     before = route(http, text)
     quality = {c["model"]: c["quality"] for c in before["candidates"]}[before["model"]]
@@ -493,9 +522,8 @@ def test_tasks_tell_their_candidates_and_experts(http: httpx.Client) -> None:
     assert one["medoids"] and one["lineage"][0]["kind"] == "spawn"
 
 
-def test_a_task_that_has_gone_is_still_told_of_with_its_heir_and_why(
-    http: httpx.Client, service: Service, snapshot: Snapshot
-) -> None:
+def test_a_task_that_was_retired_is_still_shown_with_its_successor_and_why(own: Server, snapshot: Snapshot) -> None:
+    http, service = own.http, own.service
     successor, gone = (task.id for task in snapshot.tasks[:2])
     new = int(snapshot.meta["next_task"])
     events = (
@@ -508,43 +536,42 @@ def test_a_task_that_has_gone_is_still_told_of_with_its_heir_and_why(
     second = replace(snapshot, meta={**snapshot.meta, "tasks": entries}, heads=heads, lineage=events)
     version = service.snapshots.publish(second, status="champion", report={}, created_by="tests").version
     wait(lambda: http.get("/v1/snapshots").json()["serving"] == version)
-    try:
-        alive = {task["id"]: task for task in http.get("/v1/tasks").json()["data"]}
-        every = {task["id"]: task for task in http.get("/v1/tasks?include_retired=true").json()["data"]}
-        assert gone not in alive and every.keys() == alive.keys() | {gone}
-        child = alive[new]
-        assert (child["spawned_in"], child["parents"], child["retired_in"]) == (version, [gone], None)
-        life = {
-            "id": gone,
-            "name": snapshot.tasks[1].name,
-            "spawned_in": 1,
-            "successor": successor,
-            "retired_in": version,
-        }
-        one = http.get(f"/v1/tasks/{gone}").json()
-        assert life.items() <= every[gone].items() <= one.items()
-        assert child["retired_at"] is None and one["retired_at"] > one["spawned_at"]
-        last = one["lineage"][-1]
-        assert (last["snapshot"], last["kind"], last["parents"], last["promoted"]) == (
-            version,
-            "merge",
-            [successor],
-            True,
-        )
-        assert last["why"] == f"62% of its prompts went to task {successor}" and last["figures"] == {"share": 0.625}
-        assert last["at"] <= one["retired_at"]
-        born = http.get(f"/v1/tasks/{new}").json()
-        assert born["medoids"] and born["lineage"][0]["why"].endswith(f"25% of them from task {gone}")
-    finally:
-        service.snapshots.promote(1, "back")
-        wait(lambda: http.get("/v1/snapshots").json()["serving"] == 1)
+    alive = {task["id"]: task for task in http.get("/v1/tasks").json()["data"]}
+    every = {task["id"]: task for task in http.get("/v1/tasks?include_retired=true").json()["data"]}
+    assert gone not in alive and every.keys() == alive.keys() | {gone}
+    child = alive[new]
+    assert (child["spawned_in"], child["parents"], child["retired_in"]) == (version, [gone], None)
+    life = {
+        "id": gone,
+        "name": snapshot.tasks[1].name,
+        "spawned_in": 1,
+        "successor": successor,
+        "retired_in": version,
+    }
+    one = http.get(f"/v1/tasks/{gone}").json()
+    assert life.items() <= every[gone].items() <= one.items()
+    assert child["retired_at"] is None and one["retired_at"] > one["spawned_at"]
+    last = one["lineage"][-1]
+    assert (last["snapshot"], last["kind"], last["parents"], last["promoted"]) == (
+        version,
+        "merge",
+        [successor],
+        True,
+    )
+    assert last["why"] == f"62% of its prompts went to task {successor}" and last["figures"] == {"share": 0.625}
+    assert last["at"] <= one["retired_at"]
+    born = http.get(f"/v1/tasks/{new}").json()
+    assert born["medoids"] and born["lineage"][0]["why"].endswith(f"25% of them from task {gone}")
+    service.snapshots.promote(1, "back")
+    wait(lambda: http.get("/v1/snapshots").json()["serving"] == 1)
     assert http.get(f"/v1/tasks/{gone}").json()["retired_in"] is None
     assert http.get(f"/v1/tasks/{new}").json()["retired_in"] == 1
 
 
-def test_drifts_are_listed_and_the_model_says_that_it_has_changed(http: httpx.Client, service: Service) -> None:
+def test_drifts_are_listed_and_the_model_says_that_it_has_changed(own: Server) -> None:
+    http = own.http
     fall, rise = Drift("up/alpha", 50, 30, -0.4, "scan"), Drift("up/alpha", 90, 70, 0.25, "adwin")
-    service.drifts.record(1, [fall, rise, Drift("up/beta", 60, 40, 0.1, "scan")])
+    own.service.drifts.record(1, [fall, rise, Drift("up/beta", 60, 40, 0.1, "scan")])
     listed = http.get("/v1/drifts").json()["data"]
     assert [(row["model"], row["position"]) for row in listed] == [("up/alpha", 90), ("up/beta", 60), ("up/alpha", 50)]
     assert listed[2] | {"detected_at": ""} == {
@@ -557,9 +584,8 @@ def test_drifts_are_listed_and_the_model_says_that_it_has_changed(http: httpx.Cl
     assert http.get("/v1/models/up/alpha").json()["drift"] == listed[0]
 
 
-def test_snapshots_and_a_rollback_without_a_failed_request(
-    http: httpx.Client, service: Service, snapshot: Snapshot
-) -> None:
+def test_snapshots_and_a_rollback_without_a_failed_request(own: Server, snapshot: Snapshot) -> None:
+    http, service = own.http, own.service
     version = service.snapshots.publish(snapshot, status="champion", report={"gate": 1}, created_by="tests").version
     seen = {route(http, prompt("sum"))["snapshot"]}
 
@@ -575,7 +601,8 @@ def test_snapshots_and_a_rollback_without_a_failed_request(
     assert http.get("/v1/snapshots").json()["data"][-1]["reason"] == "worse"
 
 
-def test_a_rollback_in_one_call(http: httpx.Client, service: Service, snapshot: Snapshot) -> None:
+def test_a_rollback_in_one_call(own: Server, snapshot: Snapshot) -> None:
+    http, service = own.http, own.service
     before = service.snapshots.publish(snapshot, status="champion", report={}, created_by="tests").version
     bad = service.snapshots.publish(snapshot, status="champion", report={}, created_by="refresh").version
     answer = http.post("/v1/snapshots/rollback")
@@ -587,8 +614,6 @@ def test_a_rollback_in_one_call(http: httpx.Client, service: Service, snapshot: 
     listed = {row["version"]: row for row in http.get("/v1/snapshots").json()["data"]}
     assert listed[bad]["report"]["demoted"] == {"live": {"mean": -0.1}} and listed[before]["reason"] == "worse"
     assert http.post("/v1/snapshots/rollback", json={"reason": "further"}).json()["version"] not in (bad, before)
-    service.snapshots.promote(1, "as it was")
-    wait(lambda: route(http, prompt("sum"))["snapshot"] == 1)
 
 
 def test_a_job_is_queued_once(http: httpx.Client) -> None:
@@ -600,25 +625,102 @@ def test_a_job_is_queued_once(http: httpx.Client) -> None:
     assert http.get(f"/v1/jobs/runs/{run_id}").json()["job"] == "refresh"
 
 
-def test_metrics_count(http: httpx.Client) -> None:
-    route(http, prompt("river"))
-    text = http.get("/metrics").text
+def test_metrics_count(own: Server) -> None:
+    route(own.http, prompt("river"))
+    answered = own.http.post("/v1/chat/completions", json=ask(prompt("river"), **best()))
+    own.http.post("/v1/chat/completions", json=ask("hang", model="up/alpha"))
+    own.http.post("/feedback", json={"decision_id": answered.headers["x-thalweg-decision-id"], "score": 1})
+    wait(lambda: "thalweg_log_position 1.0" in own.http.get("/metrics").text)
+    text = own.http.get("/metrics").text
     for line in (
-        'thalweg_decisions_total{explored="false",kind="route",model="up/alpha"}',
-        'thalweg_requests_total{method="POST",route="/v1/route",status="200"}',
-        'thalweg_calls_total{model="up/alpha",status="timeout"}',
-        'thalweg_tokens_total{direction="output",model="up/alpha"}',
-        "thalweg_snapshot_version",
-        "thalweg_log_position",
-        "thalweg_routing_seconds_bucket",
+        'thalweg_decisions_total{explored="false",kind="route",model="up/alpha"} 1.0',
+        'thalweg_requests_total{method="POST",route="/v1/route",status="200"} 1.0',
+        'thalweg_requests_total{method="POST",route="/v1/chat/completions",status="504"} 1.0',
+        'thalweg_calls_total{model="up/alpha",status="ok"} 1.0',
+        'thalweg_calls_total{model="up/alpha",status="timeout"} 1.0',
+        'thalweg_tokens_total{direction="output",model="up/alpha"} 7.0',
+        'thalweg_feedback_total{source="user",status="recorded"} 1.0',
+        'thalweg_exploration_regret_total{key="bootstrap"} 0.0',
+        "thalweg_snapshot_version 1.0",
+        "thalweg_routing_seconds_count 3.0",
     ):
-        assert line in text
+        assert line in text, line
 
 
-def test_the_documentation_holds_every_route(http: httpx.Client) -> None:
+def test_the_documentation_shows_every_route_with_its_request_and_reply(http: httpx.Client) -> None:
     assert http.get("/docs").status_code == 200
-    paths = http.get("/openapi.json").json()["paths"]
-    assert "include_retired" in json.dumps(paths["/v1/tasks"]) and "/v1/drifts" in paths
-    assert {"/feedback", "/v1/feedback/compare", "/v1/models", "/v1/decisions/{decision_id}", "/v1/jobs/{job}"} <= set(
-        paths
-    )
+    document = http.get("/openapi.json").json()
+    named = document["components"]["schemas"]
+
+    def properties(schema: dict[str, Any]) -> set[str]:
+        """Of an object, of each of several, and of what a list holds; every reference must lead somewhere."""
+        if "$ref" in schema:
+            return properties(named[schema["$ref"].removeprefix("#/components/schemas/")])
+        inner = [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())]
+        return set(schema.get("properties", ())).union(*map(properties, inner))
+
+    shown: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+    for path, methods in document["paths"].items():
+        for method, route in methods.items():
+            body = route.get("requestBody", {"content": {"application/json": {"schema": {}}}})["content"][
+                "application/json"
+            ]
+            reply = next(reply for code, reply in route["responses"].items() if code.startswith("2"))
+            schema = reply.get("content", {}).get("application/json", {}).get("schema", {})
+            shown[method, path] = properties(body["schema"]), properties(schema)
+            assert properties(route["responses"]["4XX"]["content"]["application/json"]["schema"]) == {"error"}
+    bodies = {
+        ("post", "/v1/chat/completions"): {"model", "messages", "thalweg"},
+        ("post", "/v1/route"): {"model", "messages", "thalweg"},
+        ("post", "/feedback"): {"decision_id", "score", "thumb", "rater"},
+        ("post", "/v1/feedback/compare"): {"decision_id", "other", "preferred"},
+        ("post", "/v1/models"): {"name", "provider", "price_input"},
+        ("patch", "/v1/models/{name}"): {"provider", "price_input"},
+        ("post", "/v1/snapshots/{version}/promote"): {"reason"},
+        ("post", "/v1/snapshots/rollback"): {"reason"},
+    }
+    replies = {
+        ("post", "/v1/chat/completions"): {"thalweg"},
+        ("post", "/v1/route"): {"decision_id", "candidates", "evidence"},
+        ("post", "/feedback"): {"results"},
+        ("post", "/v1/feedback/compare"): {"results"},
+        ("get", "/v1/feedback/sources"): {"position", "data"},
+        ("get", "/v1/feedback/raters"): {"position", "data"},
+        ("get", "/v1/decisions/{decision_id}"): {"candidates", "outcome", "feedback"},
+        ("get", "/v1/tasks"): {"snapshot", "data"},
+        ("get", "/v1/tasks/{task_id}"): {"medoids", "lineage", "successor"},
+        ("get", "/v1/drifts"): {"data"},
+        ("get", "/v1/snapshots"): {"serving", "data"},
+        ("get", "/v1/models"): {"data"},
+        ("post", "/v1/models"): {"id", "unavailable_reason", "drift"},
+        ("patch", "/v1/models/{name}"): {"id", "unavailable_reason", "drift"},
+        ("delete", "/v1/models/{name}"): {"deleted"},
+        ("get", "/v1/jobs/runs"): {"data"},
+        ("post", "/v1/jobs/{job}"): {"id", "state", "result"},
+        ("get", "/readyz"): {"status", "reason"},
+    }
+    assert {key: fields - shown[key][0] for key, fields in bodies.items() if fields - shown[key][0]} == {}
+    assert {key: fields - shown[key][1] for key, fields in replies.items() if fields - shown[key][1]} == {}
+    assert "cost_quality_tradeoff" in named["Steering"]["properties"]
+    assert [parameter["name"] for parameter in document["paths"]["/v1/tasks"]["get"]["parameters"]] == [
+        "include_retired"
+    ]
+
+
+@pytest.mark.parametrize("content_type", [None, "application/x-www-form-urlencoded", "text/plain; charset=utf-8"])
+def test_a_body_is_json_whatever_its_content_type(http: httpx.Client, content_type: str | None) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    response = http.post("/v1/route", content=json.dumps(ask(prompt("sum"))), headers=headers)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"{}"])
+def test_a_body_that_is_optional_may_be_empty(http: httpx.Client, body: bytes) -> None:
+    assert http.post("/v1/jobs/refresh", content=body).status_code == 202
+    assert http.post("/v1/jobs/refresh", content=b"[]").json()["error"]["message"] == "the body: give a JSON object"
+
+
+def test_numbers_reach_the_upstream_as_they_were(http: httpx.Client, upstream: Upstream) -> None:
+    odd = {"seed": 2**63 - 1, "temperature": 1.0, "top_p": 1, "nested": {"x": [1e-9, -0.0, 12345678901234567]}}
+    http.post("/v1/chat/completions", json=ask("hi", model="up/alpha", **odd)).raise_for_status()
+    assert json.dumps({name: upstream.seen[-1]["body"][name] for name in odd}) == json.dumps(odd)

@@ -117,16 +117,12 @@ class SourceCalibration:
     max_unverified_weight: float = MAX_UNVERIFIED_WEIGHT
 
     def update(self, sample: CalibrationSample, sign: float = 1.0) -> None:
-        """Add a sample."""
+        """Add a sample; with ``sign`` -1, subtract it."""
         x, y, w = sample.outcome, sample.value, sign * sample.weight
         terms = (1.0, x, x * x, y, x * y, y * y, sample.variance, sample.variance * sample.explained)
         sums = self.sums[sample.target]
         for i, term in enumerate(terms):
             sums[i] += w * term
-
-    def downdate(self, sample: CalibrationSample) -> None:
-        """Subtract a sample."""
-        self.update(sample, -1.0)
 
     def affine(self) -> AffineCalibration:
         """The regression's posterior mean.

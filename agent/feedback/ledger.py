@@ -9,7 +9,7 @@ The ledger is a function of the ordered log alone, so every replica computes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, Self
 
@@ -23,12 +23,9 @@ from agent.feedback.calibration import (
     SourceCalibration,
 )
 from agent.feedback.quota import LogRow, QuotaConfig, WeightQuota
-from agent.feedback.ratings import Rating, calibration_samples, outcome
+from agent.feedback.ratings import EvaluatedScore, Rating, calibration_samples, outcome
 from agent.online.drift import drift_adjustment
 from agent.types import CalibratedScore, Drift, Observation
-
-EvaluatedScore = Callable[[str, str], float | None]
-"""(prompt id, model) -> its score in an evaluation, where there is one."""
 
 _MIN_MEAN_WEIGHT = 0.01
 """A mean score of less weight is left out."""
@@ -62,8 +59,6 @@ class LedgerConfig:
 class Scored(LogRow, Protocol):
     """A row of the log that scores an answer."""
 
-    @property
-    def seq(self) -> int: ...
     @property
     def prompt_id(self) -> str: ...
     @property
@@ -102,10 +97,6 @@ class DecisionRatings:
 
     used_weight: float = 0.0
     ratings: list[Rating] = field(default_factory=list)
-
-    def outcome(self, rating: Rating) -> float:
-        """Estimate of what a rating is about, given all others."""
-        return outcome(rating, [w for w in self.ratings if w is not rating])[0]
 
 
 class Ledger:
@@ -155,9 +146,8 @@ class Ledger:
         weighed, but updates neither and consumes no weight: the rating that it revises has done both.
         """
         decision = self._decision(observation.decision_id)
-        models = (observation.model, observation.other)
-        rating = Rating.of(observation, *(self._evaluated(observation.prompt_id, model) for model in models))
-        self._downdate(decision)
+        rating = Rating.of(observation, self._evaluated_score)
+        self._update(decision, -1.0)
         revised = next((w for w in decision.ratings if w.identity == rating.identity), None)
         if revised is not None:
             decision.ratings.remove(revised)
@@ -270,9 +260,6 @@ class Ledger:
             ledger._decisions[name] = DecisionRatings(used_weight, [Rating(*rating) for rating in ratings])
         return ledger
 
-    def _evaluated(self, prompt_id: str, model: str | None) -> float | None:
-        return None if self._evaluated_score is None or model is None else self._evaluated_score(prompt_id, model)
-
     def _weigh(self, decision: DecisionRatings, rating: Rating, row: LogRow) -> CalibratedScore:
         """Calibrate and weigh a rating by what is known before it."""
         rater, affine = self._rater(rating), self._source(rating).affine()
@@ -283,30 +270,22 @@ class Ledger:
         rating.weight = score.weight * remaining * (1.0 - min(decision.used_weight / self.config.decision_cap, 1.0))
         return CalibratedScore(score.value, rating.weight)
 
-    def _update(self, decision: DecisionRatings) -> None:
-        """Add the decision's ratings to their sources and raters, each beside what the others say."""
+    def _update(self, decision: DecisionRatings, sign: float = 1.0) -> None:
+        """Add the decision's ratings to their sources and raters, each beside the others; with ``sign`` -1, subtract."""
         for rating in decision.ratings:
             if not rating.has_outcome:
                 continue
+            source, rater = self._source(rating), self._raters.get((rating.source, rating.rater))
             for sample in calibration_samples(rating, decision.ratings):
-                self._source(rating).update(sample)
-            rater = self._raters.get((rating.source, rating.rater))
+                source.update(sample, sign)
             if rater is not None:
-                rating.log_odds = rater.update(
-                    rating.kind, rating.value, decision.outcome(rating), self._source(rating).affine()
-                )
-
-    def _downdate(self, decision: DecisionRatings) -> None:
-        """Subtract what `_update` added."""
-        for rating in decision.ratings:
-            if not rating.has_outcome:
-                continue
-            for sample in calibration_samples(rating, decision.ratings):
-                self._source(rating).downdate(sample)
-            rater = self._raters.get((rating.source, rating.rater))
-            if rater is not None and rating.log_odds is not None:
-                rater.downdate(rating.kind, rating.value, decision.outcome(rating), rating.log_odds)
-            rating.log_odds = None
+                mean, _ = outcome(rating, [other for other in decision.ratings if other is not rating])
+                if sign > 0.0:
+                    rating.log_odds = rater.update(rating.kind, rating.value, mean, source.affine())
+                elif rating.log_odds is not None:
+                    rater.downdate(rating.kind, rating.value, mean, rating.log_odds)
+            if sign < 0.0:
+                rating.log_odds = None
 
     def _decision(self, decision_id: str) -> DecisionRatings:
         """The decision, as the latest of those held."""
@@ -332,7 +311,7 @@ class Ledger:
         if len(self._raters) > self.config.raters:
             oldest = next(iter(self._raters))
             del self._raters[oldest]
-            self._quota.drop(oldest)
+            self._quota.used.pop(oldest, None)
         return rater
 
 

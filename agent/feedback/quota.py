@@ -72,10 +72,6 @@ class WeightQuota:
             used = max(self._used(key, row) + weight, 0.0)
             self.used.setdefault(key, {})[row.task] = (used, row.seq)
 
-    def drop(self, key: QuotaKey) -> None:
-        """Forget a quota."""
-        self.used.pop(key, None)
-
     def state(self) -> list[Any]:
         """As JSON."""
         return [[*key, [[task, *at] for task, at in tasks.items()]] for key, tasks in self.used.items()]

@@ -7,12 +7,15 @@ decision expected, updated by the other sources' calibrated ratings of the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from agent.feedback.calibration import CalibrationSample, Kind, Target
 from agent.types import Observation
+
+EvaluatedScore = Callable[[str, str], float | None]
+"""(prompt id, model) -> its score in an evaluation, where there is one."""
 
 _MAX_SOURCE_WEIGHT = 0.9
 """Cap on the source weight with which a rating updates an outcome."""
@@ -56,19 +59,17 @@ class Rating:
     log_odds: float | None = None
 
     @classmethod
-    def of(cls, o: Observation, evaluated: float | None, evaluated_other: float | None) -> Self:
-        """The rating of a row of the log, without weights; with the evaluated scores of both models where known."""
-        if o.other is None:
-            return cls(o.source, o.rater, None, o.score, _known(o.expected), outcome_variance(o.expected), evaluated)
-        return cls(
-            o.source,
-            o.rater,
-            o.other,
-            2.0 * o.score - 1.0,
-            _known(o.expected - o.expected_other),
-            outcome_variance(o.expected) + outcome_variance(o.expected_other),
-            None if evaluated is None or evaluated_other is None else evaluated - evaluated_other,
-        )
+    def of(cls, o: Observation, evaluated_score: EvaluatedScore | None) -> Self:
+        """The rating of a row of the log, without weights."""
+        value, expected, variance = o.score, o.expected, outcome_variance(o.expected)
+        evaluated = evaluated_score(o.prompt_id, o.model) if evaluated_score else None
+        if o.other is not None:
+            value, expected = 2.0 * value - 1.0, expected - o.expected_other
+            variance += outcome_variance(o.expected_other)
+            other = evaluated_score(o.prompt_id, o.other) if evaluated_score else None
+            evaluated = None if evaluated is None or other is None else evaluated - other
+        known = None if math.isnan(expected) else expected
+        return cls(o.source, o.rater, o.other, value, known, variance, evaluated)
 
     @property
     def kind(self) -> Kind:
@@ -122,7 +123,3 @@ def calibration_samples(rating: Rating, ratings: Sequence[Rating]) -> list[Calib
             CalibrationSample(rating.value, updated, rating.variance, explained, rating.sample_weight, "others")
         )
     return samples
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

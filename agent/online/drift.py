@@ -27,9 +27,6 @@ STALE_WEIGHT = 0.1
 _MIN_NOISE = 0.6
 """Least ratio of observed to assumed variance that the scan allows for."""
 
-_HUBER_SD = 2.5
-"""Innovations are clipped to this many standard deviations (Huber), so that no single score is an alarm."""
-
 
 @dataclass(frozen=True, slots=True)
 class DriftConfig:
@@ -87,24 +84,18 @@ class DriftDetector:
         self._config = config
         self._seqs: deque[int] = deque(maxlen=config.window)
         self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (innovation, 1) over variance
-        self._adwin = drift.ADWIN(delta=config.adwin_delta)
+        self.adwin = drift.ADWIN(delta=config.adwin_delta)
         for row in rows:
             self._add(*row)
 
     def learn_one(self, seq: int, innovation: float, variance: float) -> Drift | None:
-        """Test with one more ``innovation`` of this noise ``variance``, at position ``seq`` of the log.
-
-        Returns
-        -------
-        Drift or None
-            The change, where one is found; start with a new detector then.
-        """
+        """Test one more ``innovation`` of this noise ``variance``; after a drift, go on with a new detector."""
         self._add(seq, innovation, variance)
         terms = np.array(self._terms)  # (n, 2)
         if found := self._scan(terms):
             return found
-        if self._adwin.drift_detected:
-            recent = min(int(self._adwin.width), len(self._seqs))
+        if self.adwin.drift_detected:
+            recent = min(int(self.adwin.width), len(self._seqs))
             after, before = terms[-recent:].sum(axis=0), terms[:-recent].sum(axis=0)
             shift = after[0] / after[1] - (before[0] / before[1] if before[1] else 0.0)
             return Drift(self._model, seq, self._seqs[-recent], float(shift), "adwin")
@@ -114,16 +105,12 @@ class DriftDetector:
         """(position, innovation, variance) of the last scores."""
         return [(seq, value / weight, 1.0 / weight) for seq, (value, weight) in zip(self._seqs, self._terms)]
 
-    def digest_parts(self) -> tuple[object, ...]:
-        """The whole state."""
-        return tuple(self._seqs), tuple(self._terms), self._adwin.estimation, self._adwin.width
-
     def _add(self, seq: int, innovation: float, variance: float) -> None:
-        bound = _HUBER_SD * variance**0.5
+        bound = 2.5 * variance**0.5  # Huber's clip: no single score is an alarm
         value = min(max(innovation, -bound), bound)
         self._seqs.append(seq)
         self._terms.append((value / variance, 1.0 / variance))
-        self._adwin.update(value)
+        self.adwin.update(value)
 
     def _scan(self, terms: Array) -> Drift | None:
         """The most significant change point among ``terms``, (n, 2)."""
@@ -196,7 +183,8 @@ class DriftDetectors:
 
     def digest_parts(self) -> tuple[object, ...]:
         """The whole state."""
-        return tuple(self._n_scores.items()), tuple((m, d.digest_parts()) for m, d in self._detectors.items())
+        adwin = [(d.adwin.estimation, d.adwin.width) for d in self._detectors.values()]
+        return tuple(self._n_scores.items()), self.state(), adwin
 
 
 def _innovation_variance(expected: float) -> float:

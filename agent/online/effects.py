@@ -73,7 +73,7 @@ class TaskEffects:
         residual: float,
         precision: float,
     ) -> dict[int, float]:
-        """Add a score.
+        """Add a score; gives task -> weight, with whose negatives `add_weighted` subtracts it again.
 
         Parameters
         ----------
@@ -85,11 +85,6 @@ class TaskEffects:
             Observed less expected quality.
         precision
             One over the variance of its noise.
-
-        Returns
-        -------
-        dict
-            task -> weight it was added with: `add_weighted` with their negatives subtracts it again.
         """
         weights = {}
         for task, probability in task_probabilities.items():

@@ -132,7 +132,7 @@ class OnlineEstimator:
         predicted: Mapping[str, float],
         task_probabilities: Mapping[int, float],
     ) -> Drift | None:
-        """Update with the next row of the log.
+        """Update with the next row of the log; the model's drift, where this score revealed one.
 
         Parameters
         ----------
@@ -145,11 +145,6 @@ class OnlineEstimator:
             model -> the snapshot's estimate, of ``observation.model`` and, of a comparison, ``observation.other``.
         task_probabilities
             task -> probability that the prompt belongs to it; empty far from every task.
-
-        Returns
-        -------
-        Drift or None
-            The model's change, where this score revealed one.
         """
         o, weight = observation, max(score.weight, _MIN_WEIGHT)
         key = (o.decision_id, o.source, o.rater, o.other)
@@ -230,13 +225,11 @@ class OnlineEstimator:
     def _replace(self, key: Hashable, old: ResidualObservation, new: ResidualObservation) -> None:
         """Let ``new`` stand where ``old`` stood, as if it had come then and weighed no more."""
         new = replace(new, seq=old.seq, variance=max(old.variance, new.variance))
-        self._effects.add_weighted(
-            {task: -weight for task, weight in old.task_weights.items()}, self._columns(old.coefficients), old.residual
-        )
         surer = old.variance / new.variance
-        weights = {task: weight * surer for task, weight in old.task_weights.items()}
-        self._effects.add_weighted(weights, self._columns(new.coefficients), new.residual)
-        self._held[key] = replace(new, task_weights=weights)
+        self._held[key] = replace(new, task_weights={task: w * surer for task, w in old.task_weights.items()})
+        for o, sign in ((old, -1.0), (self._held[key], 1.0)):
+            weights = {task: sign * weight for task, weight in o.task_weights.items()}
+            self._effects.add_weighted(weights, self._columns(o.coefficients), o.residual)
 
     def _forget(self, drift: Drift) -> None:
         """Drop the scores of a model from before it changed."""

@@ -28,8 +28,8 @@ class JobSettings(StoreSettings):
     refresh_interval_s
         A refresh at least this often; 0 switches the timetable's refreshes off.
     refresh_min_feedback
-        So many new feedback rows always call an early refresh; fewer do where the champion knows little, a model has
-        changed or strange prompts gather, see `refresh_reason`. 0: none.
+        So many new feedback rows always cause an early refresh; fewer do where the champion was trained on few, a model
+        has changed or outliers form clusters, see `refresh_reason`. 0: no early refresh.
     refresh_cooldown_s
         No early refresh sooner than this after the last one ended.
     seed

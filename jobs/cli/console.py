@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from jobs.context import JobContext
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+
+ReportFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here; - for stdout, and no tables.")]
+Plots = Annotated[Path | None, typer.Option(help="Write the pictures into this folder.")]
+STDOUT = Path("-")
 
 
 def context() -> JobContext:
@@ -48,6 +54,16 @@ def confirm(data: Any, as_json: bool, message: str) -> None:
         show(data, True, str)
     else:
         print(message, file=sys.stderr)
+
+
+def write_report(data: Any, out: Path) -> None:
+    """Write ``data`` as JSON into the file ``out``, or to stdout where it is ``-``."""
+    text = json.dumps(data, indent=2, allow_nan=False)
+    if out == STDOUT:
+        print(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)
 
 
 def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[str]], empty: str = "none") -> RenderableType:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jobs.cli.console import context, progress, show
+from jobs.cli.console import STDOUT, Plots, ReportFile, context, progress, show, write_report
 
 
 def evaluate(
@@ -19,10 +18,8 @@ def evaluate(
         Path | None, typer.Option(help="Instead: every subfolder's train and test file, in one table.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repeat what is random this often.")] = 1,
-    out: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here; - for stdout, and no tables.")
-    ] = None,
-    plots: Annotated[Path | None, typer.Option(help="Write the pictures into this folder.")] = None,
+    out: ReportFile = None,
+    plots: Plots = None,
 ) -> None:
     """Train on one file, route another, and compare with a dozen other routers."""
     from agent.errors import InvalidInput
@@ -56,16 +53,12 @@ def evaluate(
             reports[name] = files | to_json(result)
             if plots is not None:
                 draw(result, plots / name if folder is not None else plots, name)
-            if out != Path("-"):
+            if out != STDOUT:
                 show(None, False, partial(render, name, reports[name]))
-    if folder is not None and out != Path("-"):
+    if folder is not None and out != STDOUT:
         show(None, False, lambda: render_summary(reports))
-    data: Any = {"sets": reports} if folder is not None else next(iter(reports.values()))
-    if out == Path("-"):
-        show(data, True, lambda: "")
-    elif out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(data, indent=2, allow_nan=False))
+    if out is not None:
+        write_report({"sets": reports} if folder is not None else next(iter(reports.values())), out)
 
 
 def _name(test: Path | None) -> str:

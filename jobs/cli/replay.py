@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.console import context, progress, show
+from jobs.cli.console import STDOUT, Plots, ReportFile, context, progress, show, write_report
 
 
 def replay(
@@ -17,11 +15,11 @@ def replay(
         list[str], typer.Option(help="Scored prompts to route, joined and shuffled; repeat for more files.")
     ],
     warm: Annotated[
-        str | None, typer.Option(help="Prompts scored in full beforehand: a file, or how many of the stream.")
+        str | None, typer.Option(help="Prompts with all scores to train on first: a file, or how many of the stream.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Route at most so many prompts.")] = None,
-    join: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is not there before.")] = None,
-    leave: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is not there any more.")] = None,
+    join: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is added at this step.")] = None,
+    leave: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is removed at this step.")] = None,
     degrade: Annotated[
         list[str] | None, typer.Option(help="MODEL@STEP:DELTA: its scores fall by so much, unannounced.")
     ] = None,
@@ -35,15 +33,13 @@ def replay(
     policies: Annotated[str, typer.Option(help="Comma-separated; all where not given.")] = "",
     spend: Annotated[
         bool,
-        typer.Option("--spend", help="Also compare quality at equal spend, over settings of what a dollar is worth."),
+        typer.Option("--spend", help="Also compare quality at equal spend, over a range of cost weights."),
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
-    out: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here; - for stdout, and no tables.")
-    ] = None,
-    plots: Annotated[Path | None, typer.Option(help="Write the pictures into this folder.")] = None,
+    out: ReportFile = None,
+    plots: Plots = None,
 ) -> None:
-    """Stream scored prompts past Thalweg and others, revealing only the chosen model's score."""
+    """Replay scored prompts as a stream to Thalweg and other policies, which see only the chosen model's score."""
     from jobs.replay.plots import draw
     from jobs.replay.report import render, to_json
     from jobs.replay.run import replay as run
@@ -53,7 +49,7 @@ def replay(
         join=join or (), leave=leave or (), degrade=degrade or (), noise=noise or (),
         feedback_rate=feedback_rate, delay=delay,
     )  # fmt: skip
-    with context() as ctx, progress("replay") as bar:
+    with context() as ctx, progress("replay") as report:
         result = run(
             stream,
             encoder=ctx.cached_encoder,
@@ -64,15 +60,12 @@ def replay(
             policies=[p.strip() for p in policies.split(",") if p.strip()],
             spend=spend,
             workers=workers,
-            progress=bar,
+            progress=report,
         )
-    report = to_json(result)
+    figures = to_json(result)
     if plots is not None:
         draw(result, plots, "replay")
-    if out == Path("-"):
-        show(report, True, lambda: "")
-        return
-    show(None, False, partial(render, "replay", report))
+    if out != STDOUT:
+        show(None, False, partial(render, "replay", figures))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=2, allow_nan=False))
+        write_report(figures, out)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agent.estimate import Estimator
-from agent.evaluation.gate import GateReport, evaluation_difference, feedback_difference, judge
+from agent.evaluation.gate import GateConfig, GateReport, describe, evaluation_difference, feedback_difference, judge
 from agent.evaluation.logged import logged_decisions, snapshot_qualities
 from agent.examples import Examples
 from agent.feedback.ledger import Ledger
@@ -20,7 +20,7 @@ from agent.types import Observation
 Progress = Callable[[str, float], None]
 
 GROWTH = 1.5
-"""A challenger of so many times the champion's scored prompts is promoted unless it is proven worse."""
+"""A challenger trained on so many times the champion's scored prompts is promoted unless it is proven worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ def train_challenger(
     encoder: str,
     seed: int,
     next_task: int = 0,
+    outgrow: int = 0,
     progress: Progress | None = None,
 ) -> Challenger:
     """Train on what is known and let the gate judge the result.
@@ -80,6 +81,9 @@ def train_challenger(
         Of everything random.
     next_task
         No new task gets a lower id.
+    outgrow
+        Most scored prompts of the snapshots that the champion was put back in place of; growth is measured from there, so
+        that the same evidence does not promote another snapshot after a rollback.
     progress
         Called with (stage, share done); what it raises ends the training.
 
@@ -102,35 +106,37 @@ def train_challenger(
     )
     report("gate", 0.9)
     if rival is None:
-        return Challenger(snapshot, GateReport(True, _uncontested(champion), None, None, None))
+        lack = (
+            "no champion that can be read" if champion is None else f"only one of another encoder ({champion.encoder})"
+        )
+        return Challenger(snapshot, GateReport(True, f"promoted uncontested: there is {lack}", None, None, None))
     ledger = Ledger.from_state(data.carried["ledger"] if data.carried else None, n_evaluated=snapshot.n_evaluated)
     verdict = evaluate_challenger(rival, snapshot, data.evaluations, data.observations, ledger=ledger, seed=seed)
-    return Challenger(snapshot, outgrown(verdict, rival, snapshot))
+    return Challenger(snapshot, outgrown(verdict, rival, snapshot, outgrow))
 
 
-def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot) -> GateReport:
+def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot, outgrow: int = 0) -> GateReport:
     """``verdict``, but promoting a challenger that knows far more than the champion unless it is proven worse.
 
     A greedy router hardly ever tries what would prove a challenger better, so a champion of few prompts, or one that does
-    not know a model of the pool, could never be replaced (docs/log.md).
+    not know a model of the pool, could never be replaced (docs/log.md). Either must rest on at least `GateConfig.least`
+    scores, and on more prompts than a snapshot that was rolled back (``outgrow``).
     """
     if verdict.promote or verdict.proven_worse:
         return verdict
-    strangers = sorted(set(challenger.models) - set(champion.models))
-    if strangers:
-        return replace(
-            verdict, promote=True, reason=f"the champion does not know {', '.join(strangers)}; {verdict.reason}"
-        )
-    before, after = champion.n_scored, challenger.n_scored
-    if after >= GROWTH * before:
-        return replace(verdict, promote=True, reason=f"{after:,} scored prompts outgrow {before:,}; {verdict.reason}")
-    return verdict
-
-
-def _uncontested(champion: Snapshot | None) -> str:
-    if champion is None:
-        return "uncontested: there is no champion that can be read"
-    return f"uncontested: the champion reads the embeddings of another encoder ({champion.encoder})"
+    least, before, after = GateConfig().least, max(champion.n_scored, outgrow), challenger.n_scored
+    n_scores = challenger.scores_by_model
+    new = [m for m in challenger.models if m not in champion.models and n_scores[m] >= least]
+    why = ""
+    if new and after >= outgrow + (least if outgrow else 0):
+        why = f"it was trained on scores of {', '.join(sorted(new))}, which the champion does not know"
+    elif after >= max(GROWTH * before, before + least):
+        rolled_back = "" if before == champion.n_scored else f", those rolled back since on at most {before:,}"
+        why = f"it was trained on {after:,} scored prompts and the champion on {champion.n_scored:,}{rolled_back}"
+    if not why:
+        return verdict
+    reason = f"promoted although not proven better, because {why} ({describe(verdict.pooled)})"
+    return replace(verdict, promote=True, reason=reason)
 
 
 def evaluate_challenger(

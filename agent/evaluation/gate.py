@@ -125,24 +125,41 @@ def _noise(quality: Array, log: ScoredChoices) -> Array:
 
 
 def judge(evaluations: Value | None, feedback: Value | None, config: GateConfig = GateConfig()) -> GateReport:
-    """Promote or reject; no evidence at all rejects."""
-    parts = [v for v in (evaluations, feedback) if v is not None and v.n >= config.least]
-    if not parts:
-        seen = ", ".join(str(v.n) for v in (evaluations, feedback) if v is not None) or "none"
+    """Promote or reject; too little evidence rejects."""
+
+    def report(promote: bool, reason: str, pooled: Value | None, proven_worse: bool = False) -> GateReport:
         return GateReport(
-            False, f"too little held-out evidence ({seen}; at least {config.least} needed)", evaluations, feedback, None
+            promote, f"{'' if promote else 'not '}promoted: {reason}", evaluations, feedback, pooled, proven_worse
         )
-    pooled = pool(parts)
-    worse = [v for v in [*parts, pooled] if v.upper(config.confidence) < min(config.margin, 0.0)]
-    bound = pooled.lower(config.confidence)
-    figures = f"{pooled.mean:+.4f} +- {pooled.stderr:.4f} over {pooled.n} prompts, bound {bound:+.4f}"
-    if worse:
-        return GateReport(False, f"evidence proves it worse ({figures})", evaluations, feedback, pooled, True)
-    if bound > config.margin:
-        return GateReport(
-            True, f"better with {config.confidence:.0%} confidence: {figures}", evaluations, feedback, pooled
+
+    kinds = {
+        kind: value
+        for kind, value in (("evaluations", evaluations), ("feedback", feedback))
+        if value is not None and value.n >= config.least
+    }
+    if not kinds:
+        n_evaluations, n_feedback = (0 if value is None else value.n for value in (evaluations, feedback))
+        return report(
+            False,
+            f"too little held-out evidence ({n_evaluations} evaluated prompts and {n_feedback} decisions with feedback; "
+            f"at least {config.least} of either are needed)",
+            None,
         )
-    return GateReport(False, f"not proven better: {figures}", evaluations, feedback, pooled)
+    pooled = pool(list(kinds.values()))
+    confidence = f"with {config.confidence:.0%} confidence"
+    for kind, value in [*kinds.items(), ("all evidence", pooled)]:
+        if value.upper(config.confidence) < min(config.margin, 0.0):
+            return report(False, f"worse by {kind} {confidence} ({describe(value)})", pooled, True)
+    if pooled.lower(config.confidence) > config.margin:
+        return report(True, f"better {confidence} ({describe(pooled)})", pooled)
+    return report(False, f"not proven better ({describe(pooled)})", pooled)
+
+
+def describe(difference: Value | None) -> str:
+    """A difference for people; None stands for too little evidence."""
+    if difference is None:
+        return "too little held-out evidence to compare them"
+    return f"difference {difference.mean:+.4f} +- {difference.stderr:.4f} over {difference.n:,} prompts"
 
 
 def pool(values: list[Value]) -> Value:

@@ -37,7 +37,8 @@ class MonitorConfig:
     alpha
         Probability, over all looks together, of calling a champion worse that is not.
     least
-        Fewest decisions (effective, by score weight) before a champion may be called worse; the sequence is asymptotic.
+        Fewest decisions on which the two choose differently (effective, by score weight) before the champion may be called
+        worse: the sequence is asymptotic, and the other decisions add zeros.
     most
         The monitor stops after this many rows of feedback.
     tuned_at
@@ -67,8 +68,8 @@ class LiveComparison:
         Upper limit of the difference, at every look together with confidence ``1 - alpha``.
     decisions, effective
         Number of decisions, and of equally weighted ones that they are worth.
-    share_apart
-        Share of them (by score weight) on which the two choose differently.
+    effective_apart
+        The same of those on which the two choose differently.
     shift
         Mean error of the estimates where the two choose the same model.
     """
@@ -79,7 +80,7 @@ class LiveComparison:
     upper: float
     decisions: int
     effective: float
-    share_apart: float
+    effective_apart: float
     shift: float
 
 
@@ -130,16 +131,17 @@ def compare_policies(
     influence = terms - mean - leverage * same * (error - shift)
 
     effective = effective_size(score_weight)
+    effective_apart = effective_size(score_weight * np.any(apart != 0.0, axis=1))
     spread = sqrt(float(share @ influence**2))
     upper = mean + spread * radius(effective, config)
     return LiveComparison(
-        worse=bool(effective >= config.least and upper < 0.0),
+        worse=effective_apart >= config.least and upper < 0.0,
         mean=mean,
         stderr=spread / sqrt(effective),
         upper=upper,
         decisions=len(decisions),
         effective=effective,
-        share_apart=float(share @ np.any(apart != 0.0, axis=1)),
+        effective_apart=effective_apart,
         shift=shift,
     )
 

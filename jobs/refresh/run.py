@@ -18,7 +18,7 @@ from agent.encoding.encoder import Encoder
 from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
 from agent.estimate import Estimator
 from agent.evaluation.challenger import Progress, RefreshData, train_challenger
-from agent.examples import join
+from agent.examples import Examples, join
 from agent.feedback.state import evaluated_scores, feedback_state, since_last_drift
 from agent.snapshot import Snapshot
 from jobs.meter import Meter
@@ -95,14 +95,17 @@ def refresh(
             report("reading", 0.0)
             serving = snapshots.champion_version()
             champion = _load(snapshots, serving)
+            former = [row for row in snapshots.list() if row.status == "retired" and row.parent == serving]
+            rolled_back = [row.report.get("n_scored", 0) for row in former]  # in whose place the champion was put back
             log, cached = FeedbackLog(database, writer), CachedEncoder(encoder, settings.cache)
-            known = gather(database, log, cached, champion=champion)
+            data, labels, counts = read_refresh_data(database, log, cached, champion=champion)
             challenger = train_challenger(
-                known.data,
+                data,
                 champion,
                 encoder=encoder.fingerprint,
                 seed=seed,
                 next_task=TaskLineage(database).next_id(),
+                outgrow=max(rolled_back, default=0),
                 progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
             )
         verdict, snapshot = challenger.verdict, challenger.snapshot
@@ -111,12 +114,13 @@ def refresh(
             "reason": verdict.reason,
             "gate": asdict(verdict),
             "champion": champion.version if champion else None,
-            "position": known.data.position,
-            "counts": known.counts,
+            "position": data.position,
+            "counts": counts,
             "models": len(snapshot.models),
+            "n_scored": snapshot.n_scored,
             "tasks": len(snapshot.tasks),
             "heads": len(snapshot.heads),
-            "labels": agreement(known, snapshot),
+            "labels": agreement(data.training, labels, snapshot),
             "wall_s": meter.wall_s,
             "peak_rss_mb": meter.peak_rss_mb,
             "seed": seed,
@@ -144,32 +148,21 @@ def _load(snapshots: SnapshotStore, version: int | None) -> Snapshot | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """What a refresh reads from the store.
-
-    Parameters
-    ----------
-    data
-        For training and the gate.
-    labels
-        prompt id -> true labels of its evaluation, to compare the discovered tasks with.
-    counts
-        Numbers of prompts, scores, evaluations and feedback rows, for the report.
-    """
-
-    data: RefreshData
-    labels: Mapping[str, Label]
-    counts: Mapping[str, int]
-
-
-def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, champion: Snapshot | None) -> Gathered:
+def read_refresh_data(
+    database: Database, log: FeedbackLog, encoder: CachedEncoder, *, champion: Snapshot | None
+) -> tuple[RefreshData, dict[str, Label], dict[str, int]]:
     """Read the store.
 
     Parameters
     ----------
     champion
         The snapshot that serves, or None; feedback after its position was not in its training.
+
+    Returns
+    -------
+    tuple
+        What training and the gate read; prompt id -> true labels of its evaluation, to compare the discovered tasks with;
+        numbers of prompts, scores, evaluations and feedback rows, for the report.
 
     Raises
     ------
@@ -208,14 +201,13 @@ def gather(database: Database, log: FeedbackLog, encoder: CachedEncoder, *, cham
         "feedback_prompts": len(feedback),
         "feedback_rows": len(observations),
     }
-    return Gathered(data, dict(zip(evaluations.ids, labels, strict=True)), counts)
+    return data, dict(zip(evaluations.ids, labels, strict=True)), counts
 
 
-def agreement(known: Gathered, challenger: Snapshot) -> dict[str, float] | None:
+def agreement(training: Examples, labels: Mapping[str, Label], challenger: Snapshot) -> dict[str, float] | None:
     """Normalized mutual information of the discovered tasks with the training prompts' true labels; None without labels."""
-    training = known.data.training
-    rows = [i for i, name in enumerate(training.ids) if name in known.labels]
-    truth = [known.labels[training.ids[i]] for i in rows]
+    rows = [i for i, name in enumerate(training.ids) if name in labels]
+    truth = [labels[training.ids[i]] for i in rows]
     if len(set(truth)) < 2:
         return None
     estimates = Estimator(challenger).estimate_batch(training.embeddings[rows], training.features[rows])

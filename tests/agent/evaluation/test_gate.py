@@ -146,24 +146,47 @@ def test_feedback_counts_by_its_weight() -> None:
 @pytest.mark.parametrize(
     ("evaluations", "feedback", "promote", "reason"),
     [
-        (None, None, False, "too little held-out evidence (none;"),
-        (Value(0.5, 0.01, 29), None, False, "too little held-out evidence (29;"),
-        (Value(0.5, 0.01, 30), None, True, "better with"),
-        (None, Value(0.5, 0.01, 30), True, "better with"),
-        (Value(0.1, 0.01, 99), Value(0.1, 0.01, 99), True, "better with"),
-        (Value(0.3, 0.01, 99), Value(-0.1, 0.02, 99), False, "evidence proves it worse"),
-        (Value(-0.1, 0.02, 99), Value(0.3, 0.01, 99), False, "evidence proves it worse"),
-        (Value(0.3, 0.01, 99), Value(-0.01, 0.02, 99), True, "better with"),
-        (Value(0.01, 0.01, 99), None, False, "not proven better"),
-        (Value(0.0, 0.0, 99), None, False, "not proven better"),
-        (Value(0.5, 0.01, 99), Value(-0.9, 0.01, 29), True, "better with"),
+        (
+            None,
+            None,
+            False,
+            "not promoted: too little held-out evidence (0 evaluated prompts and 0 decisions with feedb",
+        ),
+        (
+            Value(0.5, 0.01, 29),
+            None,
+            False,
+            "not promoted: too little held-out evidence (29 evaluated prompts and 0 dec",
+        ),
+        (
+            Value(0.5, 0.01, 30),
+            None,
+            True,
+            "promoted: better with 95% confidence (difference +0.5000 +- 0.0333 over 30",
+        ),
+        (None, Value(0.5, 0.01, 30), True, "promoted: better with"),
+        (Value(0.1, 0.01, 99), Value(0.1, 0.01, 99), True, "promoted: better with"),
+        (
+            Value(0.3, 0.01, 99),
+            Value(-0.1, 0.02, 99),
+            False,
+            "not promoted: worse by feedback with 95% c",
+        ),
+        (Value(-0.1, 0.02, 99), Value(0.3, 0.01, 99), False, "not promoted: worse by evaluations with"),
+        (Value(-0.02, 0.02, 99), Value(-0.02, 0.02, 99), False, "not promoted: not proven better (difference -0.0200 "),
+        (Value(-0.03, 0.02, 99), Value(-0.03, 0.02, 99), False, "not promoted: worse by all evidence with 95% confid"),
+        (Value(0.3, 0.01, 99), Value(-0.01, 0.02, 99), True, "promoted: better with"),
+        (Value(0.01, 0.01, 99), None, False, "not promoted: not proven better (difference +0.0100 +- 0.0101 over 99"),
+        (Value(0.0, 0.0, 99), None, False, "not promoted: not proven better"),
+        (Value(0.5, 0.01, 99), Value(-0.9, 0.01, 29), True, "promoted: better with"),
     ],
 )
 def test_the_verdict(evaluations: Value | None, feedback: Value | None, promote: bool, reason: str) -> None:
     report = judge(evaluations, feedback)
     assert report.promote is promote and report.reason.startswith(reason)
     assert (report.evaluations, report.feedback) == (evaluations, feedback)
-    assert (report.pooled is None) == reason.startswith("too little")
+    assert (report.pooled is None) == ("too little" in reason)
+    assert report.proven_worse == ("worse by" in reason)
 
 
 def test_a_margin_must_be_passed_and_may_be_granted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -105,11 +106,24 @@ def test_few_decisions_of_weight_prove_nothing() -> None:
     assert compare_policies(*apart(50, 0.1)).worse
     score_weight = np.where(np.arange(1000) < 40, 1.0, 1e-6)
     found = compare_policies(*apart(1000, 0.1, score_weight))
-    assert not found.worse and found.effective == pytest.approx(40, abs=0.1)
+    assert not found.worse and found.effective == found.effective_apart == pytest.approx(40, abs=0.1)
 
 
 def test_policies_that_agree_do_not_differ() -> None:
     champion, _, utility, log = apart(200, 0.1)
     found = compare_policies(champion, champion, utility, log, MonitorConfig(shift_prior=0.0))
-    assert (found.mean, found.upper, found.worse, found.share_apart) == (0.0, 0.0, False, 0.0)
+    assert (found.mean, found.upper, found.worse, found.effective_apart) == (0.0, 0.0, False, 0.0)
     assert found.shift == pytest.approx(-0.4)
+
+
+@pytest.mark.parametrize(("differ", "worse"), [(12, False), (49, False), (50, True)])
+def test_a_champion_is_called_worse_only_where_enough_decisions_tell_the_two_apart(differ: int, worse: bool) -> None:
+    """Of 129 decisions the two agree on most; where they differ, the champion's answers were scored alike and low."""
+    champion, predecessor, utility, log = apart(129, 0.25)
+    predecessor[differ:] = champion[differ:]
+    score = np.where(np.arange(129) < differ, log.score, 0.5 + 0.05 * np.resize([-1.0, 1.0], 129))
+    found = compare_policies(champion, predecessor, utility, replace(log, score=score))
+    assert (
+        found.upper < 0.0 and found.effective == pytest.approx(129) and found.effective_apart == pytest.approx(differ)
+    )
+    assert found.worse is worse

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,16 @@ from agent.types import Candidate, Decision, Encoded, Evidence, Part, TaskAssign
 from store.decisions import DecisionRecord
 
 POOL = Path(store.__file__).parent / "data" / "pool.yaml"
+OLD_STORE = Path(__file__).parent / "data" / "old_store.sql.gz"
 ENCODER = "test-encoder@1"
+
+
+def restore_old_store(path: Path) -> Path:
+    """The store of `data/make_old_store.py` as a SQLite file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(gzip.decompress(OLD_STORE.read_bytes()).decode())
+    return path
 
 
 def an_encoded(seed: int = 0) -> Encoded:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,18 +24,9 @@ from store.pool.models import ModelPool
 from store.runs import JobRuns
 from store.snapshots import DEMOTED, SnapshotStore
 from store.writer import GroupCommitter
+from tests.store.build import restore_old_store
 
-DUMP = Path(__file__).parent / "data" / "old_store.sql.gz"
 ENCODER = "words/v1"
-
-
-def restore(path: Path) -> Path:
-    """The old store as a SQLite file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(path) as file:
-        file.executescript(gzip.decompress(DUMP.read_bytes()).decode())
-    file.close()
-    return path
 
 
 def copy_to_postgres(path: Path, url: str) -> None:
@@ -61,7 +50,7 @@ def copy_to_postgres(path: Path, url: str) -> None:
 @pytest.fixture(params=["sqlite", "postgres"])
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """The old store, opened by this Thalweg."""
-    path = restore(tmp_path / "old" / "thalweg.db")
+    path = restore_old_store(tmp_path / "old" / "thalweg.db")
     url = f"sqlite:///{path}"
     if request.param == "postgres":
         url = str(request.getfixturevalue("postgres_url"))

@@ -44,7 +44,7 @@ _log = logging.getLogger("ray.serve")
 def build(args: Mapping[str, Any]) -> Application:
     """Bind the app.
 
-    The settings are read and checked here, in the driver, so that a mistake is told at once and every replica has the
+    The settings are read and checked here, in the driver, so that a mistake ends the start and every replica has the
     same; nothing else is opened before a replica starts.
 
     Parameters
@@ -89,7 +89,7 @@ def environment(env: Mapping[str, str], args: Mapping[str, Any]) -> dict[str, st
 
 
 class Scheduler:
-    """The singleton deployment that builds the first snapshot, keeps the timetable and has jobs done by Ray tasks.
+    """The singleton deployment that builds the first snapshot, then starts jobs by the timetable, each as a Ray task.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Scheduler:
         while SnapshotStore(self._database).champion_version() is None:
             try:
                 _in_task(seed, self._settings)
-            except Exception as error:  # whatever it is, the next try may do better, and /readyz says what is missing
+            except Exception as error:  # of any kind: it is tried again, and /readyz reports that there is no snapshot
                 _log.error("the first snapshot could not be built, next try in %g s: %r", _RETRY_S, error)
                 time.sleep(_RETRY_S)
         self._timetable.start()
@@ -117,19 +117,19 @@ class Scheduler:
 
 
 def seed(settings: JobSettings) -> None:
-    """Build the first snapshot; in a task."""
+    """Build the first snapshot; runs in a Ray task."""
     with JobContext(settings) as ctx:
         ensure_champion(ctx.database, ctx.cached_encoder, ctx.cards(), seed=settings.seed)
 
 
 def work(run: Run, settings: JobSettings) -> None:
-    """Do a run; in a task, which gives way to requests."""
+    """Do a run; runs in a Ray task, at low priority so that requests go first."""
     os.nice(max(0, 10 - os.nice(0)))
     run_job(run, settings)
 
 
 def _in_task(function: Callable[..., None], *args: Any) -> None:
-    """Call ``function`` in a Ray task and wait for it; raises what it raised."""
+    """Call ``function`` in a Ray task and wait for it; raises what it raises."""
     try:
         ray.get(ray.remote(num_cpus=0.3, max_retries=0)(function).remote(*args))
     except RayTaskError as error:

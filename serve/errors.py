@@ -167,7 +167,9 @@ def invalid(problems: Sequence[Mapping[str, Any]], kind: Any = None, at: str = "
             where, message = where or "the body", "give a JSON object"
         found.append((where, message[:1].lower() + message[1:]))
     param = found[0][0].removeprefix("the body")
-    return InvalidInput("; ".join(f"{where}: {said}" if where else said for where, said in found), param=param or None)
+    return InvalidInput(
+        "; ".join(f"{where}: {message}" if where else message for where, message in found), param=param or None
+    )
 
 
 def path(*steps: str | int) -> str:

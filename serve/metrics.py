@@ -1,4 +1,4 @@
-"""What a replica counts, for Prometheus."""
+"""The metrics of a replica, for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one replica is made of, opened and closed as one."""
+"""What one replica consists of, opened and closed as one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOOTSTRAP = "bootstrap"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Everything that the routes use; made by `open`."""
+    """Everything that the routes use; `open` makes it."""
 
     settings: ServeSettings
     key: str
@@ -54,7 +54,7 @@ class Service:
 
     @classmethod
     def open(cls, settings: ServeSettings, providers: Mapping[str, Provider], jobs: Sequence[str]) -> Service:
-        """Open the store, read the pool file and begin to follow the log.
+        """Open the store, read the pool file and start to follow the store.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Service:
         )
 
     async def close(self) -> None:
-        """Write what waits, then let go of everything."""
+        """Write what is waiting, then close everything."""
         for provider in self.providers.values():
             await provider.close()
         self.follower.stop()

@@ -9,7 +9,6 @@ their own JSON form: routes and `to_json` take them as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -80,7 +79,7 @@ class CandidateView(View):
 
 
 class EvidenceView(View):
-    """A remembered prompt near the request's: cosine similarity, and what each model scored on it."""
+    """A prompt of the index near the request's: cosine similarity, and each model's score on it."""
 
     prompt_id: str
     similarity: float
@@ -323,7 +322,7 @@ class PromotionView(View):
 
 def _attributes(value: Any) -> dict[str, Any]:
     """The fields of a dataclass by name; a view ignores those that it does not have."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def _summary(decision: Decision, id: str | None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(request: Request, _: Exception) -> Response:
-    """An error that nobody foresaw: Starlette logs its traceback, the client gets none."""
+    """A bug: Starlette logs its traceback, the client gets none."""
     return error_response(
         ThalwegError(f"{request.method} {request.url.path} failed on our side; the replica's log says why")
     )

@@ -1,6 +1,6 @@
 """One call to a model: its answer is passed on with the ``thalweg`` object added, its outcome is recorded.
 
-All bytes of the answer but that object stay as they were; what the model says of its usage is read on the way.
+All bytes of the answer but that object stay as they were; the usage that the model reports is read on the way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was acknowledged survives ``kill -9``, once."""
+"""Acknowledged feedback survives ``kill -9``, each event once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Event = dict[str, Any]
 
 
 class Load:
-    """Clients that post events, none twice unless its answer got lost."""
+    """Clients that post events, again only where the answer was lost."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[str, str] = {}  # idempotency key -> status
@@ -44,7 +44,7 @@ class Load:
         self._http = httpx.Client(headers={"authorization": f"Bearer {KEY}"}, timeout=10)
 
     def batches(self, rng: random.Random) -> Iterator[list[Event]]:
-        """What got lost before, then new events without end."""
+        """Events whose answers were lost, then new ones without end."""
         while not self._lost.empty():
             yield self._lost.get()
         while True:
@@ -58,8 +58,8 @@ class Load:
             if not self._post(url, events):
                 return
 
-    def settle(self, url: str) -> None:
-        """Post all that got lost."""
+    def post_lost(self, url: str) -> None:
+        """Post the events whose answers were lost."""
         while not self._lost.empty():
             assert self._post(url, self._lost.get())
 
@@ -90,7 +90,7 @@ class Load:
 
 @pytest.fixture
 def env(tmp_path: Path, pool_file: Path) -> dict[str, str]:
-    """A home with decisions to speak of."""
+    """A home with twenty decisions."""
     env = {"THALWEG_HOME": str(tmp_path / "home"), "THALWEG_POOL": str(pool_file), "THALWEG_API_KEY": KEY}
     database = Database.open(StoreSettings.from_env(env).database_url)
     writer = GroupCommitter(database)
@@ -123,7 +123,7 @@ def test_every_acknowledged_event_survives_kill_9_exactly_once(env: dict[str, st
     assert max(kept.values()) == 1 and at_the_kills <= set(kept)
 
     server = Child(serve_feedback, env)
-    load.settle(server.learn_one())
+    load.post_lost(server.learn_one())
     server.process.kill()
     load.close()
     rows = [row.event for row in log.list(limit=10**6)]

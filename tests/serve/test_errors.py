@@ -38,8 +38,8 @@ def test_shape_and_status(error: ThalwegError, status: int, kind: str) -> None:
     response = errors.error_response(error, {"x-thalweg-model": "a"})
     assert response.status_code == status
     assert response.headers["x-thalweg-model"] == "a"
-    said = json.loads(bytes(response.body))["error"]
-    assert said == {"message": "m", "type": kind, "param": error.param, "code": error.code}
+    found = json.loads(bytes(response.body))["error"]
+    assert found == {"message": "m", "type": kind, "param": error.param, "code": error.code}
 
 
 def test_an_upstreams_own_error_is_passed_on_as_it_is() -> None:
@@ -48,9 +48,9 @@ def test_an_upstreams_own_error_is_passed_on_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "text"}'])
-def test_an_upstreams_error_of_another_shape_is_told_in_ours(body: bytes) -> None:
-    response = errors.error_response(UpstreamError("it said so", status=500, body=body))
-    assert json.loads(bytes(response.body))["error"]["message"] == "it said so"
+def test_an_upstreams_error_of_another_shape_is_reported_in_ours(body: bytes) -> None:
+    response = errors.error_response(UpstreamError("out of memory", status=500, body=body))
+    assert json.loads(bytes(response.body))["error"]["message"] == "out of memory"
 
 
 def test_clients_do_not_try_again_what_needs_a_key() -> None:

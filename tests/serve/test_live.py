@@ -1,4 +1,4 @@
-"""A real Serve instance in HAProxy mode, from its config file: what only the whole can show."""
+"""A real Serve instance in HAProxy mode, from its config file: what the parts alone cannot show."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START_S = 120.0
 
 
 class Live:
-    """``serve run`` of a config file on free ports; `kill` ends it without any goodbye."""
+    """``serve run`` of a config file on free ports; `kill` ends it at once."""
 
     def __init__(self, home: Path, pool_file: Path, **settings: Any) -> None:
         self.home = home
@@ -161,12 +161,12 @@ def test_the_openai_client_is_routed_to_the_upstream(client: openai.OpenAI) -> N
     raw = client.chat.completions.with_raw_response.create(model="auto", messages=messages, extra_body=greedy)
     answer = raw.parse()
     assert answer.choices[0].message.content == f"echo: {prompt('river')}"
-    told = answer.thalweg  # type: ignore[attr-defined]
-    assert raw.headers["x-thalweg-model"] == told["model"]
-    assert raw.headers["x-thalweg-decision-id"] == told["decision_id"]
+    summary = answer.thalweg  # type: ignore[attr-defined]
+    assert raw.headers["x-thalweg-model"] == summary["model"]
+    assert raw.headers["x-thalweg-decision-id"] == summary["decision_id"]
     with client.chat.completions.create(model="auto", messages=messages, stream=True, extra_body=greedy) as stream:
         first, *rest = list(stream)
-    assert first.thalweg["decision_id"] != told["decision_id"]  # type: ignore[attr-defined]
+    assert first.thalweg["decision_id"] != summary["decision_id"]  # type: ignore[attr-defined]
     assert not any(hasattr(chunk, "thalweg") for chunk in rest)
 
 
@@ -214,14 +214,14 @@ def test_a_new_champion_swaps_in_without_a_failed_request(live: Live, http: http
     failed: list[Any] = []
     done = threading.Event()
 
-    def knock() -> None:
+    def ask_on() -> None:
         with live.http as client:
             while not done.is_set():
                 response = client.post("/v1/route", json=ask(prompt("poem")))
                 (served if response.status_code == 200 else failed).append(response.headers.get("x-thalweg-snapshot"))
 
-    knocking = threading.Thread(target=knock)
-    knocking.start()
+    asking = threading.Thread(target=ask_on)
+    asking.start()
     database = Database.open(f"sqlite:///{live.home}/thalweg.db")
     version = SnapshotStore(database).publish(snapshot, status="champion", report={}, created_by="tests").version
     database.close()
@@ -229,7 +229,7 @@ def test_a_new_champion_swaps_in_without_a_failed_request(live: Live, http: http
         wait(lambda: str(version) in served, 10.0)
     finally:
         done.set()
-        knocking.join()
+        asking.join()
     assert not failed and served[0] != str(version) and served[-1] == str(version)
 
 
@@ -252,13 +252,13 @@ def test_imported_evaluations_and_a_refresh_move_the_route_while_it_serves(live:
     answers: list[httpx.Response] = []
     done = threading.Event()
 
-    def knock() -> None:
+    def ask_on() -> None:
         with live.http as client:
             while not done.wait(0.02):
                 answers.append(client.post("/v1/route", json=ask(prompt("sum"))))
 
-    knocking = threading.Thread(target=knock)
-    knocking.start()
+    asking = threading.Thread(target=ask_on)
+    asking.start()
     try:
         run = http.post("/v1/jobs/refresh").json()["id"]
         wait(lambda: http.get(f"/v1/jobs/runs/{run}").json()["state"] in ("done", "failed"), 120.0)
@@ -266,12 +266,12 @@ def test_imported_evaluations_and_a_refresh_move_the_route_while_it_serves(live:
         wait(lambda: answers[-1].headers["x-thalweg-snapshot"] != answers[0].headers["x-thalweg-snapshot"], 5.0)
     finally:
         done.set()
-        knocking.join()
+        asking.join()
     assert {response.status_code for response in answers} == {200}
     assert len({response.headers["x-thalweg-snapshot"] for response in answers}) == 2
 
 
-def test_what_was_learned_survives_kill_9_of_everything(live: Live, http: httpx.Client) -> None:
+def test_what_was_learned_survives_kill_9_of_all_processes(live: Live, http: httpx.Client) -> None:
     decision = choice(http, "sum", "Malta")
     for n in range(5):
         vote = {"decision_id": decision["decision_id"], "score": 0.0, "source": "judge", "rater": f"j{n}"}
@@ -294,7 +294,7 @@ def test_what_was_learned_survives_kill_9_of_everything(live: Live, http: httpx.
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["max_body=lots"], "THALWEG_MAX_BODY='lots': give a number"),
         (["maxbody=1"], "did you mean 'max_body'"),
@@ -302,7 +302,7 @@ def test_what_was_learned_survives_kill_9_of_everything(live: Live, http: httpx.
     ],
 )
 def test_a_mistake_in_the_arguments_ends_serve_run_with_one_clear_line(
-    tmp_path: Path, pool_file: Path, arguments: list[str], said: str
+    tmp_path: Path, pool_file: Path, arguments: list[str], message: str
 ) -> None:
     typo = tmp_path / "pool.yaml"
     typo.write_text(pool_file.read_text().replace("price:", "prise:", 1))
@@ -310,4 +310,4 @@ def test_a_mistake_in_the_arguments_ends_serve_run_with_one_clear_line(
     asked = [a.format(pool=typo) for a in arguments]
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     ended = subprocess.run([*command, *asked], cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=60)
-    assert ended.returncode != 0 and said in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode != 0 and message in ended.stderr and "Traceback" not in ended.stderr

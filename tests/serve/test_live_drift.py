@@ -1,4 +1,4 @@
-"""A model falls silently behind a real server: found, stored, shown, and a refresh is asked for that has it in mind."""
+"""A model that gets worse silently behind a real server is found, recorded and shown, and calls for a refresh."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.serve.conftest import WORDS, new_home, prompt, wait
 from tests.serve.test_live import Live, ask
 
 STEADY, AFTER = 60, 70
-"""Scores of up/alpha before and after it falls; together fewer than growth waits for."""
+"""Scores of up/alpha before and after it gets worse; together too few to call a refresh by themselves."""
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def live(tmp_path: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -
         running.stop()
 
 
-def learn_one(http: httpx.Client, count: int, score: float) -> None:
-    """``count`` answers of up/alpha, each with this score; heard at once, so that no refresh comes in between."""
-    votes = []
+def rate(http: httpx.Client, count: int, score: float) -> None:
+    """``count`` answers of up/alpha, each with this score, posted together so that no refresh comes in between."""
+    events = []
     for n in range(count):
         answer = http.post("/v1/chat/completions", json=ask(prompt("river", WORDS.split()[n % 20]), model="up/alpha"))
         assert answer.status_code == 200, answer.text
-        votes.append({"decision_id": answer.headers["x-thalweg-decision-id"], "score": score, "source": "judge"})
-    assert http.post("/feedback", json=votes).status_code == 202
+        events.append({"decision_id": answer.headers["x-thalweg-decision-id"], "score": score, "source": "judge"})
+    assert http.post("/feedback", json=events).status_code == 202
 
 
 def listed(http: httpx.Client, path: str) -> list[dict[str, Any]]:
@@ -42,11 +42,11 @@ def listed(http: httpx.Client, path: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_model_that_falls_silently_is_told_of_and_calls_a_refresh(live: Live) -> None:
+def test_a_model_that_gets_worse_silently_is_reported_and_calls_a_refresh(live: Live) -> None:
     with live.http as http:
-        learn_one(http, STEADY, 0.8)
+        rate(http, STEADY, 0.8)
         assert listed(http, "/v1/drifts") == []
-        learn_one(http, AFTER, 0.0)
+        rate(http, AFTER, 0.0)
         wait(lambda: listed(http, "/v1/drifts"), 5.0)
         (drift,) = listed(http, "/v1/drifts")
         assert (drift["model"], drift["snapshot"]) == ("up/alpha", 1) and drift["shift"] < -0.3

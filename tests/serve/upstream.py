@@ -1,6 +1,6 @@
-"""A real HTTP upstream that speaks OpenAI's chat completions, for tests: ``with Upstream() as upstream``.
+"""A real HTTP upstream with OpenAI's chat completions, for tests: ``with Upstream() as upstream``.
 
-What it answers is in what it is asked: the last message ``status 429`` answers 429, ``hang`` never answers, ``html``
+The last message says what it answers: ``status 429`` answers 429, ``hang`` never answers, ``html``
 answers no JSON, ``break`` ends in the middle of the stream; anything else is echoed.
 """
 
@@ -43,7 +43,7 @@ class Upstream(Served):
             asked = str(body["messages"][-1].get("content"))
             if asked.startswith("status "):
                 status = int(asked.split()[1])
-                error = {"message": "as you wish", "type": "test", "param": None, "code": "wished"}
+                error = {"message": "as requested", "type": "test", "param": None, "code": "requested"}
                 return JSONResponse({"error": error}, status)
             if asked == "html":
                 return Response("<h1>It works!</h1>", media_type="text/html")

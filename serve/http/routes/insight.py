@@ -32,8 +32,8 @@ def tasks(service: ServiceDep, include_retired: bool = False) -> TaskList:
 
 @router.get("/tasks/{task_id}")
 def task(service: ServiceDep, task_id: int) -> TaskDetail:
-    """One task: where it came from and what became of it; while it lives, its candidates and experts, what each model
-    scores on it and its most central prompts."""
+    """One task: where it came from and what became of it; where the snapshot has it, its candidates and experts, what
+    each model scores on it and its most central prompts."""
     snapshot = service.live.serving.router.snapshot
     row = service.lineage.get(task_id)
     if row is None or (row.retired_in is None and task_id not in {task.id for task in snapshot.tasks}):

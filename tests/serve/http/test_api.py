@@ -103,21 +103,19 @@ def route(http: httpx.Client, text: str, **thalweg: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "model"), [("river", "up/alpha"), ("sum", "up/beta"), ("code", "up/gamma")])
-def test_a_chat_is_routed_by_its_task_and_says_so_in_headers_and_body(
-    http: httpx.Client, kind: str, model: str
-) -> None:
+def test_a_chat_is_routed_by_its_task_which_headers_and_body_show(http: httpx.Client, kind: str, model: str) -> None:
     response = http.post("/v1/chat/completions", json=ask(prompt(kind), **best()))
     assert response.status_code == 200
     body = response.json()
-    told = body["thalweg"]
-    assert told["model"] == model and body["choices"][0]["message"]["content"] == f"echo: {prompt(kind)}"
-    assert set(told) == {
+    summary = body["thalweg"]
+    assert summary["model"] == model and body["choices"][0]["message"]["content"] == f"echo: {prompt(kind)}"
+    assert set(summary) == {
         "decision_id", "model", "task", "snapshot", "quality", "cost", "propensity", "explored", "why",
     }  # fmt: skip
     assert [response.headers[h] for h in HEADERS] == [
-        model, told["decision_id"], str(told["task"]["id"]), str(told["snapshot"]),
+        model, summary["decision_id"], str(summary["task"]["id"]), str(summary["snapshot"]),
     ]  # fmt: skip
-    assert 0.0 <= told["quality"] <= 1.0 and told["propensity"] == 1.0 and told["why"]
+    assert 0.0 <= summary["quality"] <= 1.0 and summary["propensity"] == 1.0 and summary["why"]
 
 
 def test_all_but_our_object_reaches_the_upstream_and_all_of_its_answer_comes_back(
@@ -164,8 +162,8 @@ def explanation(http: httpx.Client, decision_id: str) -> dict[str, Any]:
 
 
 def test_a_model_by_name_is_called_with_propensity_one(http: httpx.Client) -> None:
-    told = http.post("/v1/chat/completions", json=ask(prompt("code"), model="up/beta")).json()["thalweg"]
-    assert told["model"] == "up/beta" and told["propensity"] == 1.0 and not told["explored"]
+    summary = http.post("/v1/chat/completions", json=ask(prompt("code"), model="up/beta")).json()["thalweg"]
+    assert summary["model"] == "up/beta" and summary["propensity"] == 1.0 and not summary["explored"]
 
 
 def test_route_ranks_without_calling(http: httpx.Client, upstream: Upstream) -> None:
@@ -209,8 +207,8 @@ def test_a_decision_explains_itself_later(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("text", "status", "code", "outcome"),
     [
-        ("status 429", 429, "wished", "error"),
-        ("status 500", 500, "wished", "error"),
+        ("status 429", 429, "requested", "error"),
+        ("status 500", 500, "requested", "error"),
         ("hang", 504, "upstream_timeout", "timeout"),
     ],
 )
@@ -277,8 +275,8 @@ def test_the_good_half_is_taken_and_the_rest_named_one_by_one(http: httpx.Client
     assert [r["index"] for r in results] == list(range(8))
     assert results[1]["param"] == "[1].score" and "d-never" in results[3]["reason"]
     assert results[5]["seq"] == results[4]["seq"] and "did you mean 'score'" in results[7]["reason"]
-    said = explanation(http, decision_id)["feedback"]
-    assert [(row["source"], row["score"], row["revises"]) for row in said] == [
+    rows = explanation(http, decision_id)["feedback"]
+    assert [(row["source"], row["score"], row["revises"]) for row in rows] == [
         ("implicit", 0.5, None), ("judge", 0.75, 0.5), ("judge", 0.5, None),
     ]  # fmt: skip
 
@@ -289,8 +287,8 @@ def test_a_comparison_is_recorded_revised_and_shown(http: httpx.Client) -> None:
     event = {"decision_id": decided["decision_id"], "other": other, "rater": "ann", "source": "judge"}
     alone = http.post("/v1/feedback/compare", json=event | {"preferred": "tie"})
     assert alone.status_code == 202 and alone.json()["results"][0]["status"] == "recorded"
-    words = [("other", 0.0), (other, 0.0), (mine, 1.0), ("decision", 1.0)]
-    many = http.post("/v1/feedback/compare", json=[event | {"preferred": word} for word, _ in words])
+    preferences = [("other", 0.0), (other, 0.0), (mine, 1.0), ("decision", 1.0)]
+    many = http.post("/v1/feedback/compare", json=[event | {"preferred": name} for name, _ in preferences])
     assert [r["status"] for r in many.json()["results"]] == ["revised"] * 4
     assert (
         http.post("/feedback", json={k: event[k] for k in ("decision_id", "rater", "source")} | {"score": 0.9}).json()[
@@ -298,13 +296,13 @@ def test_a_comparison_is_recorded_revised_and_shown(http: httpx.Client) -> None:
         ][0]["status"]
         == "recorded"
     )
-    said = explanation(http, decided["decision_id"])["feedback"]
-    assert [(row["other"], row["score"]) for row in said] == [
-        (None, 0.9), *((other, score) for _, score in reversed(words)), (other, 0.5),
+    rows = explanation(http, decided["decision_id"])["feedback"]
+    assert [(row["other"], row["score"]) for row in rows] == [
+        (None, 0.9), *((other, score) for _, score in reversed(preferences)), (other, 0.5),
     ]  # fmt: skip
 
 
-def test_sources_and_raters_are_told(http: httpx.Client) -> None:
+def test_sources_and_raters_are_reported(http: httpx.Client) -> None:
     decided = route(http, prompt("river", "Gera"))
     about = {"decision_id": decided["decision_id"], "rater": "carla"}
     scored = http.post("/feedback", json=about | {"score": 0.9})
@@ -336,10 +334,10 @@ def test_comparisons_that_cannot_be_used_are_named(http: httpx.Client) -> None:
         ({"preferred": "up/nobody"}, 422, "preferred", "decision, other, tie"),
         ({"score": 1.0}, 422, "score", "no such field"),
     ]
-    for wrong, status, param, said in cases:
+    for wrong, status, param, message in cases:
         response = http.post("/v1/feedback/compare", json=good | wrong)
         error = response.json()["error"]
-        assert (response.status_code, error["param"]) == (status, param) and said in error["message"]
+        assert (response.status_code, error["param"]) == (status, param) and message in error["message"]
     response = http.post("/v1/feedback/compare", json=[good, *(good | wrong for wrong, *_ in cases)])
     results = response.json()["results"]
     assert response.status_code == 202 and [r["status"] for r in results] == ["recorded"] + ["refused"] * len(cases)
@@ -560,8 +558,8 @@ def test_a_task_that_was_retired_is_still_shown_with_its_successor_and_why(own: 
     )
     assert last["why"] == f"62% of its prompts went to task {successor}" and last["figures"] == {"share": 0.625}
     assert last["at"] <= one["retired_at"]
-    born = http.get(f"/v1/tasks/{new}").json()
-    assert born["medoids"] and born["lineage"][0]["why"].endswith(f"25% of them from task {gone}")
+    spawned = http.get(f"/v1/tasks/{new}").json()
+    assert spawned["medoids"] and spawned["lineage"][0]["why"].endswith(f"25% of them from task {gone}")
     service.snapshots.promote(1, "back")
     wait(lambda: http.get("/v1/snapshots").json()["serving"] == 1)
     assert http.get(f"/v1/tasks/{gone}").json()["retired_in"] is None
@@ -570,8 +568,8 @@ def test_a_task_that_was_retired_is_still_shown_with_its_successor_and_why(own: 
 
 def test_drifts_are_listed_and_the_model_says_that_it_has_changed(own: Server) -> None:
     http = own.http
-    fall, rise = Drift("up/alpha", 50, 30, -0.4, "scan"), Drift("up/alpha", 90, 70, 0.25, "adwin")
-    own.service.drifts.record(1, [fall, rise, Drift("up/beta", 60, 40, 0.1, "scan")])
+    worse, better = Drift("up/alpha", 50, 30, -0.4, "scan"), Drift("up/alpha", 90, 70, 0.25, "adwin")
+    own.service.drifts.record(1, [worse, better, Drift("up/beta", 60, 40, 0.1, "scan")])
     listed = http.get("/v1/drifts").json()["data"]
     assert [(row["model"], row["position"]) for row in listed] == [("up/alpha", 90), ("up/beta", 60), ("up/alpha", 50)]
     assert listed[2] | {"detected_at": ""} == {

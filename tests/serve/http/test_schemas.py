@@ -29,7 +29,7 @@ def test_fields_that_we_do_not_know_are_no_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "param", "said"),
+    ("sent", "param", "message"),
     [
         ([], None, "give a JSON object"),
         ({}, "messages", "required"),
@@ -53,11 +53,11 @@ def test_fields_that_we_do_not_know_are_no_mistake() -> None:
         (chat(thalweg={"include_unavailable": True}), "thalweg.include_unavailable", "no such field"),
     ],
 )
-def test_a_mistake_names_its_field(sent: Any, param: str | None, said: str) -> None:
+def test_a_mistake_names_its_field(sent: Any, param: str | None, message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         validated(ChatBody, sent)
     assert caught.value.param == param
-    assert said in caught.value.message
+    assert message in caught.value.message
 
 
 def test_all_mistakes_are_named_not_only_the_first() -> None:
@@ -72,7 +72,7 @@ def test_only_route_may_include_the_unavailable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "param", "said"),
+    ("sent", "param", "message"),
     [
         ({"score": 1}, "decision_id", "required"),
         ({"decision_id": "d-1"}, None, "either score"),
@@ -88,11 +88,11 @@ def test_only_route_may_include_the_unavailable() -> None:
         ({"decision_id": "d-1", "score": 1, "rater": None}, "rater", "string"),
     ],
 )
-def test_feedback_mistakes(sent: Any, param: str | None, said: str) -> None:
+def test_feedback_mistakes(sent: Any, param: str | None, message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         validated(FeedbackIn, sent, "[3]")
     assert caught.value.param == ("[3]" if param is None else f"[3].{param}")
-    assert said in caught.value.message
+    assert message in caught.value.message
 
 
 @pytest.mark.parametrize(("rating", "score"), [({"thumb": "up"}, 1.0), ({"thumb": "down"}, 0.0), ({"score": 0}, 0.0)])

@@ -1,4 +1,4 @@
-"""The local model, for real: its weights, its limits, its stops, its queue."""
+"""The local model with its real weights: answers, limits, stop texts, queue."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ async def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(local: LocalMod
 
 async def test_a_seed_repeats_an_answer(local: LocalModel) -> None:
     body = ask("Tell me a story.", max_tokens=8) | {"temperature": 1.5, "seed": 5}
-    said = [json.loads(await local.complete(body))["choices"][0]["message"]["content"] for _ in range(2)]
-    assert said[0] == said[1]
+    texts = [json.loads(await local.complete(body))["choices"][0]["message"]["content"] for _ in range(2)]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_missing_weights_come_with_the_command_that_helps(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("stops", "pieces", "said", "stopped"),
+    ("stops", "pieces", "passed", "stopped"),
     [
         ((), ["a", "b"], "ab", False),
         (("END",), ["a E", "N", "D b"], "a ", True),
@@ -117,10 +117,10 @@ def test_missing_weights_come_with_the_command_that_helps(monkeypatch: pytest.Mo
         (("\n\n",), ["one\n", "\ntwo"], "one", True),
     ],
 )
-def test_the_stop_filter(stops: tuple[str, ...], pieces: list[str], said: str, stopped: bool) -> None:
+def test_the_stop_filter(stops: tuple[str, ...], pieces: list[str], passed: str, stopped: bool) -> None:
     out: list[str] = []
     stop = StopFilter(stops, out.append)
     for piece in pieces:
         stop.feed(piece)
     stop.feed("", end=True)
-    assert "".join(out) == said and stop.stopped is stopped
+    assert "".join(out) == passed and stop.stopped is stopped

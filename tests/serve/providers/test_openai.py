@@ -32,7 +32,7 @@ async def provider() -> AsyncIterator[OpenAIProvider]:
 
 
 @pytest.fixture
-async def hasty() -> AsyncIterator[OpenAIProvider]:
+async def impatient() -> AsyncIterator[OpenAIProvider]:
     calls = OpenAIProvider(KEY, timeout_s=0.2, connect_timeout_s=2.0)
     yield calls
     await calls.close()
@@ -78,20 +78,20 @@ async def test_an_error_keeps_its_status_and_body(
     with pytest.raises(UpstreamError) as caught:
         await (provider.stream if stream else provider.complete)(model(upstream.base_url), asked)
     assert caught.value.status == status
-    assert json.loads(caught.value.body)["error"]["code"] == "wished"
+    assert json.loads(caught.value.body)["error"]["code"] == "requested"
     assert "vendor/m" in caught.value.message
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_silence_is_a_timeout_that_names_model_and_setting(
-    hasty: OpenAIProvider, upstream: Upstream, stream: bool
+    impatient: OpenAIProvider, upstream: Upstream, stream: bool
 ) -> None:
     with pytest.raises(UpstreamTimeout, match=r"vendor/m.*0\.2 s.*THALWEG_UPSTREAM_TIMEOUT_S"):
-        await (hasty.stream if stream else hasty.complete)(model(upstream.base_url), ask("hang", stream=stream))
+        await (impatient.stream if stream else impatient.complete)(model(upstream.base_url), ask("hang", stream=stream))
 
 
-async def test_silence_in_the_middle_of_a_stream_is_a_timeout(hasty: OpenAIProvider, upstream: Upstream) -> None:
-    events = await hasty.stream(model(upstream.base_url), ask("slow", stream=True))
+async def test_silence_in_the_middle_of_a_stream_is_a_timeout(impatient: OpenAIProvider, upstream: Upstream) -> None:
+    events = await impatient.stream(model(upstream.base_url), ask("slow", stream=True))
     with pytest.raises(UpstreamTimeout):
         async for _ in events:
             pass

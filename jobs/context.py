@@ -97,7 +97,8 @@ class JobContext:
     def sync_pool(self) -> None:
         """Read the pool file into the database: always where the settings name one, else only into an empty pool.
 
-        A command without `THALWEG_POOL` must not undo the pool file that the server was started with.
+        A command without `THALWEG_POOL` must not undo the pool file that the server was started with. A server reads its
+        pool file at the start; a run that it executes does not.
         """
         pool = ModelPool(self.database)
         if self.settings.pool is not None or not pool.list(include_removed=True):

@@ -36,6 +36,7 @@ def refresh(
     from store.runs import JobRuns
 
     with context() as ctx:
+        ctx.sync_pool()
         queue = JobRuns(ctx.database)
         queue.reap(STALE_AFTER_S)
         run_id = queue.request("refresh", {} if seed is None else {"seed": seed}, "command line")

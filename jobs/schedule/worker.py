@@ -55,7 +55,6 @@ def _perform(run: Run, ctx: JobContext, progress: Progress) -> Mapping[str, Any]
         raise InvalidInput(f"there is no job {run.job!r}; there is 'refresh'", param="job")
     from jobs.refresh.run import refresh
 
-    ctx.sync_pool()
     done = refresh(ctx.database, ctx.settings, encoder=ctx.encoder, seed=run.params.get("seed"), progress=progress)
     return {
         "version": done.version,

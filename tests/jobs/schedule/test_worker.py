@@ -11,6 +11,7 @@ import pytest
 
 from agent.errors import InvalidInput
 from agent.types import ModelCard
+from jobs.context import JobContext
 from jobs.refresh.seed import ensure_champion
 from jobs.schedule.worker import Heartbeat, RunLost, run_job
 from jobs.settings import JobSettings
@@ -56,6 +57,8 @@ def test_run_job_closes_the_run_and_raises_what_went_wrong(home_database: Databa
     assert runs.get(unknown).state == "failed"
     assert "no job 'paint'" in str(runs.get(unknown).reason)
 
+    with JobContext(settings) as ctx:
+        ctx.sync_pool()
     runs.request("refresh", {"seed": 3}, "test")
     run = runs.claim(["refresh"], "test")
     assert run is not None

@@ -114,6 +114,26 @@ def test_what_progress_raises_ends_the_refresh_before_anything_is_published(
     assert [r.version for r in SnapshotStore(home_database).list()] == [1]
 
 
+def test_what_was_rolled_back_is_not_followed_by_another_of_the_same_evidence(
+    home_database: Database, settings: JobSettings
+) -> None:
+    cards = [ModelCard(name, priors={"math": 0.5}) for name in MODELS]
+    for card in cards:
+        ModelPool(home_database).add(PoolModel(card, Provider("openai", "http://127.0.0.1:9/v1")))
+    ensure_champion(home_database, CachedEncoder(WordEncoder(), settings.cache), cards)
+    for i, row in enumerate(records(80, seed=5)):
+        if i in (20, 60):  # twenty scores are a handful; sixty promote what another refresh of the same scores repeats
+            result = refresh(home_database, settings, encoder=WordEncoder())
+            assert result.promoted == (i == 60), result.reason
+        record_decision(home_database, f"d{i}", {"chef": 0.9, "cheap": 0.1}, row["prompt"])
+        give_feedback(home_database, FeedbackEvent(f"d{i}", float(i % 2), "user"))
+    assert result.reason.startswith("promoted although not proven better, because it was trained on 60 scored prompts")
+    snapshots = SnapshotStore(home_database)
+    assert snapshots.demote(result.version, 1, "worse live", {})
+    again = refresh(home_database, settings, encoder=WordEncoder())
+    assert not again.promoted and again.report["n_scored"] > 60 and snapshots.champion_version() == 1
+
+
 def test_a_rollback_by_hand_during_a_refresh_stays(
     home_database: Database, settings: JobSettings, seeded: Callable[..., None], import_records: Callable[..., None]
 ) -> None:

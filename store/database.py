@@ -65,7 +65,7 @@ class Database:
         return database
 
     @contextmanager
-    def session(self, *, write: bool = False) -> Iterator[Session]:
+    def session(self, *, write: bool = False, lock: str | None = None) -> Iterator[Session]:
         """A session that rolls back unless committed.
 
         Parameters
@@ -73,8 +73,13 @@ class Database:
         write
             True for a session that will write: SQLite then waits for its write lock at the start, and does not fail later
             where another process has written in between.
+        lock
+            Name that `lock` takes first; the session then is one that writes.
         """
-        with self.translated(), Session(self._writers if write else self._readers, expire_on_commit=False) as session:
+        engine = self._writers if write or lock else self._readers
+        with self.translated(), Session(engine, expire_on_commit=False) as session:
+            if lock:
+                self.lock(session, lock)
             yield session
 
     @contextmanager

@@ -46,8 +46,7 @@ class DriftStore:
     def record(self, snapshot: int, drifts: Sequence[Drift]) -> list[Drift]:
         """Store the drifts that are not stored yet, and return those."""
         now = utc_now()
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "drifts")
+        with self._database.session(lock="drifts") as session:
             new = [drift for drift in drifts if session.execute(_same(drift)).first() is None]
             if new:
                 rows = [asdict(drift) | {"snapshot": snapshot, "detected_at": now} for drift in new]

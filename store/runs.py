@@ -48,8 +48,7 @@ class JobRuns:
 
     def request(self, job: str, params: Mapping[str, Any], by: str) -> int:
         """Queue a run and return its id; where the job is queued already, the id of that run."""
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "jobs")
+        with self._database.session(lock="jobs") as session:
             queued = select(JobRunTable.id).where(JobRunTable.job == job, JobRunTable.state == "queued")
             if (waiting := session.scalar(queued)) is not None:
                 return waiting
@@ -71,8 +70,7 @@ class JobRuns:
         with self._database.session() as session:
             if session.scalar(free) is None:  # the usual answer, found without the write lock
                 return None
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "jobs")
+        with self._database.session(lock="jobs") as session:
             if (row := session.scalar(free)) is None:
                 return None
             row.state, row.worker = "running", worker

@@ -117,8 +117,7 @@ class SnapshotStore:
         tensors = _pack(snapshot.tensors)
         heads = [(head.task, head.model, _pack(head.tensors)) for head in snapshot.heads]
         now = utc_now()
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "snapshots")
+        with self._database.session(lock="snapshots") as session:
             parent = session.scalar(_CHAMPION)
             if status == "champion" and expected_champion not in ("any", parent):
                 raise ChampionChanged(f"the champion is snapshot {parent}, no longer {expected_champion}")
@@ -195,8 +194,7 @@ class SnapshotStore:
         InvalidInput, SnapshotCorrupt
             As `load`; the champion then stays.
         """
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "snapshots")
+        with self._database.session(lock="snapshots") as session:
             snapshot = _load(session, version)
             if session.scalar(_CHAMPION) != version:
                 _set_champion(session, snapshot, reason)
@@ -214,8 +212,7 @@ class SnapshotStore:
         SnapshotCorrupt
             As `load`; the champion then stays.
         """
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "snapshots")
+        with self._database.session(lock="snapshots") as session:
             rows = session.execute(_FORMER).all()
             version: int | None = next((row.version for row in rows if DEMOTED not in row.report), None)
             if version is None:
@@ -237,8 +234,7 @@ class SnapshotStore:
         InvalidInput, SnapshotCorrupt
             As `load` of ``successor``; the champion then stays.
         """
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "snapshots")
+        with self._database.session(lock="snapshots") as session:
             if session.scalar(_CHAMPION) != version:
                 return False
             _set_champion(session, _load(session, successor), reason)

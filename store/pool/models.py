@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -80,7 +81,7 @@ class ModelPool:
             Where a field is unknown or its value cannot be used; ``param`` names it.
         """
         if isinstance(patch.get("provider"), Provider):
-            patch["provider"] = _provider(patch["provider"])
+            patch["provider"] = asdict(patch["provider"])
         with self._edit() as session:
             row = _find(session, name)
             merged = _validated({**_merged(row), **patch})
@@ -100,8 +101,7 @@ class ModelPool:
     @contextmanager
     def _edit(self) -> Iterator[Session]:
         """A write transaction that gives the changed rows the next revision, if there are any."""
-        with self._database.session(write=True) as session:
-            self._database.lock(session, "models")
+        with self._database.session(lock="models") as session:
             yield session
             changed = [row for row in (*session.new, *session.dirty) if session.is_modified(row)]
             revision = 1
@@ -145,12 +145,8 @@ def _definition(model: PoolModel) -> dict[str, Any]:
         "context": card.context,
         "capabilities": sorted(card.capabilities),
         "priors": dict(card.priors),
-        "provider": _provider(model.provider),
+        "provider": asdict(model.provider),
     }
-
-
-def _provider(provider: Provider) -> dict[str, Any]:
-    return {name: getattr(provider, name) for name in Provider.__dataclass_fields__}
 
 
 def _defined(row: ModelTable) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.choice.shrinkage import shrink_to_mean
+from agent.choice.utility import shrink_to_mean
 from agent.encoding.similarity import Representation, block_squares, kernel
 from agent.errors import SnapshotCorrupt
 from agent.experts.stack import combine
@@ -55,7 +55,7 @@ class Estimates:
 
 
 class Estimator:
-    """Computes the estimates of a ``snapshot``, as `agent.build` lays it out.
+    """Computes the estimates of a ``snapshot``, as `agent.fit` lays it out.
 
     Raises
     ------
@@ -133,7 +133,7 @@ class Estimator:
         return quality
 
     def shrink_to_mean(self, quality: Array, cost_penalty: float = 0.0) -> Array:
-        """(n, m) ``quality`` as it is chosen by, see `agent.choice.shrinkage`."""
+        """(n, m) ``quality`` as it is chosen by, see `agent.choice.utility`."""
         return shrink_to_mean(quality, self._overall, self.shrinkage, cost_penalty)
 
     def estimate(self, encoded: Encoded) -> Estimates:

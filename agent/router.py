@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from agent.choice.explain import exclusions, explain
 from agent.choice.exploration import ArmPosterior, ChoiceConfig, add_knowledge_gradient, inverse_gap_weights
-from agent.choice.shrinkage import shrinkage
-from agent.choice.utility import cost_weight, expected_costs
+from agent.choice.utility import cost_weight, expected_costs, shrinkage
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
 from agent.feedback.ledger import Ledger, RaterReport, SourceReport
 from agent.index.prompts import PromptIndex
+from agent.online.effects import OVERALL_SD, Prior, noise_variance
 from agent.online.estimator import OnlineConfig, OnlineEstimator
-from agent.online.prior import OVERALL_SD, Prior, noise_variance
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
     Array,

@@ -1,7 +1,7 @@
 """A snapshot: everything a router learned offline, immutable, as arrays and JSON (never pickle).
 
 The store writes ``meta`` as JSON, ``tensors`` as one safetensors blob and each head as a row of its own, so that one head
-can be inspected and replaced alone. `agent.build` makes snapshots, `agent.estimate` reads them.
+can be inspected and replaced alone. `agent.fit` makes snapshots, `agent.estimate` reads them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TaskInfo:
     size
         Number of training prompts.
     candidates
-        The fewest top models that cover the task (see `agent.experts.candidates`), best first.
+        The fewest top models that cover the task (see `agent.experts.task_heads`), best first.
     medoids
         Ids of the prompts nearest to its centroid, nearest first.
     means
@@ -85,7 +85,7 @@ class Snapshot:
     position
         Sequence number of the last feedback row that it was trained on; online learning starts after it.
     meta
-        JSON: format, encoder, models, tasks, configuration, sizes; `agent.build` lists the keys.
+        JSON: format, encoder, models, tasks, configuration, sizes; `agent.fit` lists the keys.
     tensors
         Shared arrays by name.
     heads

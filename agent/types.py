@@ -171,7 +171,7 @@ class Candidate:
     excluded
         Why the model could not be chosen ("context of 2,048 tokens is shorter than ..."); None where it could.
     shrinkage
-        By how much the choice draws the estimate toward the model's mean over all prompts, see `agent.choice.shrinkage`.
+        By how much the choice draws the estimate toward the model's mean over all prompts, see `agent.choice.utility`.
     cost_penalty
         Lambda times cost, in units of quality.
     """

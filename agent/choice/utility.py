@@ -1,4 +1,10 @@
-"""``utility = quality - lambda * cost``: the expected cost of a request, and lambda."""
+"""``utility = quality - lambda * cost``: shrunken quality, the expected cost of a request, and lambda.
+
+The model that looks best on a prompt is often the one whose estimate erred most in its favour (the optimizer's curse: Smith
+& Winkler 2006), so estimates are first drawn toward the models' overall means. The share by which they are drawn is fitted to
+what choices by out-of-fold estimates earned; it fades as cost grows in importance, since cost then separates models whose
+qualities are nearly equal.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.types import ModelCard, RouteRequest
+from agent.examples import Scores
+from agent.types import Array, ModelCard, RouteRequest
 
 TYPICAL_OUTPUT_TOKENS = 350
 """Length that is assumed of an answer."""
 
+
 EVEN_PREMIUM = 0.25
 """At a tradeoff of one half, the pool's dearest model must be this much better than a free one to be chosen."""
+
 
 _MAX_PREMIUM = 1e6
 
@@ -48,3 +57,62 @@ def cost_weight(tradeoff: float, dearest: float) -> float:
         return 0.0
     premium = EVEN_PREMIUM * (1.0 - tradeoff) / tradeoff if tradeoff > 0.0 else _MAX_PREMIUM
     return min(premium, _MAX_PREMIUM) / dearest
+
+
+SHARES = np.linspace(0.0, 0.9, 10)
+"""Shares that are compared; 0 leaves estimates as they are."""
+
+
+PRIOR_MEAN = 0.5
+"""A share's prior density is that of an exponential distribution with this mean."""
+
+
+FADE = 0.005
+"""Cost penalty of a typical request at which the share has fallen to 1/e."""
+
+
+MIN_PROMPTS = 30
+"""With fewer prompts that have scores of several models, the prior's mean is returned."""
+
+
+def fit_shrinkage(estimate: Array, overall: Array, scores: Scores) -> float:
+    """Posterior mean of the share, in [0, 0.9], given what each share's choices earned.
+
+    Parameters
+    ----------
+    estimate
+        (n, m) out-of-fold estimates.
+    overall
+        (m,) means over all prompts.
+    scores
+        Of the n prompts; prompts with fewer than two scores of weight 1 are not used.
+    """
+    if not scores.seen.any():
+        return 0.0  # estimates made of published figures alone have no errors to learn from yet
+    rows = np.flatnonzero((scores.score_weight == 1.0).sum(axis=1) >= 2)
+    prior = np.exp(-SHARES / PRIOR_MEAN)
+    if len(rows) < MIN_PROMPTS:
+        return float(prior @ SHARES / prior.sum())
+    seen, value, estimate = scores.score_weight[rows] == 1.0, scores.value[rows], estimate[rows]
+
+    def earned(share: float) -> Array:
+        choice = np.where(seen, shrink_to_mean(estimate, overall, share), -np.inf).argmax(axis=1)
+        return np.asarray(value[np.arange(len(value)), choice], np.float64)
+
+    earnings = np.array([earned(share) for share in SHARES])  # (shares, n)
+    short = earnings[earnings.mean(axis=1).argmax()] - earnings
+    errors = np.maximum(short.std(axis=1) / np.sqrt(len(rows)), 1e-9)
+    posterior = prior * np.exp(-0.5 * (short.mean(axis=1) / errors) ** 2)
+    return float(posterior @ SHARES / posterior.sum())
+
+
+def shrink_to_mean(quality: Array, overall: Array, share: float, cost_penalty: float = 0.0) -> Array:
+    """(n, m) ``quality`` moved by `shrinkage`."""
+    out: Array = quality + shrinkage(quality, overall, share, cost_penalty)
+    return out
+
+
+def shrinkage(quality: Array, overall: Array, share: float, cost_penalty: float = 0.0) -> Array:
+    """(n, m) by how much ``quality`` is drawn toward ``overall`` (m,); ``cost_penalty`` is that of a typical request."""
+    out: Array = share * np.exp(-cost_penalty / FADE) * (overall - quality)
+    return out

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.experts.general_heads import ridge, ridge_weights
-from agent.experts.trunk import Trunk
+from agent.experts.general_heads import Trunk, ridge, ridge_weights
 from agent.types import Array
 
 STRENGTHS = np.geomspace(0.01, 1000.0, 11)

@@ -1,9 +1,13 @@
-"""General heads: a linear head per model on the shared trunk, serving all tasks; the first phase of stage 2.
+"""The shared trunk and the general heads: a linear head per model that serves all tasks; the first phase of stage 2.
 
-The two phases are those of arXiv 2603.19415. First, trunk and general heads, here by closed-form ridge regression: of the
-models' *contrasts* (their differences on a prompt, which alone decide), weighted to the models that compete and rotated to
-principal directions, each with its own ridge strength, or left out, by exact leave-one-out error. Second, with trunk and
-general heads frozen, the task heads: `agent.experts.task_heads`.
+The *trunk* makes features of a prompt in which linear heads are kernel machines: its similarities to some hundred landmark
+prompts, rotated so that the training prompts' features are orthogonal (Nystroem; Williams & Seeger 2001). It is fitted to
+the prompts alone and then frozen; all heads and the cost model read it. A trained MLP in its place got no weight in the
+stack on any data set (docs/log.md).
+
+The *general heads* are fitted by closed-form ridge regression of the models' contrasts (their differences on a prompt, which
+alone decide), weighted to the models that compete and rotated to principal directions, each with its own ridge strength, or
+left out, by exact leave-one-out error. The second phase, with both frozen, is `agent.experts.task_heads` (arXiv 2603.19415).
 """
 
 from __future__ import annotations
@@ -12,18 +16,59 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agent.encoding.similarity import Matrix, Representation, eigh, kernel
 from agent.examples import Scores
-from agent.experts.trunk import Trunk
 from agent.types import Array
+
+_JITTER = 1e-6
+
+
+_LEAST_POWER = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """The trunk, with the features of the training prompts.
+
+    ``landmarks`` (l, w) are prompts as `Representation.transform` gives them, ``weight`` (l, r) leads from similarities to
+    features, strongest first, ``power`` (r,) is each feature's sum of squares over the training prompts, and ``basis`` (n, r)
+    their features scaled to orthonormal columns.
+    """
+
+    landmarks: Matrix
+    weight: Array
+    power: Array
+    basis: Array
+
+
+def fit_trunk(x: Matrix, representation: Representation, landmarks: int, rng: np.random.Generator) -> Trunk:
+    """Fit the trunk to transformed prompts ``x`` (n, w), of which at most ``landmarks`` are drawn as landmarks."""
+    n = len(x)
+    drawn = np.sort(rng.permutation(n)[: min(landmarks, n)])
+    close = kernel(x, x[drawn], representation)  # (n, l)
+    power, vectors = eigh(close[drawn].astype(np.float64) + _JITTER * np.eye(len(drawn)))
+    whiten = vectors / np.sqrt(np.maximum(power, _JITTER))
+    features = close @ whiten
+    power, vectors = eigh(features.T @ features)
+    keep = power > _LEAST_POWER * power[0]
+    weight, power = whiten @ vectors[:, keep], power[keep]
+    return Trunk(x[drawn], weight, power, (close @ weight) / np.sqrt(power))
+
 
 STRENGTHS = np.geomspace(0.1, 1000.0, 10)
 """Ridge strengths tried, in the kernel's units (a prompt's similarity to itself is 1)."""
 
+
 TEMPERATURE = 0.1
 """Of the softmax of qualities that is a model's competition weight."""
 
+
 _ROUNDS = 3
+
+
 _UNIFORM = 0.1
+
+
 _LEAST_FREEDOM = 0.02
 
 

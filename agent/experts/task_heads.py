@@ -1,8 +1,12 @@
-"""Task heads: how a task's candidate models deviate from the general heads; the second phase of stage 2.
+"""Candidate models of a task, and their task heads: the second phase of stage 2.
 
-A head is low-rank: an intercept and a slope on each of the trunk's leading features, by ridge regression of the general
-heads' residuals; trunk and general heads are frozen. A task's heads count by the factor alpha that their leave-one-out
-estimates deserve, and not at all where their gain is within its standard error.
+The candidate set is the fewest top models that cover the task (arXiv 2603.19415, sec. 3.2): the shortest prefix of the
+models, best mean first, that holds the preferred model of more than ``coverage`` of the task's prompts; and, since means err,
+any model whose mean lies within standard errors of the prefix's worst.
+
+A task head is how a candidate deviates from its general head: low-rank, an intercept and a slope on each of the trunk's
+leading features, by ridge regression of the general heads' residuals. A task's heads count by the factor alpha that their
+leave-one-out estimates deserve, and not at all where their gain is within its standard error.
 """
 
 from __future__ import annotations
@@ -13,11 +17,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.examples import Scores
-from agent.experts.trunk import Trunk
+from agent.experts.general_heads import Trunk
 from agent.types import Array
+
+COVERAGE = 0.8
+
+
+def candidate_set(
+    preferred: NDArray[np.int64], mean: NDArray[np.float64], stderr: NDArray[np.float64], coverage: float = COVERAGE
+) -> tuple[int, ...]:
+    """Columns of the candidate models, best mean first.
+
+    Parameters
+    ----------
+    preferred
+        (prompts of the task,) column of the model that does best on each prompt.
+    mean, stderr
+        (m,) of the task.
+    coverage
+        Share of prompts, in (0, 1], that must be exceeded.
+
+    Examples
+    --------
+    >>> candidate_set(np.array([0, 0, 0, 1]), np.array([0.9, 0.5, 0.1]), np.zeros(3), coverage=0.7)
+    (0,)
+    >>> candidate_set(np.array([0, 0, 0, 1]), np.array([0.9, 0.5, 0.1]), np.zeros(3), coverage=0.8)
+    (0, 1)
+    """
+    order = np.argsort(-mean, kind="stable")
+    share = np.bincount(preferred, minlength=len(mean))[order].cumsum() / max(len(preferred), 1)
+    enough = np.flatnonzero(share > coverage)
+    count = int(enough[0]) + 1 if len(enough) else len(mean)
+    worst = order[count - 1]
+    floor = mean[worst] - stderr[worst]
+    return tuple(int(m) for i, m in enumerate(order) if i < count or mean[m] + stderr[m] >= floor)
+
 
 RANK = 8
 """Leading features of the trunk that a task head reads."""
+
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0)
 """Ridge strengths tried, in scores."""

@@ -17,13 +17,16 @@ from agent.feedback.calibration import (
     MAX_UNVERIFIED_WEIGHT,
     TARGETS,
     AffineCalibration,
+    EvaluatedScore,
     Kind,
     RaterReliability,
+    Rating,
     RatingSums,
     SourceCalibration,
+    calibration_samples,
+    outcome,
 )
 from agent.feedback.quota import LogRow, QuotaConfig, WeightQuota
-from agent.feedback.ratings import EvaluatedScore, Rating, calibration_samples, outcome
 from agent.online.drift import drift_adjustment
 from agent.types import CalibratedScore, Drift, Observation
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from agent.examples import Examples
+from agent.feedback.calibration import EvaluatedScore
 from agent.feedback.ledger import Ledger
-from agent.feedback.ratings import EvaluatedScore
 from agent.online.drift import DriftDetectors
 from agent.snapshot import Snapshot
 from agent.types import Drift, Observation

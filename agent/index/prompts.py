@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.index.hnsw import build_index, nearest
+from agent.index.neighbours import build_index, nearest
 from agent.types import Evidence, Vector
 
 

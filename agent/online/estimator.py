@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from agent.online.drift import DriftConfig, DriftDetectors
-from agent.online.effects import Gaussian, TaskEffects
-from agent.online.prior import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Prior, noise_variance
+from agent.online.effects import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Gaussian, Prior, TaskEffects, noise_variance
 from agent.types import UNKNOWN_TASK, Array, CalibratedScore, Drift, Observation
 
 _MIN_WEIGHT = 1e-6

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from agent.examples import Examples, Scores
 from agent.index.neighbours import Neighbours, neighbour_matrix, neighbour_means
 from agent.tasks import assign
-from agent.tasks.graph import prompt_graph
-from agent.tasks.leiden import absorb_small, leiden
+from agent.tasks.graph import absorb_small, leiden, prompt_graph
 from agent.tasks.means import Means, Variances, prompt_share, task_means
 from agent.types import Array
 

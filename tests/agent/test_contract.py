@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.index.prompts import PromptIndex
+from agent.online.effects import Prior
 from agent.online.estimator import OnlineEstimator
-from agent.online.prior import Prior
 from agent.router import Router
 from agent.types import CalibratedScore, Observation, RouteRequest
 from tests.agent import clusters

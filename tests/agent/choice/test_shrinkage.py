@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.choice.shrinkage import MIN_PROMPTS, fit_shrinkage, shrink_to_mean
+from agent.choice.utility import MIN_PROMPTS, fit_shrinkage, shrink_to_mean
 from agent.examples import Scores
 
 MEANS = np.array([0.7, 0.6, 0.5])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.experts.candidates import candidate_set
+from agent.experts.task_heads import candidate_set
 
 SURE = np.zeros(4)
 MEAN = np.array([0.2, 0.8, 0.6, 0.4])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
-from agent.index.hnsw import build_index, nearest
+from agent.index.neighbours import build_index, nearest
 from agent.index.prompts import PromptIndex
 from agent.types import Vector
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.online.effects import Prior, noise_variance
 from agent.online.estimator import OnlineConfig, OnlineEstimator
-from agent.online.prior import Prior, noise_variance
 from agent.types import CalibratedScore, Drift, Encoded, Observation
 
 MODELS = ("a", "b")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from agent.tasks.leiden import absorb_small, leiden
+from agent.tasks.graph import absorb_small, leiden
 
 
 def planted(sizes: tuple[int, ...], inside: float = 0.9, across: float = 0.02, seed: int = 0) -> sparse.csr_matrix:

@@ -21,8 +21,7 @@ from serve.providers.openai import OpenAIProvider
 from serve.service import Service
 from serve.settings import ServeSettings
 from store.database import Database
-from store.encoders.load import load_encoder
-from store.encoders.onnx import BUNDLED
+from store.encoders.backends import BUNDLED, load_encoder
 from store.settings import StoreSettings
 from store.snapshots import SnapshotStore
 from tests.serve.upstream import Upstream

@@ -61,8 +61,8 @@ class Live:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("THALWEG_", "RAY_"))} | settings
         command = [str(Path(sys.executable).with_name("serve")), "run", str(self._config)]
         with self.log.open("ab") as log:
-            process = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=log, stderr=log)
-        self._root = psutil.Process(process.pid)
+            self._process = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=log, stderr=log)
+        self._root = psutil.Process(self._process.pid)
         wait(self._ready, START_S)
         self._tree = [self._root, *self._root.children(recursive=True)]
 
@@ -91,6 +91,7 @@ class Live:
                 process.send_signal(number)
         if first is None:
             psutil.wait_procs(self._tree, timeout=10)
+            self._process.wait(10)
 
     def _alive(self) -> bool:
         return bool(self._root.is_running())
@@ -296,7 +297,7 @@ def test_what_was_learned_survives_kill_9_of_all_processes(live: Live, http: htt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["max_body=lots"], "THALWEG_MAX_BODY='lots': give a number"),
+        (["max_body=lots"], "THALWEG_MAX_BODY='lots': give a whole number above 0"),
         (["maxbody=1"], "did you mean 'max_body'"),
         (["pool={pool}"], "did you mean 'price'"),
     ],

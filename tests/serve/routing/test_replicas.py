@@ -13,7 +13,7 @@ from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 from tests.serve.conftest import KINDS, WORDS, Replica, publish, request, wait
-from tests.store.child import Child, chatter, start_together
+from tests.store.child import Child, append_random, start_together
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_replicas_of_one_log_are_bit_for_bit_equal(
                 routed = await one.live.route(request(kind, word, explore=True), "route", "tests")
                 names = [c.model for c in routed.decision.candidates]
                 ranked[routed.id] = [name for name in names if name != routed.decision.model]
-        children = [Child(chatter, postgres_url, seed, EACH, ranked) for seed in range(WRITERS)]
+        children = [Child(append_random, postgres_url, seed, EACH, ranked) for seed in range(WRITERS)]
         start_together(children)
         for child in children:
             child.join()

@@ -46,7 +46,7 @@ class Ingress:
             ),
             "embedded": EmbeddedProvider(local, timeout_s=settings.upstream_timeout_s),
         }
-        self._service = Service.open(settings, providers, jobs)
+        self._service = Service(settings, providers, jobs)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve once the constructor is done."""

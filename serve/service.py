@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,11 +16,11 @@ from serve.settings import ServeSettings
 from store.database import Database
 from store.decisions import DecisionLog
 from store.drifts import DriftStore
-from store.encoders.load import load_encoder
+from store.encoders.backends import load_encoder
 from store.feedback import FeedbackLog
 from store.keys import bootstrap_key
 from store.lineage import TaskLineage
-from store.pool.file import PoolFile, PoolModel
+from store.pool.file import PoolFile
 from store.pool.models import ModelPool
 from store.runs import JobRuns
 from store.snapshots import SnapshotStore
@@ -31,92 +30,55 @@ BOOTSTRAP = "bootstrap"
 """Name of the only API key there is so far, as decisions record it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Everything that the routes use; `open` makes it."""
+    """Everything that the routes use: the open store, the pool, the router that follows the feedback log.
 
-    settings: ServeSettings
-    key: str
-    jobs: tuple[str, ...]
-    database: Database
-    writer: GroupCommitter
-    decisions: DecisionLog
-    feedback: FeedbackLog
-    snapshots: SnapshotStore
-    lineage: TaskLineage
-    drifts: DriftStore
-    pool: ModelPool
-    runs: JobRuns
-    providers: Mapping[str, Provider]
-    metrics: Metrics
-    follower: Follower
-    live: LiveRouter
+    Parameters
+    ----------
+    settings
+        Of the replica.
+    providers
+        By kind.
+    jobs
+        Names of the jobs that may be asked for.
 
-    @classmethod
-    def open(cls, settings: ServeSettings, providers: Mapping[str, Provider], jobs: Sequence[str]) -> Service:
-        """Open the store, read the pool file and start to follow the store.
+    Raises
+    ------
+    BadDataFile
+        The pool file has a mistake.
+    StoreUnavailable
+        The database or the home cannot be used.
+    """
 
-        Parameters
-        ----------
-        settings
-            Of the replica.
-        providers
-            By kind.
-        jobs
-            Names of the jobs that may be asked for.
-
-        Raises
-        ------
-        BadDataFile
-            The pool file has a mistake.
-        StoreUnavailable
-            The database or the home cannot be used.
-        """
+    def __init__(self, settings: ServeSettings, providers: Mapping[str, Provider], jobs: Sequence[str]) -> None:
+        self.settings = settings
+        self.providers = providers
+        self.jobs = tuple(jobs)
         models = PoolFile.load(settings.pool)
-        key, _ = bootstrap_key(settings.api_key, settings.home)
-        database = Database.open(settings.database_url)
-        writer = GroupCommitter(database)
-        metrics = Metrics()
-        decisions = DecisionLog(database, writer, settings.store_prompts)
-        feedback = FeedbackLog(database, writer)
-        snapshots = SnapshotStore(database)
-        drifts = DriftStore(database)
-        pool = ModelPool(database)
-        pool.sync(models)
-
-        def pool_view_of(models: Sequence[PoolModel]) -> PoolView:
-            return PoolView(models, providers)
-
-        follower = Follower(
-            snapshots=snapshots,
-            feedback=feedback,
-            pool=pool,
-            drifts=drifts,
+        self.key, _ = bootstrap_key(settings.api_key, settings.home)
+        self.database = Database.open(settings.database_url)
+        self.writer = GroupCommitter(self.database)
+        self.metrics = Metrics()
+        self.decisions = DecisionLog(self.database, self.writer, settings.store_prompts)
+        self.feedback = FeedbackLog(self.database, self.writer)
+        self.snapshots = SnapshotStore(self.database)
+        self.lineage = TaskLineage(self.database)
+        self.drifts = DriftStore(self.database)
+        self.runs = JobRuns(self.database)
+        self.pool = ModelPool(self.database)
+        self.pool.sync(models)
+        self.follower = Follower(
+            snapshots=self.snapshots,
+            feedback=self.feedback,
+            pool=self.pool,
+            drifts=self.drifts,
             load_encoder=lambda: load_encoder(settings.encoder, settings.cache),
-            pool_view_of=pool_view_of,
-            metrics=metrics,
+            pool_view_of=lambda models: PoolView(models, providers),
+            metrics=self.metrics,
         )
-        follower.start()
-        return cls(
-            settings=settings,
-            key=key,
-            jobs=tuple(jobs),
-            database=database,
-            writer=writer,
-            decisions=decisions,
-            feedback=feedback,
-            snapshots=snapshots,
-            lineage=TaskLineage(database),
-            drifts=drifts,
-            pool=pool,
-            runs=JobRuns(database),
-            providers=providers,
-            metrics=metrics,
-            follower=follower,
-            live=LiveRouter(
-                follower, decisions, metrics, np.random.default_rng(), ExplorationLimiter(settings.explore)
-            ),
-        )
+        self.follower.start()
+        limiter = ExplorationLimiter(settings.explore)
+        self.live = LiveRouter(self.follower, self.decisions, self.metrics, np.random.default_rng(), limiter)
 
     async def close(self) -> None:
         """Write what is waiting, then close everything."""

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 import store
 from agent.choice.limiter import ExplorationBudget
-from store.encoders.onnx import BUNDLED
+from store.encoders.backends import BUNDLED
 from store.settings import AbsolutePath, StoreSettings
 
 PACKAGED_POOL = Path(str(store.__file__)).parent / "data" / "pool.yaml"

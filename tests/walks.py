@@ -66,7 +66,7 @@ async def requests(recorder: Recorder) -> tuple[set[str], set[str]]:
     from serve.settings import ServeSettings
 
     provider = OpenAIProvider(os.environ, timeout_s=10.0, connect_timeout_s=5.0)
-    service = Service.open(ServeSettings.from_env(os.environ), {"openai": provider}, ("refresh",))
+    service = Service(ServeSettings.from_env(os.environ), {"openai": provider}, ("refresh",))
     transport = httpx.ASGITransport(build_api(service))
     headers = {"authorization": f"Bearer {KEY}"}
 

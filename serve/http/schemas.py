@@ -31,8 +31,7 @@ from serve.messages import has_image, turns
 from serve.routing.live import AUTO
 from serve.service import Service
 from store.feedback import FeedbackEvent, Thumb
-from store.pool.file import PoolModel, Provider
-from store.pool.schema import Capability, Context, Price, ProviderEntry
+from store.pool.file import Capability, Context, PoolModel, Price, Provider, ProviderEntry
 from store.snapshots import SnapshotRow
 from store.views import DecisionSummary, TaskView
 

@@ -68,6 +68,8 @@ class Follower:
         The router that serves; None until the first champion is loaded.
     pool_view
         The pool at the revision seen last.
+    unavailable_reason
+        Why the store cannot be read or written; None where it can.
     """
 
     serving: Serving | None = None
@@ -93,7 +95,7 @@ class Follower:
         self._encoder: Encoder | None = None
         self._revision = pool.revision()
         self.pool_view = pool_view_of(pool.list())
-        self._unavailable_reason: str | None = None
+        self.unavailable_reason: str | None = None
         self._degraded_reason: str | None = None
         self._building: Future[Serving] | None = None
         self._wanted: int | None = None
@@ -121,11 +123,6 @@ class Follower:
         self._builder.shutdown(cancel_futures=True)
 
     @property
-    def unavailable_reason(self) -> str | None:
-        """Why nothing can be read from or written to the store; None where all is well."""
-        return self._unavailable_reason
-
-    @property
     def degraded_reason(self) -> str | None:
         """Why the champion is not what serves; None where it is."""
         if self.serving is None and self._degraded_reason is None:
@@ -138,12 +135,12 @@ class Follower:
         while not self._stopping:
             try:
                 self._follow()
-                self._unavailable_reason = None
+                self.unavailable_reason = None
             except ThalwegError as error:
-                self._unavailable_reason = error.message
+                self.unavailable_reason = error.message
             except Exception as error:
                 _log.exception("following the log failed; it is tried again")
-                self._unavailable_reason = f"{type(error).__name__} while following the log; see the replica's log"
+                self.unavailable_reason = f"{type(error).__name__} while following the log; see the replica's log"
             self._wake.wait(TAIL_S)
             self._wake.clear()
 

@@ -13,7 +13,7 @@ from tests.serve.served import Served
 
 def serve_feedback(line: Connection, env: dict[str, str]) -> None:
     """Serve a home, say where, then wait to be killed."""
-    service = Service.open(ServeSettings.from_env(env), {}, ())
+    service = Service(ServeSettings.from_env(env), {}, ())
     with Served(build_api(service), "on") as served:
         line.send(served.url)
         signal.pause()

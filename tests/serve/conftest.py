@@ -104,7 +104,7 @@ def pool_file(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> P
 def running(settings: ServeSettings) -> Iterator[Service]:
     """A server without its HTTP."""
     provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
-    service = Service.open(settings, {"openai": provider}, ())
+    service = Service(settings, {"openai": provider}, ())
     try:
         yield service
     finally:

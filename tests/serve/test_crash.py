@@ -105,7 +105,7 @@ def test_every_acknowledged_event_survives_kill_9_exactly_once(env: dict[str, st
     load, rng = Load(), random.Random(0)
     for _ in range(KILLS):
         server = Child(serve_feedback, env)
-        url = server.learn_one()
+        url = server.receive()
         with ThreadPoolExecutor(CLIENTS) as clients:
             posting = [clients.submit(load.post, url, rng.randrange(10**9)) for _ in range(CLIENTS)]
             known = len(load.acknowledged)
@@ -123,7 +123,7 @@ def test_every_acknowledged_event_survives_kill_9_exactly_once(env: dict[str, st
     assert max(kept.values()) == 1 and at_the_kills <= set(kept)
 
     server = Child(serve_feedback, env)
-    load.post_lost(server.learn_one())
+    load.post_lost(server.receive())
     server.process.kill()
     load.close()
     rows = [row.event for row in log.list(limit=10**6)]

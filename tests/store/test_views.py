@@ -59,6 +59,8 @@ def test_a_decision_says_of_each_candidate_why_not_and_what_it_lacks_and_of_evid
     a, b, c = whole["candidates"]
     assert a["why_not"] is None and "worse" in b["why_not"] and c["why_not"] == c["excluded"] == "no vision"
     assert [x["unavailable_reason"] for x in (a, b, c)] == [None, "set B_KEY", None]
+    assert a["parts"] == {"task": {"estimate": 0.81, "weight": 1.0}, "online": {"estimate": -0.01, "weight": 1.0}}
+    assert (a["shrinkage"], a["cost_penalty"]) == (0.0, 0.01)
     assert whole["evidence"] == [
         {"prompt_id": "e1", "similarity": 0.88, "scores": {"a": 1.0, "b": 0.0}, "text": "What is 3 + 3?"}
     ]

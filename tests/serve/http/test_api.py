@@ -45,7 +45,7 @@ def serving(home: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) ->
         home=new_home(home, cache_dir, snapshot).home, api_key=KEY, pool=pool_file, max_body=100_000
     )
     provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
-    service = Service.open(settings, {"openai": provider}, ("refresh",))
+    service = Service(settings, {"openai": provider}, ("refresh",))
     with Served(build_api(service), "on") as served:  # closes the service at its end
         wait(lambda: service.follower.serving is not None)
         with httpx.Client(base_url=served.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30) as http:

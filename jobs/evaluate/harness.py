@@ -11,7 +11,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from agent.types import Array
 from jobs.evaluate import baselines
-from jobs.evaluate.metrics import Difference, RouterResult, bootstrap, per_source, route, sweep
+from jobs.evaluate.metrics import Difference, RouterResult, bootstrap, macro, route, sweep
 from jobs.evaluate.table import Table
 from jobs.evaluate.twostage import TrainedRouter, train_and_estimate
 
@@ -42,20 +42,14 @@ class Result:
 
     Parameters
     ----------
-    train, test
-        The tables.
     routers
         router -> its result, one entry a seed (one in all where nothing is random).
-    singles
-        Every model alone, best macro first.
-    reference
-        The model of best micro quality: what costs are compared with.
+    singles, reference
+        Every model alone, best macro first; and the one of best micro quality, whose cost others are compared with.
     differences
         router -> (macro, micro) difference of two-stage to it.
-    trained
-        Two-stage, one a seed.
-    nmi
-        Normalised mutual information of the assigned tasks of test prompts and their true labels, one a seed.
+    trained, nmi
+        Two-stage, and the normalised mutual information of its tasks of test prompts with the true labels; one a seed.
     tuned
         baseline -> the hyperparameters that cross-validation chose with seed 0.
     notes
@@ -156,9 +150,8 @@ def single_models(test: Table) -> list[SingleModel]:
     for j, name in enumerate(test.models):
         scored = np.isfinite(test.scores[:, j])
         if scored.any():
-            quality = test.scores[scored, j]
-            macro = float(np.mean(list(per_source(quality, test.sources[scored]).values())))
-            found.append(SingleModel(name, macro, float(quality.mean()), _mean(test.costs[scored, j])))
+            quality, cost = test.scores[scored, j], _mean(test.costs[scored, j])
+            found.append(SingleModel(name, macro(quality, test.sources[scored]), float(quality.mean()), cost))
     return sorted(found, key=lambda s: -s.macro)
 
 

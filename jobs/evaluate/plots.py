@@ -27,6 +27,13 @@ def draw(result: Result, folder: Path, title: str) -> list[Path]:
     return [save(picture(result, title), folder / f"{name}.png") for name, picture in pictures.items()]
 
 
+def new_axes(width: float, height: float) -> Any:
+    """The axes of a new matplotlib figure, in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height)).add_subplot()
+
+
 def save(figure: Any, path: Path) -> Path:
     """Write a matplotlib figure."""
     import matplotlib
@@ -41,10 +48,7 @@ def save(figure: Any, path: Path) -> Path:
 
 def _cost_quality(result: Result, title: str) -> Any:
     """Every router's curve, every model a dot; a bar of qualities where no costs are known."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6))
-    axes = figure.add_subplot()
+    axes = new_axes(9, 6)
     axes.set_title(f"{title}: cost and quality")
     if not any(len(seeds[0].curve) for seeds in result.routers.values()):
         means = {name: 100 * float(seeds[0].quality.mean()) for name, seeds in result.routers.items()}
@@ -52,7 +56,7 @@ def _cost_quality(result: Result, title: str) -> Any:
         axes.invert_yaxis()
         axes.set_xlim(left=max(0.0, min(means.values()) - 5))
         axes.set_xlabel("micro quality, % (no costs are known)")
-        return figure
+        return axes.figure
     for name, seeds in result.routers.items():
         points = frontier(seeds[0].curve)
         if len(points):
@@ -70,12 +74,11 @@ def _cost_quality(result: Result, title: str) -> Any:
     axes.set_ylabel("micro quality, %")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
-    return figure
+    return axes.figure
 
 
 def _task_map(result: Result, title: str) -> Any:
     """Test prompts in two dimensions (t-SNE of their embeddings), coloured by task, the largest tasks named."""
-    from matplotlib.figure import Figure
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -88,8 +91,7 @@ def _task_map(result: Result, title: str) -> Any:
         flat = tsne.fit_transform(vectors)
     trained = result.trained[0]
     task = trained.estimates.task_probabilities[rows].argmax(axis=1)
-    figure = Figure(figsize=(10, 8))
-    axes = figure.add_subplot()
+    axes = new_axes(10, 8)
     axes.scatter(flat[:, 0], flat[:, 1], c=task * 7 % 20, cmap="tab20", s=7, lw=0)
     found, sizes = np.unique(task, return_counts=True)
     for t in found[np.argsort(-sizes)][:NAMED_TASKS]:
@@ -98,23 +100,20 @@ def _task_map(result: Result, title: str) -> Any:
     axes.set_title(f"{title}: {len(trained.snapshot.tasks)} tasks")
     axes.set_xticks([])
     axes.set_yticks([])
-    return figure
+    return axes.figure
 
 
 def _task_quality(result: Result, title: str) -> Any:
     """Mean quality of each model on each of the largest tasks."""
-    from matplotlib.figure import Figure
-
     snapshot = result.trained[0].snapshot
     tasks = sorted(snapshot.tasks, key=lambda t: -t.size)[:HEAT_TASKS]
     means = np.array([[task.means[model][0] for model in snapshot.models] for task in tasks])  # (tasks, models)
-    figure = Figure(figsize=(2.5 + 0.6 * len(snapshot.models), 1.8 + 0.24 * len(tasks)))
-    axes = figure.add_subplot()
+    axes = new_axes(2.5 + 0.6 * len(snapshot.models), 1.8 + 0.24 * len(tasks))
     image = axes.imshow(100 * means, aspect="auto", cmap="viridis", vmin=0, vmax=100)
     axes.set_xticks(
         range(len(snapshot.models)), [m.split("/")[-1] for m in snapshot.models], rotation=60, ha="right", fontsize=7
     )
     axes.set_yticks(range(len(tasks)), [f"{t.name} ({t.size})" for t in tasks], fontsize=7)
     axes.set_title(f"{title}: mean quality by task, %")
-    figure.colorbar(image, shrink=0.6)
-    return figure
+    axes.figure.colorbar(image, shrink=0.6)
+    return axes.figure

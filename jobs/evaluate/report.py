@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from agent.types import Array
-from jobs.evaluate.harness import OURS, Result
+from jobs.evaluate.harness import OURS, Result, SingleModel
 from jobs.evaluate.metrics import COST_LEVELS, RouterResult, cost_at, macro, per_source
 
 
@@ -22,9 +22,9 @@ def to_json(result: Result) -> dict[str, Any]:
         "prompts": {"train": len(result.train), "test": len(result.test)},
         "seeds": len(result.trained),
         "notes": result.notes,
-        "reference": _null_for_nan(asdict(result.reference)),
+        "reference": _single(result.reference),
         "best_single": result.singles[0].name,
-        "models": {s.name: _null_for_nan({"macro": s.macro, "micro": s.micro, "cost": s.cost}) for s in result.singles},
+        "models": {s.name: {k: v for k, v in _single(s).items() if k != "name"} for s in result.singles},
         "routers": {name: _router(result, seeds) for name, seeds in result.routers.items()},
         "bootstrap": {
             name: {"macro": asdict(by_macro), "micro": asdict(by_micro)}
@@ -81,8 +81,8 @@ def _all_or_none(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def _null_for_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in values.items()}
+def _single(model: SingleModel) -> dict[str, Any]:
+    return asdict(model) | {"cost": None if np.isnan(model.cost) else model.cost}
 
 
 def render(title: str, report: Mapping[str, Any]) -> RenderableType:

@@ -65,24 +65,15 @@ class Table:
 
 
 def build(rows: Sequence[EvaluationRow], encoded: Sequence[Encoded], models: Sequence[str]) -> Table:
-    """A `Table` of ``rows`` and their encodings; ``models`` are its columns and must hold every scored model."""
-    column = {m: j for j, m in enumerate(models)}
-    scores = np.full((len(rows), len(models)), np.nan)
-    costs = np.full((len(rows), len(models)), np.nan)
-    for i, row in enumerate(rows):
-        for name, score in row.scores.items():
-            scores[i, column[name]] = score
-        for name, cost in row.costs.items():
-            if name in column:
-                costs[i, column[name]] = cost
+    """A `Table` of ``rows`` and their encodings; ``models`` are its columns."""
     return Table(
         tuple(row.prompt for row in rows),
         np.array([row.source for row in rows], np.str_),
         np.array([row.task or "" for row in rows], np.str_),
         np.stack([e.embedding for e in encoded]).astype(np.float32),
         np.stack([e.features for e in encoded]).astype(np.float32),
-        scores,
-        costs,
+        np.array([[row.scores.get(m, np.nan) for m in models] for row in rows], np.float64),
+        np.array([[row.costs.get(m, np.nan) for m in models] for row in rows], np.float64),
         tuple(models),
     )
 

@@ -43,12 +43,8 @@ class ReplayData:
         Number of prompts at the head of each shuffled stream that are scored in full and not routed.
     steps
         Prompts routed at most; None for all.
-    cards
-        By model.
-    install
-        The examples of a fresh installation, for every model of the table.
-    encoder
-        Fingerprint of the encoder.
+    cards, install, encoder
+        As in `Start`.
     notes
         Peculiarities of the data that a reader must know.
     """
@@ -75,20 +71,16 @@ def load(
 ) -> ReplayData:
     """Read, check and encode the prompts of a replay; the parameters are those of `jobs.replay.run.replay`."""
     report = progress or (lambda what, share: None)
-    if steps is not None and steps < 1:
-        raise InvalidInput(f"--steps {steps}: give 1 or more", param="steps")
     streamed = [row for path in _paths(files) for row in read(path)]
-    counted = warm is not None and warm.isdigit()
-    before = merge_duplicates(read(Path(warm))) if warm is not None and not counted else []
+    head = int(warm) if warm is not None and warm.isdigit() else 0
+    before = [] if warm is None or warm.isdigit() else merge_duplicates(read(Path(warm)))
     models = sorted({m for row in [*before, *streamed] for m in row.scores})
     routed, notes = _routable(streamed, models, scenario)
-    head = int(warm) if warm is not None and counted else 0
     if head >= len(routed):
         raise InvalidInput(
             f"--warm {head}: the stream holds {len(routed):,} prompts, and some must be left to route", param="warm"
         )
-    left = len(routed) - head
-    check(scenario, models, left if steps is None else min(steps, left))
+    check(scenario, models, len(routed[head:][:steps]))
     repeated = len({row.prompt for row in before} & {row.prompt for row in routed})
     if repeated:
         notes.append(f"{repeated} streamed prompts are also in the warm file: results on them say little")

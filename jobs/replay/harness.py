@@ -63,8 +63,8 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
     tasks: list[int] = []
     learned: list[tuple[int, Feedback]] = []
     events: list[tuple[int, PolicyEvent]] = []
-    choosing: list[float] = []
-    learning: list[float] = []
+    decide_s: list[float] = []
+    learn_s: list[float] = []
     pool: Sequence[str] = ()
     for step in range(len(stream)):
         if step in pools:
@@ -73,7 +73,7 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
         if step in announced:
             policy = _rebuild(stream, factory, announced[step], [feedback for _, feedback in learned], pool)
         prompt, scored = stream.prompt(step), stream.scored(step, pool)
-        with _timed(choosing):
+        with _timed(decide_s):
             choice = policy.choose(prompt, scored)
         choices.append(choice)
         tasks.append(policy.tasks)
@@ -83,7 +83,7 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
         while waiting and waiting[0][0] <= step:
             feedback = waiting.popleft()[1]
             known = len(policy.events)
-            with _timed(learning):
+            with _timed(learn_s):
                 policy.learn_one(feedback)
             learned.append((step, feedback))
             events.extend((step, event) for event in policy.events[known:])
@@ -91,12 +91,12 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
             progress(step / len(stream))
     return replace(
         _trace(stream, np.array([stream.models.index(c.model) for c in choices], np.int64)),
-        explored=np.array([np.nan if c.explored is None else c.explored for c in choices], np.float64),
+        explored=np.array([c.explored for c in choices], np.float64),  # None becomes NaN
         tasks=np.array(tasks, np.int64),
         learned=np.array([(at, feedback.step) for at, feedback in learned], np.int64).reshape(-1, 2),
         events=tuple(events),
-        decide_us=_median_us(choosing),
-        learn_us=_median_us(learning),
+        decide_us=_median_us(decide_s),
+        learn_us=_median_us(learn_s),
     )
 
 

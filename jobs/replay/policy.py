@@ -93,17 +93,13 @@ class PolicyEvent:
 
 
 class Policy(Protocol):
-    """A router under test."""
+    """A router under test; ``tasks`` is the number of tasks that it distinguishes, ``events`` grows while it learns."""
 
     @property
-    def tasks(self) -> int:
-        """Number of tasks that it distinguishes."""
-        ...
+    def tasks(self) -> int: ...
 
     @property
-    def events(self) -> Sequence[PolicyEvent]:
-        """Grows while the policy learns."""
-        ...
+    def events(self) -> Sequence[PolicyEvent]: ...
 
     def set_models(self, models: Sequence[str]) -> None:
         """Replace the pool."""

@@ -96,10 +96,9 @@ def replay(
         Where a file or an option cannot be used.
     """
     chosen, notes = _choose(policies)
-    if seeds < 1:
-        raise InvalidInput(f"--seeds {seeds}: give 1 or more", param="seeds")
-    if workers < 1:
-        raise InvalidInput(f"--workers {workers}: give 1 or more", param="workers")
+    for option, value in (("steps", steps), ("seeds", seeds), ("workers", workers)):
+        if value is not None and value < 1:
+            raise InvalidInput(f"--{option} {value}: give 1 or more", param=option)
     report: Progress = progress or (lambda what, share: None)
     data = load(files, encoder=encoder, scenario=scenario, warm=warm, steps=steps, progress=report)
     if spend and not data.table.has_costs:

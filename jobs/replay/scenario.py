@@ -111,8 +111,7 @@ def parse(
 
 def check(scenario: Scenario, models: Sequence[str], steps: int) -> None:
     """Raise `InvalidInput` where a change names a model that the data lack, or a step beyond a stream of ``steps``."""
-    named = (("join", scenario.joins), ("leave", scenario.leaves), ("degrade", scenario.degrades))
-    for option, changes in named:
+    for option, changes in (("join", scenario.joins), ("leave", scenario.leaves), ("degrade", scenario.degrades)):
         for change in changes:
             if change.model not in models:
                 hint = did_you_mean(change.model, models) or f"; the data hold {', '.join(models)}"

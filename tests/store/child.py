@@ -30,9 +30,9 @@ class Child:
         self.process.start()
         theirs.close()
 
-    def learn_one(self) -> Any:
-        """What the child says next."""
-        assert self.line.poll(30), "the child says nothing"
+    def receive(self) -> Any:
+        """The child's next message."""
+        assert self.line.poll(30), "no message from the child"
         return self.line.recv()
 
     def join(self) -> None:
@@ -44,7 +44,7 @@ class Child:
 def start_together(children: list[Child]) -> None:
     """Let children that wait go at the same time."""
     for child in children:
-        assert child.learn_one() == "ready"
+        assert child.receive() == "ready"
     for child in children:
         child.line.send("go")
 
@@ -55,7 +55,7 @@ def _wait(line: Connection) -> None:
 
 
 def acknowledge(line: Connection, url: str, count: int) -> None:
-    """Append decisions with feedback, say so the moment all are acknowledged, then wait to be killed."""
+    """Append decisions with feedback, send a message when all are acknowledged, then wait to be killed."""
     database = Database.open(url)
     writer = GroupCommitter(database)
     decisions, feedback = DecisionLog(database, writer), FeedbackLog(database, writer)
@@ -80,10 +80,10 @@ def feed(line: Connection, url: str, rater: str, count: int) -> None:
     writer.close()
 
 
-def chatter(line: Connection, url: str, seed: int, count: int, ranked: dict[str, list[str]]) -> None:
+def append_random(line: Connection, url: str, seed: int, count: int, ranked: dict[str, list[str]]) -> None:
     """Append ``count`` random events, one to three at a time and up to four appends in flight.
 
-    Scores, comparisons and revisions by named and nameless raters of all sources, on decisions that others speak of too;
+    Scores, comparisons and revisions by raters of all sources, with and without names, on decisions that others rate too;
     ``ranked`` has the models that each decision's answer can be compared with.
     """
     database = Database.open(url)
@@ -116,7 +116,7 @@ def random_event(rng: random.Random, ranked: dict[str, list[str]]) -> FeedbackEv
 
 
 def claim(line: Connection, url: str, worker: str, jobs: list[str], total: int) -> None:
-    """Claim, finish and request anew until ``total`` runs were made; tell each claim and when it began and ended."""
+    """Claim, finish and request anew until ``total`` runs were made; send each claim with its start and end."""
     runs = JobRuns(Database.open(url))
     _wait(line)
     made: list[tuple[int, str, float, float]] = []

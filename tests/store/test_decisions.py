@@ -31,6 +31,12 @@ _unit = st.floats(0, 1)
 _vector = st.lists(st.floats(-1, 1, width=32), max_size=8).map(lambda v: np.array(v, np.float32))
 
 
+@pytest.fixture
+def log(database: Database, writer: GroupCommitter) -> DecisionLog:
+    """An empty log."""
+    return DecisionLog(database, writer)
+
+
 @st.composite
 def decisions(draw: st.DrawFn) -> Decision:
     names = draw(st.lists(_plain, min_size=1, max_size=4, unique=True))
@@ -68,16 +74,16 @@ def same(a: DecisionRecord, b: DecisionRecord) -> bool:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     decision=decisions(),
-    words=st.tuples(_any_text, st.none() | _any_text, st.none() | _any_text, _any_text),
+    texts=st.tuples(_any_text, st.none() | _any_text, st.none() | _any_text, _any_text),
     cost_quality_tradeoff=_unit,
     kind=st.sampled_from(["chat", "route"]),
     age=st.timedeltas(timedelta(0), timedelta(days=9000)),
 )
 def test_a_decision_comes_back_whole(
-    database: Database, writer: GroupCommitter, decision: Decision, words: tuple[str, str | None, str | None, str],
+    database: Database, writer: GroupCommitter, decision: Decision, texts: tuple[str, str | None, str | None, str],
     cost_quality_tradeoff: float, kind: str, age: timedelta,
 ) -> None:  # fmt: skip
-    prompt, key, session, requested = words
+    prompt, key, session, requested = texts
     record = DecisionRecord(
         id=uuid4().hex,
         created_at=datetime(2026, 1, 1, tzinfo=UTC) - age,
@@ -104,20 +110,19 @@ def test_a_decision_comes_back_whole(
 
 
 @given(_any_text)
-def test_clean_text_is_encodable_and_changes_nothing_else(words: str) -> None:
-    cleaned = clean(words)
+def test_clean_text_is_encodable_and_changes_nothing_else(text: str) -> None:
+    cleaned = clean(text)
     cleaned.encode()
     assert "\x00" not in cleaned and clean(cleaned) == cleaned
-    if "\x00" not in words and not any("\ud800" <= c <= "\udfff" for c in words):
-        assert cleaned == words
+    if "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text):
+        assert cleaned == text
 
 
-def test_a_number_that_is_not_finite_comes_back_as_nan(database: Database, writer: GroupCommitter) -> None:
+def test_a_number_that_is_not_finite_comes_back_as_nan(log: DecisionLog) -> None:
     record = a_record("d")
     parts = {"task": Part(0.5, math.nan)}
     odd = replace(record.decision.candidates[2], utility=-math.inf, shrinkage=math.nan, parts=parts)
     record = replace(record, decision=replace(record.decision, candidates=(*record.decision.candidates[:2], odd)))
-    log = DecisionLog(database, writer)
     log.append(record).result(10)
     found = log.get("d")
     assert found is not None
@@ -126,21 +131,19 @@ def test_a_number_that_is_not_finite_comes_back_as_nan(database: Database, write
     assert candidate.parts["task"].estimate == 0.5 and math.isnan(candidate.parts["task"].weight)
 
 
-def test_an_unknown_id_is_none(database: Database, writer: GroupCommitter) -> None:
-    assert DecisionLog(database, writer).get("\ud800nothing\x00") is None
-    assert DecisionLog(database, writer).outcome("nothing") is None
+def test_an_unknown_id_is_none(log: DecisionLog) -> None:
+    assert log.get("\ud800nothing\x00") is None
+    assert log.outcome("nothing") is None
 
 
-def test_the_same_id_twice_changes_nothing(database: Database, writer: GroupCommitter) -> None:
-    log = DecisionLog(database, writer)
+def test_the_same_id_twice_changes_nothing(log: DecisionLog) -> None:
     log.append(a_record("d", model="a")).result(10)
     log.append(a_record("d", model="b")).result(10)
     found = log.get("d")
     assert found is not None and found.decision.model == "a"
 
 
-def test_a_prompt_is_kept_once(database: Database, writer: GroupCommitter) -> None:
-    log = DecisionLog(database, writer)
+def test_a_prompt_is_kept_once(database: Database, log: DecisionLog) -> None:
     for i in range(3):
         log.append(a_record(f"d{i}", prompt="the same")).result(10)
     log.append(a_record("other", prompt="the same", encoder="another")).result(10)
@@ -165,8 +168,7 @@ def test_with_embedding_only_the_text_is_nowhere(
             assert connection.scalar(text("SELECT id FROM prompts")) == text_id(prompt, ENCODER)
 
 
-def test_an_outcome_is_kept_and_replaced(database: Database, writer: GroupCommitter) -> None:
-    log = DecisionLog(database, writer)
+def test_an_outcome_is_kept_and_replaced(log: DecisionLog) -> None:
     log.append(a_record("d")).result(10)
     assert log.outcome("d") is None
     log.complete("d", Outcome(status="error", error="upstream: \x00 gone")).result(10)
@@ -177,8 +179,7 @@ def test_an_outcome_is_kept_and_replaced(database: Database, writer: GroupCommit
         log.complete("never", last).result(10)
 
 
-def test_recent_is_newest_first(database: Database, writer: GroupCommitter) -> None:
-    log = DecisionLog(database, writer)
+def test_recent_is_newest_first(log: DecisionLog) -> None:
     start = datetime(2026, 5, 1, tzinfo=UTC)
     for i in (2, 0, 1):
         log.append(a_record(f"d{i}", created_at=start + timedelta(seconds=i))).result(10)
@@ -187,7 +188,7 @@ def test_recent_is_newest_first(database: Database, writer: GroupCommitter) -> N
 
 def test_what_was_acknowledged_survives_kill_9(database_url: str) -> None:
     child = Child(acknowledge, database_url, 5)
-    assert child.learn_one() == "acknowledged"
+    assert child.receive() == "acknowledged"
     child.process.kill()
     child.process.join(10)
     database = Database.open(database_url)

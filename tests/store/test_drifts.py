@@ -1,4 +1,4 @@
-"""A silent change is kept once, whoever finds it and however often."""
+"""A drift is kept once, whichever replica detects it and however often."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_score_outside_its_range_is_never_a_row(score: float) -> None:
         EvaluationRow("p", "s", None, {}, {"a": -1.0 if score < 0 else math.inf})
 
 
-def test_feedback_counts_the_latest_word_of_each_rater(database: Database, writer: GroupCommitter) -> None:
+def test_feedback_counts_the_latest_score_of_each_rater(database: Database, writer: GroupCommitter) -> None:
     decisions, feedback = DecisionLog(database, writer), FeedbackLog(database, writer)
     for i, (prompt, model) in enumerate([("p", "a"), ("p", "a"), ("p", "b"), ("q", "a")]):
         decisions.append(a_record(f"d{i}", prompt=prompt, model=model)).result(10)
@@ -176,9 +176,9 @@ def test_feedback_counts_the_latest_word_of_each_rater(database: Database, write
         ledger.learn_one(Observation(seq, f"e{seq}", "p", "a", 1.0, "user", "", an_encoded(), expected=seq % 10 / 10))
     trusting, wary = (feedback_examples(database, ENCODER, 10**9, known) for known in (None, ledger))
     assert trusting.weights is not None and wary.weights is not None
-    said_by_users_alone = trusting.texts.index("q")
-    assert wary.weights[said_by_users_alone, 0] < 0.4 and trusting.weights[said_by_users_alone, 0] == 1.0
-    assert wary.weights[1 - said_by_users_alone, 0] == 1.0
+    rated_by_users_alone = trusting.texts.index("q")
+    assert wary.weights[rated_by_users_alone, 0] < 0.4 and trusting.weights[rated_by_users_alone, 0] == 1.0
+    assert wary.weights[1 - rated_by_users_alone, 0] == 1.0
     assert isinstance(examples.embeddings, np.ndarray) and examples.embeddings.shape == (1, 8)
 
 

@@ -23,7 +23,7 @@ from store.feedback import FeedbackEvent, FeedbackLog, Receipt
 from store.tables import FeedbackTable
 from store.writer import GroupCommitter
 from tests.store.build import a_record
-from tests.store.child import Child, chatter, feed, start_together
+from tests.store.child import Child, append_random, feed, start_together
 
 
 def tailed(log: FeedbackLog, ledger: Ledger, seen: list[int], done: Callable[[], bool]) -> None:
@@ -38,14 +38,14 @@ def tailed(log: FeedbackLog, ledger: Ledger, seen: list[int], done: Callable[[],
             return
 
 
-def test_two_replicas_hear_the_same_from_eight_concurrent_writers(postgres_url: str) -> None:
+def test_two_replicas_learn_the_same_from_eight_concurrent_writers(postgres_url: str) -> None:
     database = Database.open(postgres_url)
     writer = GroupCommitter(database)
     for i in range(30):
         DecisionLog(database, writer).append(a_record(f"d{i}", prompt=f"prompt {i}")).result(10)
     log = FeedbackLog(database, writer)
     ranked = {f"d{i}": ["b", "c"] for i in range(30)}
-    children = [Child(chatter, postgres_url, seed, 60, ranked) for seed in range(8)]
+    children = [Child(append_random, postgres_url, seed, 60, ranked) for seed in range(8)]
     ledgers = (Ledger(), Ledger())
     seen: tuple[list[int], list[int]] = ([], [])
     written = threading.Event()
@@ -97,7 +97,7 @@ def test_an_observation_holds_what_its_decision_knew(log: FeedbackLog, database:
     assert observation.actions[0].cost_penalty == pytest.approx(0.01)
 
 
-def test_what_a_decision_did_not_know_is_nan(database: Database, writer: GroupCommitter) -> None:
+def test_a_number_that_a_decision_did_not_have_is_nan(database: Database, writer: GroupCommitter) -> None:
     record = a_record("d")
     unknown = replace(record.decision.chosen, quality=math.nan, cost_penalty=math.nan)
     decision = replace(record.decision, candidates=(unknown, *record.decision.candidates[1:]))
@@ -117,14 +117,14 @@ def test_a_comparison_names_the_other_model_and_what_was_expected_of_it(log: Fee
     assert observation.key == log.list()[0].event.key == "web"
 
 
-def test_a_score_and_comparisons_with_different_models_stand_beside_each_other(log: FeedbackLog) -> None:
-    said = [(None, 1.0), ("b", 1.0), ("c", 0.5), ("b", 0.0), (None, 0.0)]
-    events = [FeedbackEvent("d0", score, "user", "ann", other=other) for other, score in said]
+def test_a_score_and_comparisons_with_different_models_are_kept_side_by_side(log: FeedbackLog) -> None:
+    ratings = [(None, 1.0), ("b", 1.0), ("c", 0.5), ("b", 0.0), (None, 0.0)]
+    events = [FeedbackEvent("d0", score, "user", "ann", other=other) for other, score in ratings]
     assert [r.status for r in log.append(events).result(10)] == ["recorded"] * 3 + ["revised"] * 2
     assert [o.revises for o in log.tail(0)] == [None, None, None, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("other", ["a", "nobody", "b\ud800"])
+@pytest.mark.parametrize("other", ["a", "unknown", "b\ud800"])
 def test_a_comparison_with_what_the_decision_did_not_rank_is_refused(log: FeedbackLog, other: str) -> None:
     events = [FeedbackEvent("d0", 1.0, "user", other=other), FeedbackEvent("gone", 1.0, "user", other="b")]
     refused, unknown = log.append(events).result(10)
@@ -164,7 +164,7 @@ def test_a_key_used_for_another_decision_is_refused_and_does_not_tell_which(log:
     assert receipt.status == "refused" and "'k'" in str(receipt.reason) and "d0" not in str(receipt.reason)
 
 
-def test_the_good_half_of_a_list_is_taken(log: FeedbackLog) -> None:
+def test_the_valid_events_of_a_list_are_accepted(log: FeedbackLog) -> None:
     events = [FeedbackEvent(d, 1.0, "user", str(i)) for i, d in enumerate(["d0", "no\ud800", "d1", "", "d2"])]
     receipts = log.append(events).result(10)
     assert [r.status for r in receipts] == ["recorded", "refused", "recorded", "refused", "recorded"]
@@ -194,7 +194,7 @@ _events = st.lists(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(_events, max_size=4))
-def test_receipts_are_those_of_events_taken_one_by_one(log: FeedbackLog, batches: list[list[FeedbackEvent]]) -> None:
+def test_receipts_are_those_of_events_appended_one_by_one(log: FeedbackLog, batches: list[list[FeedbackEvent]]) -> None:
     run = uuid4().hex  # the database lives through all examples
     latest: dict[tuple[str, str, str], float] = {}
     keys: dict[str, tuple[str, int]] = {}

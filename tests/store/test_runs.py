@@ -1,4 +1,4 @@
-"""The queue of jobs: once queued, once running, whoever asks."""
+"""The queue of jobs: of each job at most one run is queued and one running."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_claims_are_never_doubled_across_processes(runs: JobRuns, database_url: 
         runs.request(job, {}, "test")
     children = [Child(claim, database_url, f"w{i}", jobs, 60) for i in range(4)]
     start_together(children)
-    claims = [one for child in children for one in child.learn_one()]
+    claims = [one for child in children for one in child.receive()]
     for child in children:
         child.join()
     ids = [run for run, *_ in claims]

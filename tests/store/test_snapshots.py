@@ -51,7 +51,7 @@ def test_a_snapshot_comes_back_bit_for_bit(store: SnapshotStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         ("UPDATE snapshots SET tensors = (SELECT tensors FROM heads WHERE task = 1)", "differ from what was published"),
         ("UPDATE heads SET tensors = (SELECT tensors FROM heads WHERE task = 1) WHERE task = 2", r"head \(2, a\)"),
@@ -59,13 +59,15 @@ def test_a_snapshot_comes_back_bit_for_bit(store: SnapshotStore) -> None:
         ("UPDATE snapshots SET meta = '{\"format\": 99}'", "format 99"),
     ],
 )
-def test_damage_is_noticed_and_never_promoted(database: Database, store: SnapshotStore, damage: str, says: str) -> None:
+def test_damage_is_noticed_and_never_promoted(
+    database: Database, store: SnapshotStore, damage: str, message: str
+) -> None:
     bad = publish(store, "challenger")
     with database.connect(write=True) as connection:
         connection.execute(text(damage))
         connection.commit()
     good = publish(store)
-    with pytest.raises(SnapshotCorrupt, match=says):
+    with pytest.raises(SnapshotCorrupt, match=message):
         store.load(bad)
     with pytest.raises(SnapshotCorrupt):
         store.promote(bad, "try")
@@ -230,7 +232,7 @@ def test_a_rollback_goes_to_the_last_champion_before(store: SnapshotStore) -> No
     assert {r.version: r.reason for r in store.list()}[second] == "back" and third not in (first, second)
 
 
-def test_a_deposed_champion_keeps_why_and_is_no_aim_of_a_rollback(store: SnapshotStore) -> None:
+def test_a_demoted_champion_keeps_why_and_a_rollback_passes_over_it(store: SnapshotStore) -> None:
     first, second, third = publish(store), publish(store), publish(store)
     assert store.demote(third, second, "worse", {"live": {"mean": -0.1}})
     assert not store.demote(third, first, "worse", {}), "it is no champion any more"
@@ -243,7 +245,7 @@ def test_a_deposed_champion_keeps_why_and_is_no_aim_of_a_rollback(store: Snapsho
     assert store.champion_version() == first and DEMOTED not in {r.version: r for r in store.list()}[first].report
 
 
-def test_a_champion_stands_as_published_until_another_is_promoted(store: SnapshotStore) -> None:
+def test_a_champion_is_that_since_its_publication_until_another_is_promoted(store: SnapshotStore) -> None:
     publish(store)
     second = publish(store)
     assert [r.champion_since_published for r in store.list()] == [True, False]

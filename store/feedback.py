@@ -21,7 +21,6 @@ from agent.errors import InvalidInput
 from agent.types import Observation, Source
 from store.columns import clean, literal, utc_now
 from store.database import Database
-from store.decisions import candidates
 from store.prompts import ENCODED, encoded, table
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 from store.writer import GroupCommitter
@@ -95,9 +94,9 @@ class FeedbackRow:
 
 
 class FeedbackLog:
-    """Appends feedback and reads it."""
+    """Appends feedback and reads it; without a ``writer`` it only reads."""
 
-    def __init__(self, database: Database, writer: GroupCommitter) -> None:
+    def __init__(self, database: Database, writer: GroupCommitter | None = None) -> None:
         self._database = database
         self._writer = writer
 
@@ -108,6 +107,7 @@ class FeedbackLog:
             self._database.lock(session, "feedback")
             return _append(session, events)
 
+        assert self._writer is not None, "this log was opened for reading"
         return self._writer.submit(work)
 
     def tail(self, after: int, limit: int = 1000, encoder: str | None = None) -> list[Observation]:
@@ -198,7 +198,7 @@ class FeedbackLog:
 
 
 def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
-    ranked = candidates(row.candidates)
+    ranked = row.candidates
     expected = {c.model: c.quality for c in ranked}
     return Observation(
         seq=row.seq,
@@ -301,7 +301,7 @@ class _Known:
         ranked = connection.execute(_RANKED, {"decisions": compared}).all() if compared else []
         return cls(
             decisions=known,
-            ranked={id: [c["model"] for c in candidates if c["model"] != model] for id, model, candidates in ranked},
+            ranked={id: [c.model for c in candidates if c.model != model] for id, model, candidates in ranked},
             used={key: (decision, seq) for key, decision, seq in used},
             scores={tuple(key): score for *key, score in connection.execute(_SCORES, {"decisions": list(known)})},
         )

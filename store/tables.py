@@ -12,7 +12,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary, Me
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from agent.types import Vector
-from store.columns import Float32s, SafeText, Serial, UtcDateTime
+from store.columns import Candidates, Float32s, SafeText, Serial, UtcDateTime
 
 Safe = Annotated[str, mapped_column(SafeText)]
 Json = Annotated[Any, mapped_column(JSON(none_as_null=True))]
@@ -97,7 +97,7 @@ class DecisionTable(Base):
     task: Mapped[int]
     task_name: Mapped[Safe]
     task_probability: Mapped[float]
-    candidates: Mapped[Json]
+    candidates: Mapped[Any] = mapped_column(Candidates)
     evidence: Mapped[Json]
     why: Mapped[Safe]
 

@@ -33,7 +33,6 @@ from store.feedback import FeedbackLog
 from store.lineage import TaskLineage
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
-from store.writer import GroupCommitter
 
 MAX_DRIFTS = 1000
 """The latest silent changes of models that training takes into account."""
@@ -89,53 +88,49 @@ def refresh(
     report: Progress = progress or (lambda stage, share: None)
     seed = settings.seed if seed is None else seed
     snapshots = SnapshotStore(database)
-    writer = GroupCommitter(database)
+    with Meter() as meter:
+        report("reading", 0.0)
+        serving = snapshots.champion_version()
+        champion = _load(snapshots, serving)
+        former = [row for row in snapshots.list() if row.status == "retired" and row.parent == serving]
+        rolled_back = [row.report.get("n_scored", 0) for row in former]  # in whose place the champion was put back
+        log, cached = FeedbackLog(database), CachedEncoder(encoder, settings.cache)
+        data, labels, counts = read_refresh_data(database, log, cached, champion=champion)
+        challenger = train_challenger(
+            data,
+            champion,
+            encoder=encoder.fingerprint,
+            seed=seed,
+            next_task=TaskLineage(database).next_id(),
+            outgrow=max(rolled_back, default=0),
+            progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
+        )
+    verdict, snapshot = challenger.verdict, challenger.snapshot
+    kept: dict[str, Any] = {
+        "promoted": verdict.promote,
+        "reason": verdict.reason,
+        "gate": asdict(verdict),
+        "champion": champion.version if champion else None,
+        "position": data.position,
+        "counts": counts,
+        "models": len(snapshot.models),
+        "n_scored": snapshot.n_scored,
+        "tasks": len(snapshot.tasks),
+        "heads": len(snapshot.heads),
+        "labels": agreement(data.training, labels, snapshot),
+        "wall_s": meter.wall_s,
+        "peak_rss_mb": meter.peak_rss_mb,
+        "seed": seed,
+    }
+    report("publishing", 0.97)
+    publish = partial(snapshots.publish, snapshot, created_by="refresh")
     try:
-        with Meter() as meter:
-            report("reading", 0.0)
-            serving = snapshots.champion_version()
-            champion = _load(snapshots, serving)
-            former = [row for row in snapshots.list() if row.status == "retired" and row.parent == serving]
-            rolled_back = [row.report.get("n_scored", 0) for row in former]  # in whose place the champion was put back
-            log, cached = FeedbackLog(database, writer), CachedEncoder(encoder, settings.cache)
-            data, labels, counts = read_refresh_data(database, log, cached, champion=champion)
-            challenger = train_challenger(
-                data,
-                champion,
-                encoder=encoder.fingerprint,
-                seed=seed,
-                next_task=TaskLineage(database).next_id(),
-                outgrow=max(rolled_back, default=0),
-                progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
-            )
-        verdict, snapshot = challenger.verdict, challenger.snapshot
-        kept: dict[str, Any] = {
-            "promoted": verdict.promote,
-            "reason": verdict.reason,
-            "gate": asdict(verdict),
-            "champion": champion.version if champion else None,
-            "position": data.position,
-            "counts": counts,
-            "models": len(snapshot.models),
-            "n_scored": snapshot.n_scored,
-            "tasks": len(snapshot.tasks),
-            "heads": len(snapshot.heads),
-            "labels": agreement(data.training, labels, snapshot),
-            "wall_s": meter.wall_s,
-            "peak_rss_mb": meter.peak_rss_mb,
-            "seed": seed,
-        }
-        report("publishing", 0.97)
-        publish = partial(snapshots.publish, snapshot, created_by="refresh")
-        try:
-            status: Literal["champion", "rejected"] = "champion" if verdict.promote else "rejected"
-            published = publish(status=status, report=kept, expected_champion=serving)
-        except ChampionChanged as error:
-            reason = f"not promoted, because another snapshot was made champion during the refresh: {error.message}"
-            kept |= {"promoted": False, "reason": reason}
-            published = publish(status="rejected", report=kept)
-    finally:
-        writer.close()
+        status: Literal["champion", "rejected"] = "champion" if verdict.promote else "rejected"
+        published = publish(status=status, report=kept, expected_champion=serving)
+    except ChampionChanged as error:
+        reason = f"not promoted, because another snapshot was made champion during the refresh: {error.message}"
+        kept |= {"promoted": False, "reason": reason}
+        published = publish(status="rejected", report=kept)
     report("done", 1.0)
     return RefreshResult(published.version, kept["promoted"], kept["reason"], kept)
 

@@ -1,5 +1,4 @@
-"""The encoders' weights: `load.load_encoder` opens the one that the settings name.
-
-It is the bundled one (``onnx``) or a sentence-transformers model (``sentence``); `cache.CachedEncoder` keeps embeddings on
-disk. Others use these two, `onnx.BUNDLED` (the bundled encoder's name) and `onnx.prepare` (exports it at installation).
+"""The encoders' weights: `backends.load_encoder` opens the encoder that the settings name, the bundled one or a
+sentence-transformers model; `cache.CachedEncoder` keeps embeddings on disk. Others use these two, `backends.BUNDLED` (the
+bundled encoder's name) and `backends.prepare` (exports it at installation).
 """

@@ -1,5 +1,4 @@
 """The pool of models: `file.PoolFile` reads and checks a pool file, `models.ModelPool` keeps the pool in the database.
 
-Others use these two, with `file.PoolModel` and `file.Provider`. ``schema`` holds the shape of an entry, ``yaml`` reads
-YAML with line numbers.
+Others use these two, with `file.PoolModel` and `file.Provider`; ``yaml`` reads YAML with line numbers.
 """

@@ -15,8 +15,7 @@ from agent.errors import InvalidInput, UnknownModel, did_you_mean
 from agent.types import ModelCard
 from store.columns import clean, utc_now
 from store.database import Database
-from store.pool.file import PoolModel, Provider
-from store.pool.schema import Capability, Context, Price, ProviderEntry, Strict
+from store.pool.file import Capability, Context, PoolModel, Price, Provider, ProviderEntry, Strict
 from store.tables import ModelTable
 
 

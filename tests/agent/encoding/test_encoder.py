@@ -15,8 +15,7 @@ from agent.encoding.encoder import MAX_WINDOWS, WindowedEncoder, spread_windows
 from agent.encoding.features import FEATURES
 from agent.errors import InvalidInput
 from agent.types import Encoded, Turn, Vector
-from store.encoders.load import load_encoder
-from store.encoders.onnx import BUNDLED, prepared_graph
+from store.encoders.backends import BUNDLED, load_encoder, prepared_graph
 
 SHORT = (
     "Name a river that flows through Rome.",

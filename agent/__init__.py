@@ -2,5 +2,5 @@
 
 `agent.router.Router` routes and learns online; `agent.fit.fit` trains the `agent.snapshot.Snapshot` that it starts from,
 from `agent.examples.Examples`; `agent.estimate.Estimator` gives what a snapshot expects of every model. `agent.types` and
-`agent.errors` hold the values and errors that cross folders. `agent.fit` lays a fit out as a snapshot, for `agent.fit` only.
+`agent.errors` hold the values and errors that cross folders.
 """

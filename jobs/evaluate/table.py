@@ -128,7 +128,7 @@ def align(
         notes.append(f"{repeats} repeated test prompts: each counts as given")
     overlap = len({row.prompt for row in merged} & {row.prompt for row in scored})
     if overlap:
-        notes.append(f"{overlap} test prompts are also in the training file: results on them say little")
+        notes.append(f"{overlap} test prompts are also in the training file: results on them mean little")
     if unseen:
         notes.append(f"models that training never saw are routed by their prior alone: {', '.join(unseen)}")
     if len(models) == 1:

@@ -83,7 +83,7 @@ def load(
     check(scenario, models, len(routed[head:][:steps]))
     repeated = len({row.prompt for row in before} & {row.prompt for row in routed})
     if repeated:
-        notes.append(f"{repeated} streamed prompts are also in the warm file: results on them say little")
+        notes.append(f"{repeated} streamed prompts are also in the warm file: results on them mean little")
     rows = [*before, *routed]
     encoded = encoder.encode([row.prompt for row in rows], lambda share: report("encoding", share))
     table = build(rows, encoded, models)

@@ -26,7 +26,7 @@ class Trace:
     model
         (n,) column of the chosen model.
     explored
-        (n,) 1 where another model's expected utility was higher, else 0; NaN where the policy does not say.
+        (n,) 1 where another model's expected utility was higher, else 0; NaN where the policy does not report it.
     quality, cost
         (n,) true score and USD of the chosen model; the cost is NaN where unknown.
     best

@@ -26,7 +26,7 @@ class Prompt:
 class PolicyChoice:
     """The ``model`` that a policy chose for a prompt; the rest as in `agent.types.Decision`, for what a policy knows of it.
 
-    ``explored``: None, ``expected`` (quality): NaN where the policy does not say.
+    ``explored``: None, ``expected`` (quality): NaN where the policy does not report it.
     """
 
     model: str

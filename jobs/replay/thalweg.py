@@ -127,7 +127,7 @@ class Thalweg:
                 self._router.learn_one(row)
 
     def _data(self, champion: Snapshot | None) -> RefreshData:
-        """What `jobs.refresh.gather.gather` reads from a store."""
+        """What `jobs.refresh.run.read_refresh_data` reads from a store."""
         since = self._log[champion.position if champion else 0 :]
         state = feedback_state(champion, since, evaluated_scores(self._evaluations))
         evaluations = adjusted(self._evaluations, self._drifts)

@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select
 
 from agent.choice.exploration import inverse_gap_weights
 from agent.encoding import features as text
 from agent.estimate import Estimator
 from agent.examples import Examples
 from agent.fit import fit
-from agent.snapshot import Snapshot
+from agent.snapshot import FORMAT, Snapshot
 from agent.types import Candidate, Decision, Encoded, TaskAssignment, Turn
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.prompts import text_id
 from store.snapshots import SnapshotStore
+from store.tables import SnapshotTable
 from store.writer import GroupCommitter
 
 WORDS = {
@@ -123,6 +125,14 @@ def publish(database: Database, misled: bool, by: str = "refresh") -> Snapshot:
     """Publish `trained` as champion, with a report as the gate writes it."""
     report = {"promoted": True, "reason": "better", "gate": {"pooled": {"mean": 0.04, "stderr": 0.01, "n": 90}}}
     return SnapshotStore(database).publish(trained(misled), status="champion", report=report, created_by=by)
+
+
+def age_snapshots(database: Database) -> None:
+    """Make every snapshot one of an older format, which cannot be read."""
+    with database.session(write=True) as session:
+        for row in session.scalars(select(SnapshotTable)):
+            row.meta = {**row.meta, "format": FORMAT - 1}
+        session.commit()
 
 
 def record_decision(database: Database, id: str, propensities: Mapping[str, float], prompt: str = "simmer") -> None:

@@ -23,7 +23,7 @@ from store.lineage import TaskLineage
 from store.pool.file import PoolModel, Provider
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
-from tests.jobs.made import BEST, MODELS, WordEncoder, give_feedback, record_decision, records, write
+from tests.jobs.made import BEST, MODELS, WordEncoder, age_snapshots, give_feedback, record_decision, records, write
 
 
 @pytest.fixture
@@ -176,12 +176,11 @@ def test_a_refresh_under_another_encoder_replaces_the_champion_and_reuses_no_tas
 
 
 def test_a_champion_that_cannot_be_read_is_replaced_and_no_task_id_is_reused(
-    home_database: Database, settings: JobSettings, seeded: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    home_database: Database, settings: JobSettings, seeded: Callable[..., None]
 ) -> None:
     seeded(home_database)
     former = {task.id for task in TaskLineage(home_database).list(include_retired=True)}
-    monkeypatch.setattr("agent.snapshot.FORMAT", "another")
-    monkeypatch.setattr("agent.build.FORMAT", "another")
+    age_snapshots(home_database)
     result = refresh(home_database, settings, encoder=WordEncoder())
     assert result.promoted and SnapshotStore(home_database).champion_version() == result.version
     assert "there is no champion that can be read" in result.reason

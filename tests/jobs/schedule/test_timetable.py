@@ -16,9 +16,9 @@ from store.database import Database
 from store.feedback import FeedbackEvent
 from store.runs import JobRuns, Run
 from store.snapshots import SnapshotStore
-from store.tables import JobRunTable, SnapshotTable
+from store.tables import JobRunTable
 from tests.jobs.conftest import MakeTimetable
-from tests.jobs.made import give_feedback, publish, record_decision, until
+from tests.jobs.made import age_snapshots, give_feedback, publish, record_decision, until
 
 QUIET = {"refresh_interval_s": 0, "refresh_min_feedback": 0}
 
@@ -130,11 +130,9 @@ def test_where_an_older_thalweg_published_the_champion_a_refresh_is_requested_at
     caplog: pytest.LogCaptureFixture,
     readable: bool,
 ) -> None:
-    champion = publish(home_database, misled=False)
+    publish(home_database, misled=False)
     if not readable:
-        with home_database.session(write=True) as session:
-            session.execute(update(SnapshotTable).values(meta={**champion.meta, "format": 3}))
-            session.commit()
+        age_snapshots(home_database)
     executed: list[Run] = []
     with caplog.at_level(logging.WARNING, logger="thalweg.jobs"):
         make_timetable(home_database, executed.append, start=True, **QUIET)

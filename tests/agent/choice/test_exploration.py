@@ -85,53 +85,53 @@ def test_drawing_with_the_weights_gives_their_shares() -> None:
     assert (np.abs(share - weight) < 4 * np.sqrt(weight * (1 - weight) / n)).all()
 
 
-# --- the value of trying
+# --- the knowledge gradient
 
 
-def outlook(*utility: float, sd: float = 0.1) -> ArmPosterior:
+def arms(*utility: float, sd: float = 0.1) -> ArmPosterior:
     return ArmPosterior(np.array(utility), sd**2 * np.eye(len(utility)), np.full(len(utility), 0.3))
 
 
 def test_what_is_known_is_not_tried() -> None:
-    value = knowledge_gradient(outlook(0.7, 0.6, 0.3, sd=1e-6), 2000, (1, 8, 64))
+    value = knowledge_gradient(arms(0.7, 0.6, 0.3, sd=1e-6), 2000, (1, 8, 64))
     assert value[0] == 0.0 and (value[1:] < 0.0).all()
 
 
 def test_the_nearer_the_lead_the_more_a_trial_is_worth_and_a_longer_horizon_pays_for_more() -> None:
-    near, far = knowledge_gradient(outlook(0.7, 0.68, 0.3), 2000, (1, 8, 64))[1:]
+    near, far = knowledge_gradient(arms(0.7, 0.68, 0.3), 2000, (1, 8, 64))[1:]
     assert near > 0.0 > far
-    brief = knowledge_gradient(outlook(0.7, 0.68, 0.3), 20, (1, 8, 64))[1]
+    brief = knowledge_gradient(arms(0.7, 0.68, 0.3), 20, (1, 8, 64))[1]
     assert brief < near
 
 
 def test_models_that_rise_and_fall_together_are_not_worth_trying_apart() -> None:
-    apart = outlook(0.7, 0.65)
+    apart = arms(0.7, 0.65)
     together = ArmPosterior(apart.utility, np.full((2, 2), 0.01), apart.noise)
     assert knowledge_gradient(together, 2000, (1, 8, 64))[1] < knowledge_gradient(apart, 2000, (1, 8, 64))[1]
 
 
 def test_a_trial_that_costs_more_here_than_elsewhere_waits_for_a_better_place() -> None:
-    open_question, none = outlook(0.7, 0.68), np.zeros(2)
+    open_question, none = arms(0.7, 0.68), np.zeros(2)
     assert add_knowledge_gradient(np.array([0.7, 0.68]), open_question, none).argmax() == 1
-    assert add_knowledge_gradient(np.array([0.99, 0.1]), outlook(0.7, 0.55, sd=0.05), none).argmax() == 0
+    assert add_knowledge_gradient(np.array([0.99, 0.1]), arms(0.7, 0.55, sd=0.05), none).argmax() == 0
 
 
-def test_the_stranger_with_the_fewest_scores_is_welcomed_first() -> None:
-    look = outlook(0.7, 0.2, 0.2, sd=0.01)
-    assert add_knowledge_gradient(look.utility, look, np.array([0.0, 3.0, 9.0])).argmax() == 2
-    assert add_knowledge_gradient(look.utility, look, np.zeros(3)).argmax() == 0
+def test_a_model_that_lacks_initial_pulls_leads_whatever_its_utility() -> None:
+    overall = arms(0.7, 0.2, 0.2, sd=0.01)
+    assert add_knowledge_gradient(overall.utility, overall, np.array([0.0, 3.0, 9.0])).argmax() == 2
+    assert add_knowledge_gradient(overall.utility, overall, np.zeros(3)).argmax() == 0
 
 
-def test_a_young_model_is_tried_on_a_task_where_it_may_be_better() -> None:
+def test_an_under_sampled_model_is_tried_on_a_task_where_it_may_be_better() -> None:
     utility = np.array([0.7, 0.65])
-    settled = ArmPosterior(utility, np.zeros((2, 2)), np.array([0.3, 0.3]))  # over all tasks nothing is open
+    certain = ArmPosterior(utility, np.zeros((2, 2)), np.array([0.3, 0.3]))  # over all tasks
     open_here = ArmPosterior(utility, np.diag([0.0, 0.05]), np.array([0.3, 0.3]))
 
-    def leader(under_sampled: bool, near: ArmPosterior = open_here) -> int:
+    def leader(under_sampled: bool, on_task: ArmPosterior = open_here) -> int:
         index = add_knowledge_gradient(
-            utility, settled, np.zeros(2), ChoiceConfig(), near, np.array([False, under_sampled])
+            utility, certain, np.zeros(2), ChoiceConfig(), on_task, np.array([False, under_sampled])
         )
         return int(index.argmax())
 
     assert (leader(under_sampled=False), leader(under_sampled=True)) == (0, 1)
-    assert leader(under_sampled=True, near=settled) == 0
+    assert leader(under_sampled=True, on_task=certain) == 0

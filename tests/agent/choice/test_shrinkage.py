@@ -1,4 +1,4 @@
-"""Caution: estimates that tell little are drawn to the overall means, good ones are left alone."""
+"""Shrinkage: noisy estimates are drawn toward the overall means, accurate ones are not."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MEANS = np.array([0.7, 0.6, 0.5])
 
 
 def a_world(talent: float, n: int = 2000) -> tuple[np.ndarray, Scores]:
-    """What models are worth on prompts, whose ``talent`` (standard deviation) differs, and coins thrown by it."""
+    """Qualities that vary by ``talent`` (standard deviation) over prompts, and Bernoulli scores of them."""
     rng = np.random.default_rng(3)
     truth = np.clip(MEANS + talent * rng.standard_normal((n, 3)), 0.0, 1.0)
     return truth, Scores((rng.random((n, 3)) < truth).astype(float), np.ones((n, 3)))
 
 
-def test_noise_calls_for_caution_and_knowledge_does_not() -> None:
+def test_noisy_estimates_are_shrunken_and_accurate_ones_are_not() -> None:
     truth, scores = a_world(0.25)
     assert fit_shrinkage(truth, MEANS, scores) < 0.2
     _, level = a_world(0.0)
@@ -26,17 +26,17 @@ def test_noise_calls_for_caution_and_knowledge_does_not() -> None:
     assert fit_shrinkage(noisy, MEANS, level) > 0.6
 
 
-def test_too_few_prompts_with_several_scores_teach_nothing() -> None:
+def test_with_too_few_prompts_of_several_scores_the_share_is_the_priors() -> None:
     truth, scores = a_world(0.0, MIN_PROMPTS - 1)
-    usual = fit_shrinkage(truth, MEANS, scores)
-    assert 0.2 < usual < 0.5
+    prior = fit_shrinkage(truth, MEANS, scores)
+    assert 0.2 < prior < 0.5
     truth, scores = a_world(0.0)
     single = Scores(scores.value, np.tile([1.0, 0.0, 0.0], (len(truth), 1)))
-    assert fit_shrinkage(truth, MEANS, single) == usual
+    assert fit_shrinkage(truth, MEANS, single) == prior
     assert fit_shrinkage(truth, MEANS, Scores(scores.value, np.zeros(truth.shape))) == 0.0
 
 
-def test_caution_draws_to_the_means_and_fades_with_price() -> None:
+def test_estimates_are_drawn_to_the_means_less_so_the_more_cost_counts() -> None:
     quality = np.array([[0.5, 0.9, 0.4]])
     assert shrink_to_mean(quality, MEANS, 0.0).tolist() == quality.tolist()
     assert shrink_to_mean(quality, MEANS, 0.5)[0] == pytest.approx([0.6, 0.75, 0.45])

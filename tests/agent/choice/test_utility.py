@@ -1,4 +1,4 @@
-"""Expected cost and the price of quality."""
+"""Expected cost, and lambda."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from agent.types import ModelCard, RouteRequest
 CARDS = (ModelCard("dear", price_input=10.0, price_output=30.0), ModelCard("cheap", price_input=0.1), ModelCard("free"))
 
 
-@pytest.mark.parametrize(("asked", "told"), [(None, TYPICAL_OUTPUT_TOKENS), (7, 7), (10**6, TYPICAL_OUTPUT_TOKENS)])
-def test_a_request_costs_its_prompt_and_a_typical_or_shorter_answer(asked: int | None, told: int) -> None:
+@pytest.mark.parametrize(("asked", "counted"), [(None, TYPICAL_OUTPUT_TOKENS), (7, 7), (10**6, TYPICAL_OUTPUT_TOKENS)])
+def test_a_request_costs_its_prompt_and_a_typical_or_shorter_answer(asked: int | None, counted: int) -> None:
     cost = expected_costs(CARDS, 2000, RouteRequest((), output_tokens=asked))
-    assert cost == pytest.approx([(2000 * 10 + told * 30) / 1e6, 2000 * 0.1 / 1e6, 0.0])
+    assert cost == pytest.approx([(2000 * 10 + counted * 30) / 1e6, 2000 * 0.1 / 1e6, 0.0])
 
 
 def test_an_empty_pool_costs_nothing() -> None:

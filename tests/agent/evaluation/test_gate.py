@@ -112,7 +112,7 @@ def test_what_was_hardly_ever_tried_is_no_evidence() -> None:
     assert (value.n, value.mean) == (300, 0.0)
 
 
-def test_the_error_of_a_difference_is_honest_though_a_model_was_seldom_drawn() -> None:
+def test_the_standard_error_of_a_difference_is_right_though_a_model_was_seldom_drawn() -> None:
     """Many a sample holds no trial of the challenger's model at all; its terms alone look certain."""
     found = []
     for seed in range(300):
@@ -120,9 +120,9 @@ def test_the_error_of_a_difference_is_honest_though_a_model_was_seldom_drawn() -
         log = logged(np.tile([0.99, 0.01], (100, 1)), np.array([0.6, 0.6]), rng)
         sides = np.tile(np.eye(2)[0], (100, 1)), np.tile(np.eye(2)[1], (100, 1))
         found.append(feedback_difference(*sides, np.full((100, 2), 0.6), log))
-    means, told = np.array([v.mean for v in found]), np.array([v.stderr for v in found])
+    means, stderrs = np.array([v.mean for v in found]), np.array([v.stderr for v in found])
     assert abs(means.mean()) < 3 * means.std() / 300**0.5, "no clipping, so no bias"
-    assert told.min() > 0.8 * means.std()
+    assert stderrs.min() > 0.8 * means.std()
     assert np.mean([judge(None, v).promote for v in found]) <= 0.05
 
 

@@ -66,11 +66,11 @@ def test_intervals_cover_the_truth_as_often_as_they_say(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ips", "snips", "dr"])
-def test_values_are_unbiased_and_their_errors_honest(name: str) -> None:
+def test_values_are_unbiased_and_their_standard_errors_right(name: str) -> None:
     off = np.array([value.mean - truth for value, truth in runs()[name]])
-    told = np.mean([value.stderr for value, _ in runs()[name]])
+    stderr = np.mean([value.stderr for value, _ in runs()[name]])
     assert abs(off.mean()) < 3 * off.std() / RUNS**0.5 + 0.003
-    assert told == pytest.approx(off.std(), rel=0.15)
+    assert stderr == pytest.approx(off.std(), rel=0.15)
 
 
 def test_the_lower_bound_is_below_the_truth_as_often_as_it_says() -> None:
@@ -122,7 +122,7 @@ def test_intervals_are_normal_quantiles() -> None:
 
 
 @pytest.mark.parametrize(("terms", "mean", "stderr"), [([], 0.0, np.inf), ([0.3], 0.3, np.inf), ([0, 1], 0.5, 0.5)])
-def test_few_terms_know_little(terms: list[float], mean: float, stderr: float) -> None:
+def test_of_few_terms_the_standard_error_is_large_or_unknown(terms: list[float], mean: float, stderr: float) -> None:
     value = mean_value(np.array(terms, float), np.ones(len(terms)))
     assert (value.mean, value.n) == (mean, len(terms)) and value.stderr == pytest.approx(stderr)
 

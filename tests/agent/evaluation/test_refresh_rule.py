@@ -39,19 +39,19 @@ def test_the_most_wins_over_the_least() -> None:
     )
 
 
-def test_strays_call_a_refresh_only_where_they_gather() -> None:
+def test_outliers_call_a_refresh_only_where_they_are_clustered() -> None:
     lonely = tuple(np.linalg.qr(np.random.default_rng(0).standard_normal((32, 32)))[0].astype(np.float32))
     assert refresh_reason(RefreshSignals(9000, 0, 100, lonely)) is None
     assert refresh_reason(RefreshSignals(9000, 0, 100, around(3, 29))) is None
-    told = refresh_reason(RefreshSignals(9000, 0, 100, around(3, 40) + lonely[10:]))
-    assert told == "40 of the latest 100 prompts lie close together, far from every task"
+    reason = refresh_reason(RefreshSignals(9000, 0, 100, around(3, 40) + lonely[10:]))
+    assert reason == "40 of the latest 100 prompts lie close together, far from every task"
     assert refresh_reason(RefreshSignals(9000, 0, 1000, around(3, 40))) is None, "4 % of the traffic"
 
 
-def test_two_small_groups_of_strays_count_together() -> None:
+def test_two_small_groups_of_outliers_count_together() -> None:
     assert refresh_reason(RefreshSignals(9000, 0, 100, around(3, 15) + around(7, 15)))
     scattered = tuple(v for centre in range(10) for v in around(centre, 4))
-    assert refresh_reason(RefreshSignals(9000, 0, 100, scattered)) is None, "fours are no company"
+    assert refresh_reason(RefreshSignals(9000, 0, 100, scattered)) is None, "groups of four are too small"
 
 
 def test_a_drift_calls_a_refresh_once_there_are_scores_to_learn_it_from() -> None:

@@ -138,6 +138,21 @@ def _has_shape(body: bytes) -> bool:
     return isinstance(parsed, dict) and isinstance(parsed.get("error"), dict)
 
 
+class ErrorDetail(BaseModel):
+    """OpenAI's shape of an error; ``param`` is the path of the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorReply(BaseModel):
+    """The answer to a request that failed."""
+
+    error: ErrorDetail
+
+
 def validated(kind: type[M], value: Any, at: str = "") -> M:
     """``value`` as a ``kind``; raises `InvalidInput` that names the fields at fault under the path ``at``."""
     try:

@@ -11,10 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from agent.errors import ThalwegError
-from serve.errors import NotFound, error_response, invalid
+from serve.errors import ErrorReply, NotFound, error_response, invalid
 from serve.http.auth import Auth
 from serve.http.routes import chat, feedback, insight, models, operations
-from serve.http.schemas import ErrorReply
 from serve.service import Service
 
 _DESCRIPTION = "An LLM router that keeps learning. Send the API key as `Authorization: Bearer <key>`."

@@ -1,7 +1,7 @@
-"""What clients send and get, as FastAPI checks and documents it, and how bodies are read.
+"""What clients send, as FastAPI checks and documents it, and how it is read.
 
-What concerns decisions, tasks, models and feedback itself is in `store.views`; here are the request bodies, the envelopes
-of replies, and what every module of `serve.http.routes` needs: `JsonRoute`, `ServiceDep` and `Limit`.
+Here are the request bodies, chat messages as the turns of text that the router reads, and what every module of
+`serve.http.routes` needs: `JsonRoute`, `ServiceDep`, `Limit`, `Listed`. Replies are views of `store.views`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from pydantic import (
 from starlette.datastructures import MutableHeaders
 
 from agent.errors import InvalidInput
-from agent.types import ModelCard, RouteRequest, Source
-from serve.errors import MalformedJson
-from serve.messages import has_image, turns
+from agent.types import ModelCard, RouteRequest, Source, Turn
+from serve.errors import MalformedJson, path
 from serve.routing.live import AUTO
 from serve.service import Service
 from store.feedback import FeedbackEvent, Thumb
 from store.pool.file import Capability, Context, PoolModel, Price, Provider, ProviderEntry
-from store.snapshots import SnapshotRow
-from store.views import DecisionSummary, TaskView
 
 T = TypeVar("T")
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_TEXTS = {"text": "text", "refusal": "refusal"}
+_IMAGES = ("image_url", "input_image")
 
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False, strict=True)]
 Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False, strict=True)]
@@ -155,14 +156,6 @@ class RouteBody(ChatBody):
     thalweg: RouteSteering | None = None
 
 
-class ChatReply(BaseModel):
-    """The model's answer in OpenAI's shape, as it came, with a ``thalweg`` object; of a stream the first event has it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    thalweg: DecisionSummary
-
-
 class RatingIn(In):
     """Fields that scores and comparisons share."""
 
@@ -218,22 +211,6 @@ class CompareIn(RatingIn):
         return FeedbackEvent(**self.model_dump(exclude={"preferred"}), score=scores[self.preferred], key=key)
 
 
-class FeedbackResult(BaseModel):
-    """What became of an event: its place in the log, or why it was refused and the field at fault."""
-
-    index: int
-    status: Literal["recorded", "revised", "duplicate", "refused"]
-    seq: int | None = None
-    reason: str | None = None
-    param: str | None = None
-
-
-class FeedbackReply(BaseModel):
-    """One result an event, in their order."""
-
-    results: list[FeedbackResult]
-
-
 class ModelChange(In):
     """The fields of a model that can be changed, which stay as they are where left out; prices in USD per million tokens."""
 
@@ -268,14 +245,6 @@ class ModelIn(ModelChange):
         return PoolModel(card, Provider(**self.provider.model_dump()))
 
 
-class ModelDeleted(BaseModel):
-    """OpenAI's answer to a deletion."""
-
-    id: str
-    object: Literal["model"] = "model"
-    deleted: Literal[True] = True
-
-
 class ReasonIn(In):
     """Why a snapshot is made the champion by hand."""
 
@@ -289,43 +258,55 @@ class Listed(BaseModel, Generic[T]):
     data: Sequence[T]
 
 
-class TaskList(Listed[TaskView]):
-    """Tasks of the serving snapshot."""
+def turns(messages: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
+    """The text of each message; content parts without text (images, audio, files) count for nothing.
 
-    snapshot: int
-
-
-class SnapshotList(Listed[SnapshotRow]):
-    """Snapshots; ``serving`` is the one that this replica routes with."""
-
-    serving: int | None
-
-
-class ReportList(Listed[T], Generic[T]):
-    """What has been learned of sources or raters, up to row ``position`` of the feedback log."""
-
-    position: int
+    Raises
+    ------
+    InvalidInput
+        Where a message or part is not of OpenAI's shape, or no message holds any content; ``param`` is its path.
+    """
+    found = tuple(_turn(message, i) for i, message in enumerate(messages))
+    if not any(t.text.strip() for t in found) and not any(p["type"] not in _TEXTS for m in messages for p in _parts(m)):
+        raise InvalidInput("messages: every message is empty; give at least one some text", param="messages")
+    return found
 
 
-class Readiness(BaseModel):
-    """Whether requests can be routed and recorded; ``degraded`` where an older snapshot than the champion serves."""
-
-    status: Literal["ready", "degraded", "unready"]
-    reason: str | None = None
-    snapshot: int | None = None
-    position: int | None = None
+def has_image(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any content part is an image."""
+    return any(isinstance(part, Mapping) and part.get("type") in _IMAGES for m in messages for part in _parts(m))
 
 
-class ErrorDetail(BaseModel):
-    """OpenAI's shape of an error; ``param`` is the path of the field at fault."""
+def _turn(message: Mapping[str, Any], i: int) -> Turn:
+    role, content = message.get("role"), message.get("content")
+    if role not in _ROLES:
+        raise _invalid(f"give one of {', '.join(_ROLES)}, not {role!r}", i, "role")
+    if content is None and role == "assistant":
+        return Turn(role, "")  # a turn that only calls tools
+    if isinstance(content, str):
+        return Turn(role, content)
+    if not isinstance(content, list):
+        raise _invalid("give a string or a list of content parts", i, "content")
+    return Turn(role, "\n".join(filter(None, (_text(part, i, j) for j, part in enumerate(content)))))
 
-    message: str
-    type: str
-    param: str | None
-    code: str
+
+def _text(part: Any, i: int, j: int) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if not isinstance(kind, str):
+        raise _invalid("give an object with a type, as {'type': 'text', 'text': ...}", i, "content", j)
+    if kind not in _TEXTS:
+        return ""
+    text = part.get(_TEXTS[kind])
+    if not isinstance(text, str):
+        raise _invalid("give a string", i, "content", j, _TEXTS[kind])
+    return text
 
 
-class ErrorReply(BaseModel):
-    """The answer to a request that failed."""
+def _parts(message: Mapping[str, Any]) -> Sequence[Any]:
+    content = message.get("content")
+    return content if isinstance(content, list) else ()
 
-    error: ErrorDetail
+
+def _invalid(message: str, *steps: str | int) -> InvalidInput:
+    where = path("messages", *steps)
+    return InvalidInput(f"{where}: {message}", param=where)

@@ -6,18 +6,27 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
 
 from agent.errors import ThalwegError
 from serve.errors import error_response
-from serve.http.schemas import ChatBody, ChatReply, JsonRoute, RouteBody, ServiceDep
+from serve.http.schemas import ChatBody, JsonRoute, RouteBody, ServiceDep
 from serve.routing.calls import Call
 from serve.routing.live import Routed
 from serve.service import BOOTSTRAP, Service
-from store.views import DecisionView
+from store.views import DecisionSummary, DecisionView
 
 router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class ChatReply(BaseModel):
+    """The model's answer in OpenAI's shape, as it came, with a ``thalweg`` object; of a stream the first event has it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    thalweg: DecisionSummary
 
 
 @router.post("/v1/chat/completions", response_model=ChatReply)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, Response
-from pydantic import SkipValidation, ValidationError
+from pydantic import BaseModel, SkipValidation, ValidationError
 
 from agent.errors import InvalidInput, UnknownDecision
 from agent.feedback.ledger import RaterReport, SourceReport
@@ -14,12 +14,10 @@ from serve.errors import error_response, invalid
 from serve.http.schemas import (
     CompareIn,
     FeedbackIn,
-    FeedbackReply,
-    FeedbackResult,
     JsonRoute,
     Limit,
+    Listed,
     RatingIn,
-    ReportList,
     ServiceDep,
 )
 from serve.service import BOOTSTRAP, Service
@@ -28,6 +26,30 @@ from store.feedback import FeedbackEvent, Receipt
 router = APIRouter(tags=["feedback"], route_class=JsonRoute)
 
 MAX_EVENTS = 1000
+
+T = TypeVar("T")
+
+
+class ReportList(Listed[T], Generic[T]):
+    """What has been learned of sources or raters, up to row ``position`` of the feedback log."""
+
+    position: int
+
+
+class FeedbackResult(BaseModel):
+    """What became of an event: its place in the log, or why it was refused and the field at fault."""
+
+    index: int
+    status: Literal["recorded", "revised", "duplicate", "refused"]
+    seq: int | None = None
+    reason: str | None = None
+    param: str | None = None
+
+
+class FeedbackReply(BaseModel):
+    """One result an event, in their order."""
+
+    results: list[FeedbackResult]
 
 
 @router.post("/feedback", status_code=202, response_model=FeedbackReply)

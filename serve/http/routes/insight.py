@@ -6,10 +6,23 @@ from fastapi import APIRouter
 
 from agent.errors import InvalidInput, UnknownDecision
 from serve.errors import NotFound
-from serve.http.schemas import JsonRoute, Limit, Listed, ReasonIn, ServiceDep, SnapshotList, TaskList
+from serve.http.schemas import JsonRoute, Limit, Listed, ReasonIn, ServiceDep
+from store.snapshots import SnapshotRow
 from store.views import DriftView, PromotionView, RecordedDecisionView, TaskDetail, TaskView
 
 router = APIRouter(prefix="/v1", tags=["insight"], route_class=JsonRoute)
+
+
+class TaskList(Listed[TaskView]):
+    """Tasks of the serving snapshot."""
+
+    snapshot: int
+
+
+class SnapshotList(Listed[SnapshotRow]):
+    """Snapshots; ``serving`` is the one that this replica routes with."""
+
+    serving: int | None
 
 
 @router.get("/decisions/{decision_id}")

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
-from serve.http.schemas import JsonRoute, Listed, ModelChange, ModelDeleted, ModelIn, ServiceDep
+from serve.http.schemas import JsonRoute, Listed, ModelChange, ModelIn, ServiceDep
 from serve.routing.pool_view import Entry, PoolView
 from serve.service import Service
 from store.views import ModelView
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
+
+
+class ModelDeleted(BaseModel):
+    """OpenAI's answer to a deletion."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
 
 
 @router.get("")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Response
+from pydantic import BaseModel
 
 from agent.errors import InvalidInput, ThalwegError, did_you_mean
 from serve.errors import NotFound
-from serve.http.schemas import JsonRoute, Limit, Listed, Readiness, ServiceDep
+from serve.http.schemas import JsonRoute, Limit, Listed, ServiceDep
 from serve.metrics import CONTENT_TYPE
 from serve.service import BOOTSTRAP, Service
 from store.runs import Run
@@ -17,6 +18,15 @@ from store.runs import Run
 router = APIRouter(tags=["operations"], route_class=JsonRoute)
 
 _WRITE_TIMEOUT_S = 2.0
+
+
+class Readiness(BaseModel):
+    """Whether requests can be routed and recorded; ``degraded`` where an older snapshot than the champion serves."""
+
+    status: Literal["ready", "degraded", "unready"]
+    reason: str | None = None
+    snapshot: int | None = None
+    position: int | None = None
 
 
 @router.get("/healthz")

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.errors import InvalidInput
-from serve.messages import turns
 from serve.providers.local.weights import NAME
 
 MAX_TOKENS = 128
@@ -181,7 +180,7 @@ class Engine:
         return Finished("stop" if ended else "length", prompt_tokens, out.shape[1] - prompt_tokens)
 
     def _prompt(self, body: LocalBody) -> Any:
-        messages = [{"role": t.role, "content": t.text} for t in turns(body.messages)]
+        messages = [{"role": message["role"], "content": _text(message.get("content"))} for message in body.messages]
         ids = self._tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
@@ -193,3 +192,10 @@ class Engine:
                 param="messages",
             )
         return ids
+
+
+def _text(content: Any) -> str:
+    """The text of a message's content, whose form the HTTP interface has checked."""
+    if not isinstance(content, list):
+        return content or ""
+    return "\n".join(filter(None, (part.get("text") or part.get("refusal") for part in content)))

@@ -56,6 +56,15 @@ async def test_a_stream_says_the_same_as_a_plain_answer(local: LocalModel) -> No
     assert chunks[-1]["usage"] == plain["usage"] and plain["usage"]["completion_tokens"] == 12
 
 
+async def test_text_in_parts_is_read_like_plain_text(local: LocalModel) -> None:
+    parts = [{"type": "text", "text": "Name three"}, {"type": "image_url"}, {"type": "text", "text": "colours."}]
+    answers = [
+        json.loads(await local.complete({"messages": [{"role": "user", "content": content}], "max_tokens": 9}))
+        for content in ("Name three\ncolours.", parts)
+    ]
+    assert answers[0]["choices"] == answers[1]["choices"] and answers[0]["usage"] == answers[1]["usage"]
+
+
 async def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(local: LocalModel) -> None:
     whole = json.loads(await local.complete(ask("Count: 1, 2, 3", max_tokens=30)))["choices"][0]["message"]["content"]
     stop = whole[6:9]

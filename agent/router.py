@@ -65,10 +65,8 @@ class PoolPosterior:
 
     Parameters
     ----------
-    quality, stderr
-        (K,) expected, in [0, 1], and its standard error.
-    covariance
-        (K, K) of what further scores on the prompt's task could still change.
+    quality, covariance
+        (K,) expected, in [0, 1], and (K, K) the covariance of what further scores on the prompt's task could still change.
     overall, overall_covariance
         (K,) and (K, K) the same over all tasks.
     task_variance
@@ -84,7 +82,6 @@ class PoolPosterior:
     """
 
     quality: Array
-    stderr: Array
     covariance: Array
     overall: Array
     overall_covariance: Array
@@ -213,12 +210,14 @@ class Router:
         if not len(eligible):
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"
             raise NoCandidate(f"no model of the pool can take this request ({reasons})")
+        # choose
         per_dollar = cost_weight(request.cost_quality_tradeoff, float(cost.max()))
         cost_penalty = per_dollar * cost
         shrunk_by = shrinkage(
             posterior.quality, posterior.overall, self._estimator.shrinkage, per_dollar * float(cost.mean())
         )
         utility = posterior.quality + shrunk_by - cost_penalty
+        stderr = np.sqrt(np.diag(posterior.covariance))
         propensity = np.zeros(len(cards))
         propensity[eligible] = self._propensities(posterior, utility, cost_penalty, eligible, explore=request.explore)
         best = int(eligible[utility[eligible].argmax()])
@@ -226,7 +225,7 @@ class Router:
         ranking = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
         candidates = tuple(
             Candidate(
-                model=cards[i].name, quality=float(posterior.quality[i]), stderr=float(posterior.stderr[i]),
+                model=cards[i].name, quality=float(posterior.quality[i]), stderr=float(stderr[i]),
                 cost=float(cost[i]), utility=float(utility[i]), propensity=float(propensity[i]),
                 parts=posterior.parts[i], excluded=excluded[i], shrinkage=float(shrunk_by[i]),
                 cost_penalty=float(cost_penalty[i]),
@@ -306,7 +305,6 @@ class Router:
         few = choice.under_sampled * len(self._estimator.tasks)
         return PoolPosterior(
             quality=quality,
-            stderr=np.sqrt(np.diag(on_task.covariance)),
             covariance=on_task.covariance,
             overall=np.array([known.mean() if c is None else known[c] for c in columns]) + prior + overall.mean,
             overall_covariance=overall.covariance,

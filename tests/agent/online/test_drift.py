@@ -53,6 +53,19 @@ def test_adwin_backs_up_the_scan() -> None:
     assert abs(drift.since - 1200) < 200 and -0.5 < drift.shift < -0.15  # some scores from before are among the later
 
 
+def test_the_shift_that_adwin_finds_is_that_of_the_mean_over_the_window() -> None:
+    rng, window = np.random.default_rng(0), DriftConfig().window
+    innovations = [*rng.normal(0.1, 0.1, 900), *rng.normal(-0.2, 0.1, 300)]
+    detector = DriftDetector("a", DriftConfig(threshold=1e9))
+    found = next(d for seq, i in enumerate(innovations) if (d := detector.learn_one(seq, i, 1.0 + seq % 2)))
+    weights = np.array([1.0 / (1.0 + seq % 2) for seq in range(len(innovations))])
+    before, after = (
+        np.average(innovations[part], weights=weights[part])
+        for part in (slice(found.position + 1 - window, found.since), slice(found.since, found.position + 1))
+    )
+    assert 900 < found.position < 1000 and found.shift == pytest.approx(after - before)
+
+
 def test_one_wild_score_is_no_alarm() -> None:
     detector = DriftDetector("a")
     for seq in range(100):

@@ -6,6 +6,8 @@ Each part is opened when it is first used; leaving the ``with`` block closes the
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,8 +22,8 @@ from agent.snapshot import Snapshot
 from agent.types import ModelCard
 from jobs.settings import JobSettings
 from store.database import Database
+from store.encoders.backends import load_encoder
 from store.encoders.cache import CachedEncoder
-from store.encoders.load import load_encoder
 from store.feedback import FeedbackLog
 from store.pool.file import PoolFile, PoolModel
 from store.pool.models import ModelPool
@@ -121,3 +123,9 @@ class JobContext:
         """The champion; None before the first. Raises `SnapshotCorrupt` where it cannot be read."""
         version = self.snapshots.champion_version()
         return None if version is None else self.snapshots.load(version)
+
+
+def peak_rss_mb() -> float:
+    """Highest resident memory of this process so far, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

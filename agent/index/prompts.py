@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.examples import hash64
 from agent.index.neighbours import build_index, nearest
 from agent.types import Evidence, Vector
 
@@ -144,8 +145,3 @@ class PromptIndex:
         self._slots[prompt] = slot
         self._index.add_items(embedding[None], np.array([slot]))  # an existing label is overwritten
         return slot
-
-
-def hash64(text: str) -> int:
-    """A hash to 64 bits: uniform, and equal in every process."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -37,8 +37,8 @@ def to_json(result: Result) -> dict[str, Any]:
             "nmi": mean_and_std(result.nmi),
         },
         "training": {
-            "wall_s": mean_and_std([t.meter.wall_s for t in result.trained]),
-            "peak_rss_mb": max(t.meter.peak_rss_mb for t in result.trained),
+            "wall_s": mean_and_std([t.wall_s for t in result.trained]),
+            "peak_rss_mb": max(t.peak_rss_mb for t in result.trained),
         },
         "routing_ms": mean_and_std([t.routing_ms for t in result.trained]),
     }

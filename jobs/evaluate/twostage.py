@@ -14,9 +14,9 @@ from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
 from agent.types import Array
+from jobs.context import peak_rss_mb
 from jobs.evaluate.baselines import column_means
 from jobs.evaluate.table import Table
-from jobs.meter import Meter
 
 TIMED_PROMPTS = 200
 
@@ -33,8 +33,8 @@ class TrainedRouter:
         Of the test prompts; columns follow ``snapshot.models``.
     shrink_to_mean
         Of the snapshot's `Estimator`: the qualities that a choice reads.
-    meter
-        Time and memory of training, without encoding.
+    wall_s, peak_rss_mb
+        Of training, without encoding; the memory is the highest that the process has held so far.
     routing_ms
         Median time to estimate one prompt alone, without encoding.
     """
@@ -42,7 +42,8 @@ class TrainedRouter:
     snapshot: Snapshot
     estimates: Estimates
     shrink_to_mean: Callable[[Array, float], Array]
-    meter: Meter
+    wall_s: float
+    peak_rss_mb: float
     routing_ms: float
 
 
@@ -79,8 +80,9 @@ def train_and_estimate(
 ) -> TrainedRouter:
     """Fit on ``train``, estimate ``test``; ``priors`` as in `examples`."""
     given = examples(train, priors)
-    with Meter() as meter:
-        snapshot = fit(given, encoder=encoder, seed=seed)
+    began = time.perf_counter()
+    snapshot = fit(given, encoder=encoder, seed=seed)
+    wall_s, peak_mb = time.perf_counter() - began, peak_rss_mb()
     estimator = Estimator(snapshot)
     assert snapshot.models == train.models, f"columns {train.models} expected, got {snapshot.models}"
     estimates = estimator.estimate_batch(test.embeddings, test.features)
@@ -89,4 +91,5 @@ def train_and_estimate(
         started = time.perf_counter()
         estimator.estimate_batch(test.embeddings[i : i + 1], test.features[i : i + 1])
         seconds.append(time.perf_counter() - started)
-    return TrainedRouter(snapshot, estimates, estimator.shrink_to_mean, meter, float(np.median(seconds)) * 1e3)
+    routing_ms = float(np.median(seconds)) * 1e3
+    return TrainedRouter(snapshot, estimates, estimator.shrink_to_mean, wall_s, peak_mb, routing_ms)

@@ -6,6 +6,7 @@ are discovered anew. It becomes the champion if the gate promotes it, and is kep
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,15 +22,14 @@ from agent.evaluation.challenger import Progress, RefreshData, train_challenger
 from agent.examples import Examples, join
 from agent.feedback.state import evaluated_scores, feedback_state, since_last_drift
 from agent.snapshot import Snapshot
-from jobs.meter import Meter
+from jobs.context import peak_rss_mb
 from jobs.refresh.seed import seed_examples
 from jobs.settings import JobSettings
 from store.database import Database
 from store.drifts import DriftStore
 from store.encoders.cache import CachedEncoder
 from store.evaluations import EvaluationStore, Label
-from store.examples import feedback_examples
-from store.feedback import FeedbackLog
+from store.feedback import FeedbackLog, feedback_examples
 from store.lineage import TaskLineage
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
@@ -88,23 +88,23 @@ def refresh(
     report: Progress = progress or (lambda stage, share: None)
     seed = settings.seed if seed is None else seed
     snapshots = SnapshotStore(database)
-    with Meter() as meter:
-        report("reading", 0.0)
-        serving = snapshots.champion_version()
-        champion = _load(snapshots, serving)
-        former = [row for row in snapshots.list() if row.status == "retired" and row.parent == serving]
-        rolled_back = [row.report.get("n_scored", 0) for row in former]  # in whose place the champion was put back
-        log, cached = FeedbackLog(database), CachedEncoder(encoder, settings.cache)
-        data, labels, counts = read_refresh_data(database, log, cached, champion=champion)
-        challenger = train_challenger(
-            data,
-            champion,
-            encoder=encoder.fingerprint,
-            seed=seed,
-            next_task=TaskLineage(database).next_id(),
-            outgrow=max(rolled_back, default=0),
-            progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
-        )
+    started = time.perf_counter()
+    report("reading", 0.0)
+    serving = snapshots.champion_version()
+    champion = _load(snapshots, serving)
+    former = [row for row in snapshots.list() if row.status == "retired" and row.parent == serving]
+    rolled_back = [row.report.get("n_scored", 0) for row in former]  # in whose place the champion was put back
+    log, cached = FeedbackLog(database), CachedEncoder(encoder, settings.cache)
+    data, labels, counts = read_refresh_data(database, log, cached, champion=champion)
+    challenger = train_challenger(
+        data,
+        champion,
+        encoder=encoder.fingerprint,
+        seed=seed,
+        next_task=TaskLineage(database).next_id(),
+        outgrow=max(rolled_back, default=0),
+        progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
+    )
     verdict, snapshot = challenger.verdict, challenger.snapshot
     kept: dict[str, Any] = {
         "promoted": verdict.promote,
@@ -118,8 +118,8 @@ def refresh(
         "tasks": len(snapshot.tasks),
         "heads": len(snapshot.heads),
         "labels": agreement(data.training, labels, snapshot),
-        "wall_s": meter.wall_s,
-        "peak_rss_mb": meter.peak_rss_mb,
+        "wall_s": time.perf_counter() - started,
+        "peak_rss_mb": peak_rss_mb(),
         "seed": seed,
     }
     report("publishing", 0.97)

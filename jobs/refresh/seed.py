@@ -24,7 +24,7 @@ from agent.snapshot import Snapshot
 from agent.types import ModelCard
 from store.database import Database
 from store.encoders.cache import CachedEncoder
-from store.pool.yaml import read_yaml
+from store.pool.file import read_yaml
 from store.prompts import text_id
 from store.snapshots import SnapshotStore
 from store.tables import PromptTable

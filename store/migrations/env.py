@@ -1,4 +1,4 @@
-"""Alembic's entry point: migrates over the connection that `store.migrate` puts into the configuration."""
+"""Alembic's entry point: migrates over the connection that `store.database` puts into the configuration."""
 
 from __future__ import annotations
 

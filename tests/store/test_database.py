@@ -14,10 +14,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
 from agent.errors import InvalidInput, StoreUnavailable
-from store.database import Database
+from store.database import Database, config
 from store.decisions import DecisionLog
 from store.feedback import FeedbackEvent, FeedbackLog
-from store.migrate import config
 from store.pool.file import PoolFile
 from store.pool.models import ModelPool
 from store.runs import JobRuns

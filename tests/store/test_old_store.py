@@ -12,14 +12,12 @@ from alembic import command
 from sqlalchemy import MetaData, create_engine, text
 
 from agent.errors import SnapshotCorrupt
-from store.database import Database
+from store.database import Database, config
 from store.decisions import DecisionLog
 from store.drifts import DriftStore
 from store.evaluations import EvaluationStore
-from store.examples import feedback_examples
-from store.feedback import FeedbackLog
+from store.feedback import FeedbackLog, feedback_examples
 from store.lineage import TaskLineage
-from store.migrate import config
 from store.pool.models import ModelPool
 from store.runs import JobRuns
 from store.snapshots import DEMOTED, SnapshotStore

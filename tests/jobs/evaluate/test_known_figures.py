@@ -16,9 +16,8 @@ from jobs.evaluate.baselines import KNN, Baseline, KMeans, label_control
 from jobs.evaluate.harness import single_models
 from jobs.evaluate.metrics import macro, route
 from jobs.evaluate.table import Table, align, build
+from store.encoders.backends import BUNDLED, load_encoder
 from store.encoders.cache import CachedEncoder
-from store.encoders.load import load_encoder
-from store.encoders.onnx import BUNDLED
 from store.evaluations import EvaluationRow
 
 DATA = Path(os.environ.get("THALWEG_DATA", "../shared/data"))

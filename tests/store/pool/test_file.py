@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import BadDataFile
-from store.pool.file import PoolFile, Provider
-from store.pool.yaml import read_yaml
+from store.pool.file import PoolFile, Provider, read_yaml
 from tests.store.build import POOL
 
 GOOD = """\

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from agent.evaluation.refresh_rule import RefreshRuleConfig
-from store.encoders.onnx import BUNDLED
+from store.encoders.backends import BUNDLED
 from store.settings import AbsolutePath, StoreSettings
 
 

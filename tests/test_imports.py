@@ -185,7 +185,7 @@ def test_the_checker_sees(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("serve.app", "from jobs.schedule.worker import run_job\nfrom ray import serve"),
-        ("store.engine", "import os, time\nos.environ['HOME']\nfrom agent.types import Decision"),
+        ("store.database", "import os, time\nos.environ['HOME']\nfrom agent.types import Decision"),
         ("agent.fit", "from agent import evolve\nfrom . import means"),
         ("jobs.data.files", "np.load(path, allow_pickle=False)"),
     ],

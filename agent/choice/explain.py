@@ -94,4 +94,4 @@ def _figures(candidate: Candidate) -> str:
         terms += f" {'-' if c.shrinkage < 0.0 else '+'} {abs(c.shrinkage):.3f} shrinkage"
     if c.cost_penalty:
         terms += f" - {c.cost_penalty:.3f} for ${c.cost:.2g}"
-    return f"utility {c.utility:.3f} = quality {c.quality:.3f} (± {1.96 * c.stderr:.3f}){terms}"
+    return f"utility {c.utility:.3f} = quality {c.quality:.3f} (95 % ± {1.96 * c.stderr:.3f}){terms}"

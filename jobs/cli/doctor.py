@@ -107,7 +107,7 @@ def _keys(ctx: JobContext) -> Finding:
 
 
 def _encoder(ctx: JobContext) -> Finding:
-    from store.encoders.onnx import BUNDLED, prepared_graph
+    from store.encoders.backends import BUNDLED, prepared_graph
 
     if ctx.settings.encoder != BUNDLED:
         return Finding("encoder", "ok", f"{ctx.settings.encoder} (opened at first use)")

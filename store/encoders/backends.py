@@ -1,4 +1,4 @@
-"""Encoders by name: the bundled one as an ONNX graph, exported once from the packaged weights; others by sentence-transformers."""
+"""Encoders by name: the bundled one as an ONNX graph exported from the packaged weights, others by sentence-transformers."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ def decision(model: str, *candidates: Candidate) -> Decision:
 def test_the_chosen_has_the_terms_of_its_utility_and_its_lead() -> None:
     best, other = candidate("a", 0.8, 0.02, -0.1), candidate("b", 0.6)
     assert explain((best, other), "a", TASK) == (
-        "a is best on task 3 (sums, p=0.80): utility 0.680 = quality 0.800 (± 0.098) - 0.100 shrinkage - 0.020 for $0.001, "
+        "a is best on task 3 (sums, p=0.80): utility 0.680 = quality 0.800 (95 % ± 0.098) - 0.100 shrinkage - 0.020 for $0.001, "
         "0.080 ahead of b"
     )
     assert explain((candidate("a", 0.8),), "a", TaskAssignment(UNKNOWN_TASK, "unknown", 0.3)) == (
-        "a is best on a prompt unlike every task: utility 0.800 = quality 0.800 (± 0.098), the only candidate"
+        "a is best on a prompt unlike every task: utility 0.800 = quality 0.800 (95 % ± 0.098), the only candidate"
     )
     assert explain((best, other), "b", TASK).startswith("b is explored with propensity 0.100 on task 3 (sums, p=0.80)")
 
@@ -53,5 +53,5 @@ def test_the_others_are_told_what_decided(other: Candidate, reason: str) -> None
     made = decision("a", candidate("a", 0.8), other)
     told = why_not(other, made)
     assert told is not None and told.startswith(reason)
-    assert other.excluded or told.endswith("against a with utility 0.800 = quality 0.800 (± 0.098)")
+    assert other.excluded or told.endswith("against a with utility 0.800 = quality 0.800 (95 % ± 0.098)")
     assert why_not(made.chosen, made) is None

@@ -101,6 +101,8 @@ def test_slope_and_noise_have_lower_bounds() -> None:
 def test_a_rater_is_honest_by_three_to_one_in_log_odds() -> None:
     assert RaterReliability().reliability == pytest.approx(1.0 / (1.0 + math.exp(-3.0)))
     assert RaterReliability(spam_log_odds=3.0).reliability == 0.5
+    rater = RaterReliability()
+    assert rater.sums("score") is rater.scores and rater.sums("comparison") is rater.comparisons
 
 
 @pytest.mark.parametrize("kind", KINDS)

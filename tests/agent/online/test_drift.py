@@ -73,6 +73,13 @@ def test_one_wild_score_is_no_alarm() -> None:
     assert detector.learn_one(100, -1.0, 0.01) is None
 
 
+def test_innovations_are_clipped_at_two_and_a_half_standard_deviations() -> None:
+    detector = DriftDetector("a")
+    for seq, innovation in enumerate([-9.0, 9.0, 0.4]):
+        detector.learn_one(seq, innovation, 0.04)
+    assert np.array(detector.rows()) == pytest.approx(np.array([(0, -0.5, 0.04), (1, 0.5, 0.04), (2, 0.4, 0.04)]))
+
+
 def test_few_scores_are_no_drift_whatever_they_say() -> None:
     """Of two clear groups, the scan needs `min_after` scores of the later and twice as many of the earlier."""
     least = DriftConfig().min_after

@@ -21,6 +21,7 @@ from serve.http.schemas import (
     ServiceDep,
 )
 from serve.service import BOOTSTRAP, Service
+from store.columns import clean
 from store.feedback import FeedbackEvent, Receipt
 
 router = APIRouter(tags=["feedback"], route_class=JsonRoute)
@@ -89,7 +90,7 @@ async def _record(service: Service, body: Any, kind: type[RatingIn]) -> Feedback
         raise InvalidInput(f"the body: give from 1 to {MAX_EVENTS:,} events, not {len(items):,}")
     answered: dict[str, str] = {}
     if kind is CompareIn:
-        named = [str(item.get("decision_id")) for item in items if isinstance(item, dict)]
+        named = [clean(str(item.get("decision_id"))) for item in items if isinstance(item, dict)]
         answered = await asyncio.to_thread(service.decisions.models, named)
     events: dict[int, FeedbackEvent] = {}
     refused: dict[int, InvalidInput] = {}

@@ -29,8 +29,8 @@ def decision(model: str, *candidates: Candidate) -> Decision:
 def test_the_chosen_has_the_terms_of_its_utility_and_its_lead() -> None:
     best, other = candidate("a", 0.8, 0.02, -0.1), candidate("b", 0.6)
     assert explain((best, other), "a", TASK) == (
-        "a is best on task 3 (sums, p=0.80): utility 0.680 = quality 0.800 (95 % ± 0.098) - 0.100 shrinkage - 0.020 for $0.001, "
-        "0.080 ahead of b"
+        "a is best on task 3 (sums, p=0.80): utility 0.680 = quality 0.800 (95 % ± 0.098) - 0.100 shrinkage "
+        "- 0.020 for $0.001, 0.080 ahead of b"
     )
     assert explain((candidate("a", 0.8),), "a", TaskAssignment(UNKNOWN_TASK, "unknown", 0.3)) == (
         "a is best on a prompt unlike every task: utility 0.800 = quality 0.800 (95 % ± 0.098), the only candidate"

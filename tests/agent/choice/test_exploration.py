@@ -135,3 +135,15 @@ def test_an_under_sampled_model_is_tried_on_a_task_where_it_may_be_better() -> N
 
     assert (leader(under_sampled=False), leader(under_sampled=True)) == (0, 1)
     assert leader(under_sampled=True, on_task=certain) == 0
+
+
+def test_a_trial_is_charged_only_what_it_costs_here_beyond_its_cost_over_all_tasks() -> None:
+    overall, config = arms(0.7, 0.68), ChoiceConfig(horizon=30.0)
+    gain = knowledge_gradient(overall, config.horizon, config.lookahead)[1]
+    assert 0.0 < gain < 0.04, "less than twice the gap"
+
+    def leader(gap_here: float) -> int:
+        return int(add_knowledge_gradient(np.array([0.7, 0.7 - gap_here]), overall, np.zeros(2), config).argmax())
+
+    assert (leader(0.02 + 0.9 * gain), leader(0.02 + 1.1 * gain)) == (1, 0)
+    assert leader(0.01) == 1, "where it costs less here, that is no gain"

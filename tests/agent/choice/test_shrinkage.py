@@ -41,3 +41,15 @@ def test_estimates_are_drawn_to_the_means_less_so_the_more_cost_counts() -> None
     assert shrink_to_mean(quality, MEANS, 0.0).tolist() == quality.tolist()
     assert shrink_to_mean(quality, MEANS, 0.5)[0] == pytest.approx([0.6, 0.75, 0.45])
     assert shrink_to_mean(quality, MEANS, 0.5, 0.1)[0] == pytest.approx(quality[0], abs=1e-6)
+
+
+def test_models_without_a_score_are_no_choice_and_two_scores_are_enough() -> None:
+    """The model that is never scored looks best; to choose it would earn nothing."""
+    truth, scores = a_world(0.25)
+    seen = np.tile([1.0, 1.0, 0.0], (len(truth), 1))
+    tempting = np.where(seen == 1.0, truth, 2.0)
+    value = np.where(seen == 1.0, scores.value, 0.0)
+    assert fit_shrinkage(tempting, MEANS, Scores(value, seen)) == pytest.approx(
+        fit_shrinkage(truth[:, :2], MEANS[:2], Scores(value[:, :2], seen[:, :2]))
+    )
+    assert fit_shrinkage(tempting, MEANS, Scores(value, seen)) < 0.3

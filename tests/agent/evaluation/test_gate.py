@@ -211,3 +211,39 @@ def test_equal_terms_do_not_silence_other_evidence() -> None:
     """Thirty prompts on which both routes agree say little beside five hundred on which they differ."""
     assert pool([Value(0.0, 0.0, 30), Value(0.1, 0.01, 500)]).mean == pytest.approx(0.1, abs=0.01)
     assert judge(Value(0.0, 0.0, 30), Value(0.1, 0.01, 500)).promote
+
+
+def test_the_difference_on_evaluations_adds_one_win_and_one_loss_to_the_variance() -> None:
+    scores = np.array([[0.0, 1.0], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
+    choice = np.tile([0.0, 1.0], (4, 1))
+    value = evaluation_difference(1.0 - choice, choice, scores)
+    assert value.mean == 0.25 and value.stderr == pytest.approx((0.0625 + 2.0 * 1.0 / 16) ** 0.5)
+
+
+def test_the_difference_on_feedback_is_as_defined() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        n = 40
+        log = replace(logged(rng.dirichlet(np.ones(M), n), BASE, rng), score_weight=rng.uniform(0.1, 1.0, n))
+        quality = rng.random((n, M))
+        before, after = (np.eye(M)[rng.integers(M, size=n)] for _ in range(2))
+        used = [
+            i for i in range(n) if all(before[i, a] == after[i, a] or log.propensity[i, a] >= 0.005 for a in range(M))
+        ]
+        noise = [q * (1.0 - q) for q in np.clip(quality, 0.1, 0.9)]
+        ratio = np.mean([(log.score[i] - quality[i, log.chosen[i]]) ** 2 for i in used])
+        ratio /= np.mean([noise[i][log.chosen[i]] for i in used])
+        terms, expected, by_luck = [], [], []
+        for i in used:
+            apart, j = after[i] - before[i], log.chosen[i]
+            expected.append(float(apart @ quality[i]))
+            terms.append(expected[-1] + apart[j] / log.propensity[i, j] * (log.score[i] - quality[i, j]))
+            by_luck.append(
+                sum(apart[a] ** 2 / log.propensity[i, a] * noise[i][a] * ratio for a in range(M) if apart[a])
+            )
+        share = log.score_weight[used] / log.score_weight[used].sum()
+        mean = sum(share * expected)
+        variance = sum(s**2 * (v + (e - mean) ** 2) for s, v, e in zip(share, by_luck, expected))
+        value = feedback_difference(before, after, quality, log)
+        assert value.n == len(used) and value.mean == pytest.approx(sum(share * terms))
+        assert value.stderr == pytest.approx((variance + max(share**2 * by_luck)) ** 0.5)

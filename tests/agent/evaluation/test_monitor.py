@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from agent.choice.exploration import inverse_gap_weights
-from agent.evaluation.monitor import MonitorConfig, compare_policies, radius
+from agent.evaluation.logged import logged_decisions
+from agent.evaluation.monitor import MonitorConfig, compare_live, compare_policies, radius
 from agent.evaluation.off_policy import ScoredChoices
+from agent.feedback.ledger import Ledger
+from agent.types import Encoded, LoggedAction, Observation
 
 Array = np.ndarray
 MODELS, TASKS, WORLDS = 5, 20, 60
@@ -127,3 +132,30 @@ def test_a_champion_is_called_worse_only_where_enough_decisions_tell_the_two_apa
         found.upper < 0.0 and found.effective == pytest.approx(129) and found.effective_apart == pytest.approx(differ)
     )
     assert found.worse is worse
+
+
+def test_snapshots_are_compared_by_the_mean_of_their_estimates_less_cost_penalties(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.evaluation.monitor.Estimator", lambda snapshot: snapshot)
+
+    def snapshot(*quality: float) -> Any:
+        return SimpleNamespace(
+            models=("a", "b"), predict_out_of_fold=lambda ids, *_: np.tile(quality, (len(ids), 1)),
+            shrink_to_mean=lambda quality: quality,
+        )  # fmt: skip
+
+    actions = (LoggedAction("a", 0.9, 0.5, 0.1), LoggedAction("b", 0.1, 0.5, 0.0))
+    prompt = Encoded(np.ones(4, np.float32), np.ones(2, np.float32), 9)
+    rows = [
+        Observation(i, f"d{i}", f"p{i}", "a", 0.3, "judge", "", prompt, expected=0.5, actions=actions, encoder="e")
+        for i in range(1, 61)
+    ]
+    decisions = logged_decisions(rows, Ledger(), "e")
+    found = compare_live(snapshot(0.9, 0.2), snapshot(0.5, 0.6), decisions)
+    utility = np.tile([0.7 - 0.1, 0.4], (60, 1))
+    net = replace(decisions, score=decisions.score - 0.1)
+    new, old = np.tile([1.0, 0.0], (60, 1)), np.tile([0.0, 1.0], (60, 1))
+    assert found == compare_policies(new, old, utility, net) and found.worse
+    nothing = compare_live(snapshot(0.9, 0.2), snapshot(0.5, 0.6), logged_decisions([], Ledger(), "e"))
+    assert not nothing.worse and (nothing.decisions, nothing.upper) == (0, np.inf)

@@ -159,3 +159,35 @@ def test_snapshots_are_compared_by_the_mean_of_their_estimates_less_cost_penalti
     assert found == compare_policies(new, old, utility, net) and found.worse
     nothing = compare_live(snapshot(0.9, 0.2), snapshot(0.5, 0.6), logged_decisions([], Ledger(), "e"))
     assert not nothing.worse and (nothing.decisions, nothing.upper) == (0, np.inf)
+
+
+def test_a_comparison_is_as_defined() -> None:
+    """The standard error by each decision's influence: what a little more weight on it does to the mean."""
+    rng = np.random.default_rng(0)
+    n, m = 80, 3
+    propensity = rng.dirichlet(np.ones(m), n) * 0.7 + 0.1
+    chosen = (propensity.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    log = ScoredChoices(chosen, rng.random(n), rng.uniform(0.2, 1.0, n), propensity)
+    new = np.eye(m)[rng.integers(m, size=n)]
+    old = np.where(rng.random((n, 1)) < 0.5, new, np.eye(m)[rng.integers(m, size=n)])
+    utility = rng.random((n, m))
+
+    def mean(weight: Array) -> float:
+        error = log.score - utility[np.arange(n), chosen]
+        same = [i for i in range(n) if new[i, chosen[i]] == old[i, chosen[i]] == 1.0]
+        shift = sum(weight[i] * error[i] for i in same) / (sum(weight[same]) + MonitorConfig().shift_prior)
+        terms = [
+            (new[i] - old[i]) @ utility[i]
+            + (new[i, chosen[i]] - old[i, chosen[i]]) / propensity[i, chosen[i]] * (error[i] - shift)
+            for i in range(n)
+        ]
+        return float(weight @ terms / weight.sum())
+
+    found, weight = compare_policies(new, old, utility, log), log.score_weight
+    step = 1e-6
+    influence = np.array([(mean(weight + step * row) - mean(weight)) / step for row in np.eye(n)]) * weight.sum()
+    effective = weight.sum() ** 2 / (weight @ weight)
+    spread = (weight @ influence**2 / weight.sum()) ** 0.5
+    assert found.mean == pytest.approx(mean(weight)) and found.effective == pytest.approx(effective)
+    assert found.stderr == pytest.approx(spread / effective**0.5, rel=1e-3)
+    assert found.upper == pytest.approx(found.mean + spread * radius(effective), rel=1e-3)

@@ -112,7 +112,7 @@ def shrink_to_mean(quality: Array, overall: Array, share: float, cost_penalty: f
     return out
 
 
-def shrinkage(quality: Array, overall: Array, share: float, cost_penalty: float = 0.0) -> Array:
+def shrinkage(quality: Array, overall: Array, share: float, cost_penalty: float) -> Array:
     """(n, m) by how much ``quality`` is drawn toward ``overall`` (m,); ``cost_penalty`` is that of a typical request."""
     out: Array = share * np.exp(-cost_penalty / FADE) * (overall - quality)
     return out

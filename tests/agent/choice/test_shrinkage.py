@@ -29,7 +29,8 @@ def test_noisy_estimates_are_shrunken_and_accurate_ones_are_not() -> None:
 def test_with_too_few_prompts_of_several_scores_the_share_is_the_priors() -> None:
     truth, scores = a_world(0.0, MIN_PROMPTS - 1)
     prior = fit_shrinkage(truth, MEANS, scores)
-    assert 0.2 < prior < 0.5
+    shares = np.arange(10) / 10
+    assert prior == pytest.approx(np.average(shares, weights=np.exp(-2.0 * shares))) and 0.2 < prior < 0.5
     truth, scores = a_world(0.0)
     single = Scores(scores.value, np.tile([1.0, 0.0, 0.0], (len(truth), 1)))
     assert fit_shrinkage(truth, MEANS, single) == prior

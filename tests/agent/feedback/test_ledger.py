@@ -216,6 +216,31 @@ def test_a_revision_leaves_what_the_last_rating_alone_would_have_left() -> None:
     assert (ann.n_ratings, ann.weight, ann.offset) == pytest.approx((1, ann_direct.weight, ann_direct.offset), abs=1e-9)
 
 
+def test_a_revision_takes_the_place_of_its_own_weight_alone() -> None:
+    ledger = Ledger()
+    rows = [
+        scored_row(seq, 0.6, decision_id="d", rater=rater, key="k") for seq, rater in enumerate(("ann", "bob", "cy"))
+    ]
+    weights = [ledger.learn_one(row).weight for row in rows]
+    weights[1] = ledger.learn_one(replace(rows[1], seq=3, score=0.5, revises=0.6)).weight
+    [[_, used, _]] = ledger.state()["decisions"]
+    assert used == pytest.approx(sum(weights))
+    by_name = {name: tasks[0][1] for _, name, tasks in ledger.state()["quota"]}
+    assert by_name == pytest.approx({**dict(zip(("ann", "bob", "cy"), weights)), "k": sum(weights)}, rel=1e-3)
+
+
+def test_a_nameless_rating_is_a_whole_sample_of_its_source() -> None:
+    ledger = Ledger()
+    ledger.learn_one(scored_row(1, 0.9))
+    assert ledger.state()["sources"][0][-1]["decision"][0] == 1.0
+
+
+def test_a_rater_who_only_compared_has_no_offset() -> None:
+    ledger = Ledger()
+    ledger.learn_one(scored_row(1, 1.0, rater="ann", other="m1", expected_other=0.4))
+    assert [(r.n_ratings, r.offset) for r in ledger.raters()] == [(1, 0.0)]
+
+
 def test_revising_over_and_over_weighs_no_more_than_once() -> None:
     ledger = Ledger()
     ratings = [
@@ -271,6 +296,16 @@ def test_a_rater_weighs_at_most_their_cap_on_a_task_and_has_another_on_others() 
     assert ledger.learn_one(scored_row(3002, 1.0, rater="bob", task=4)).weight > 0.8
     back = ledger.learn_one(scored_row(3003 + 5 * config.quota.recovery, 1.0, rater="ann", task=4)).weight
     assert back > 0.8
+
+
+def test_means_are_capped_by_rater_and_key_as_ratings_are() -> None:
+    flood = [scored_row(seq, 1.0, rater="ann", prompt_id=f"p{seq}") for seq in range(200)]
+    weights = [mean.weight for mean in Ledger().mean_scores(flood).values()]
+    cap = LedgerConfig().quota.rater
+    assert weights[0] > 0.9 and weights == sorted(weights, reverse=True)
+    assert 0.8 * cap < sum(weights) <= cap * (1 + len(flood) / LedgerConfig().quota.recovery)
+    keyed = [replace(row, rater=f"sock{row.seq}", key="partner") for row in flood]
+    assert 100.0 < sum(mean.weight for mean in Ledger().mean_scores(keyed).values()) < 150.0
 
 
 def test_made_up_names_share_the_cap_of_the_key_that_posts_them() -> None:

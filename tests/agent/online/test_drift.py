@@ -96,6 +96,21 @@ def test_enough_scores_of_a_clear_change_are_a_drift_at_once() -> None:
     assert found[-1] is not None and found[-1].since == 2 * least and found[:-1] == [None] * (3 * least - 1)
 
 
+def test_the_shift_that_the_scan_finds_is_from_a_baseline_shrunken_to_zero() -> None:
+    detector = DriftDetector("a")
+    found = [detector.learn_one(seq, 0.1 if seq < 60 else -0.9, 0.1) for seq in range(68)]
+    assert found[-1] is not None and found[-1].since == 60
+    clipped, before = -2.5 * 0.1**0.5, 0.1 * 600.0 / (600.0 + DriftConfig().baseline_precision)
+    assert found[-1].shift == pytest.approx(clipped - before)
+
+
+@pytest.mark.parametrize(("expected", "variance"), [(-0.5, 0.05), (0.0, 0.05), (0.5, 0.225), (0.9, 0.113), (1.5, 0.05)])
+def test_an_innovations_variance_is_that_of_its_expectation_over_its_weight(expected: float, variance: float) -> None:
+    detectors = DriftDetectors({"a": 500.0})
+    detectors.learn_one("a", 7, expected + 0.01, 0.5, expected)
+    assert np.array(detectors.state()["a"]) == pytest.approx(np.array([(7, 0.01, 2.0 * variance)]))
+
+
 def test_a_restored_detector_goes_on_as_the_first_would_have() -> None:
     rng = np.random.default_rng(0)
     innovations = [*rng.normal(0.0, 0.4, 150), *rng.normal(-0.5, 0.4, 60)]

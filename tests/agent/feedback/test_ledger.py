@@ -380,7 +380,7 @@ def test_memory_is_bounded() -> None:
     config = LedgerConfig(decisions=50, raters=20)
     ledger, ratings = learned(mixed(), Ledger(config))
     state = ledger.state()
-    assert len(state["decisions"]) == 50 and len(state["raters"]) <= 20 and len(state["quota"]) <= 22
+    assert len(state["decisions"]) == 50 and len(state["raters"]) == 20 and len(state["quota"]) <= 22
     assert all(math.isfinite(w.value) and 0.0 <= w.weight <= 1.0 for w in ratings)
 
 

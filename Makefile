@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# HAProxy in front of the replicas: 0.3 ms a request instead of 6 (docs/log.md). It listens on every interface.
+# HAProxy in front of the replicas: less time a request than Serve's own proxy. It listens on every interface.
 export RAY_SERVE_ENABLE_HA_PROXY ?= 1
 export RAY_SERVE_THROUGHPUT_OPTIMIZED ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from agent.choice.utility import shrink_to_mean
 from agent.encoding.similarity import Representation, block_squares, kernel
 from agent.errors import SnapshotCorrupt
-from agent.examples import hash64
 from agent.experts.stack import combine
-from agent.index.neighbours import NeighbourIndex, kernel_weight, shrunk_mean
+from agent.index.neighbours import NeighbourIndex, hash64, kernel_weight, shrunk_mean
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.tasks import assign
 from agent.types import UNKNOWN_TASK, Array, Encoded, TaskAssignment

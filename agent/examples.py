@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,8 +125,3 @@ def join(parts: Sequence[Examples]) -> Examples:
         texts=tuple(p.texts[i] if p.texts else "" for p, i in first.values()),
         weights=None if all(p.weights is None for p in parts) else np.minimum(score_weight, 1.0),
     )
-
-
-def hash64(text: str) -> int:
-    """A hash to 64 bits: uniform, and equal in every process."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -18,12 +18,12 @@ from agent.choice.utility import fit_shrinkage
 from agent.encoding.similarity import Representation, fit_representation
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
-from agent.examples import Examples, Scores, hash64
+from agent.examples import Examples, Scores
 from agent.experts.cost_model import cost_penalties, fit_cost_model
 from agent.experts.general_heads import GeneralHeads, Trunk, fit_general_heads, fit_trunk
 from agent.experts.stack import combine, fit_stack
 from agent.experts.task_heads import TaskHeads, candidate_set, fit_task_heads
-from agent.index.neighbours import NeighbourIndex, neighbour_means
+from agent.index.neighbours import NeighbourIndex, hash64, neighbour_means
 from agent.online.effects import Prior, fit_prior
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming

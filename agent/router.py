@@ -352,7 +352,7 @@ class Router:
 
     def _evidence(self, encoded: Encoded) -> tuple[Evidence, ...]:
         slots, similarity = self._memory.search(encoded.embedding, self.config.neighbours)
-        return self._memory.evidence(slots, similarity, self.snapshot.models)
+        return self._memory.evidence(slots, similarity, self._estimator.models)
 
 
 def published(card: ModelCard, otherwise: float) -> float:

@@ -8,6 +8,7 @@ with all 550, in half the time.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,3 +141,8 @@ def kernel_weight(similarity: NDArray[np.float32], power: float) -> Array:
         return np.zeros(similarity.shape)
     top = np.maximum(similarity[:, :1], 1e-9).astype(np.float64)
     return np.maximum(similarity / top, 1e-9) ** power
+
+
+def hash64(text: str) -> int:
+    """A hash to 64 bits: uniform, and equal in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.examples import hash64
-from agent.index.neighbours import build_index, nearest
+from agent.index.neighbours import build_index, hash64, nearest
 from agent.types import Evidence, Vector
 
 

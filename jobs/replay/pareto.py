@@ -2,7 +2,7 @@
 
 It runs as its documentation describes for a pool of one's own: precomputed vectors of 25 principal components and a constant,
 its published settings (`BEST_K3_HPARAMS`, or `BEST_K3_TABULA_RASA_HPARAMS` for a cold start), and warm scores as offline
-priors, computed as in its own `generate_warmup_priors`. Its quality is higher without whitened components (docs/log.md).
+priors, computed as in its own `generate_warmup_priors`. The components are not whitened.
 """
 
 from __future__ import annotations

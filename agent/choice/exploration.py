@@ -3,7 +3,8 @@
 The model that gets most of the probability (the leader) is the one with the highest utility, unless trying another is worth
 more: the knowledge gradient (Frazier, Powell & Dayanik 2008, with a lookahead of several trials) compares what some
 trials of a model over all tasks would improve later choices with what they cost; for under-sampled models it is made for
-the prompt's task alone too. The other models share the rest by inverse-gap weighting (SquareCB, Foster & Rakhlin 2020), so that every propensity is positive.
+the prompt's task alone too. The other models share the rest by inverse-gap weighting (SquareCB, Foster & Rakhlin 2020), so
+that every propensity is positive.
 """
 
 from __future__ import annotations

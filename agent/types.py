@@ -212,11 +212,36 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialChoice:
+    """What a trial (see `agent.trial`) needs to know of a decision on which its two routers differ, and which its coin may
+    have decided.
+
+    Parameters
+    ----------
+    trial
+        Its id.
+    champion, challenger
+        Models that the serving router and the other one would have chosen without exploring.
+    champion_utility, challenger_utility
+        Their utilities (quality less cost penalty), each the mean of both routers' estimates.
+    expected_regret
+        Utility that the coin was expected to cost beside the serving router's own choice, by the same estimates; at least 0.
+    """
+
+    trial: int
+    champion: str
+    challenger: str
+    champion_utility: float
+    challenger_utility: float
+    expected_regret: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A choice of a model, and what it rests on.
 
     ``candidates`` are ranked by utility, the eligible before the excluded. ``snapshot`` and ``position`` (of the last
-    row of the feedback log that was learned) name the state that made it.
+    row of the feedback log that was learned) name the state that made it. ``trial`` is None where no trial had a part in it.
     """
 
     model: str
@@ -228,6 +253,7 @@ class Decision:
     encoded: Encoded
     explored: bool
     why: str
+    trial: TrialChoice | None = None
 
     @property
     def chosen(self) -> Candidate:
@@ -276,6 +302,8 @@ class Observation:
         The eligible models, the chosen one among them; () where not known.
     encoder
         Fingerprint of the encoder that made ``encoded``; "" where it is not known.
+    trial
+        The decision's; None where no trial had a part in it.
     """
 
     seq: int
@@ -295,6 +323,7 @@ class Observation:
     key: str = ""
     actions: tuple[LoggedAction, ...] = ()
     encoder: str = ""
+    trial: TrialChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)

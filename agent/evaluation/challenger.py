@@ -109,20 +109,20 @@ def train_challenger(
         lack = (
             "no champion that can be read" if champion is None else f"only one of another encoder ({champion.encoder})"
         )
-        return Challenger(snapshot, GateReport(True, f"promoted uncontested: there is {lack}", None, None, None))
+        return Challenger(snapshot, GateReport("promote", f"promoted uncontested: there is {lack}", None, None, None))
     ledger = Ledger.from_state(data.carried["ledger"] if data.carried else None, n_evaluated=snapshot.n_evaluated)
     verdict = evaluate_challenger(rival, snapshot, data.evaluations, data.observations, ledger=ledger, seed=seed)
     return Challenger(snapshot, outgrown(verdict, rival, snapshot, outgrow))
 
 
 def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot, outgrow: int = 0) -> GateReport:
-    """``verdict``, but promoting a challenger that knows far more than the champion unless it is proven worse.
+    """``verdict``, but promoting a challenger that knows far more than the champion instead of sending it on trial.
 
     A greedy router hardly ever tries what would prove a challenger better, so a champion of few prompts, or one that does
     not know a model of the pool, could never be replaced (docs/log.md). Either must rest on at least `GateConfig.least`
     scores, and on more prompts than a snapshot that was rolled back (``outgrow``).
     """
-    if verdict.promote or verdict.proven_worse:
+    if verdict.outcome != "trial":
         return verdict
     least, before, after = GateConfig().least, max(champion.n_scored, outgrow), challenger.n_scored
     n_scores = challenger.scores_by_model
@@ -136,7 +136,7 @@ def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot, outg
     if not why:
         return verdict
     reason = f"promoted although not proven better, because {why} ({describe(verdict.pooled)})"
-    return replace(verdict, promote=True, reason=reason)
+    return replace(verdict, outcome="promote", reason=reason)
 
 
 def evaluate_challenger(
@@ -148,7 +148,7 @@ def evaluate_challenger(
     ledger: Ledger | None = None,
     seed: int = 0,
 ) -> GateReport:
-    """Whether ``challenger`` is to replace ``champion``.
+    """What held-out evidence says of ``challenger`` beside ``champion``.
 
     Parameters
     ----------

@@ -1,20 +1,24 @@
-"""The promotion gate: a challenger is promoted only when it is proven better than the champion.
+"""The promotion gate: a challenger is promoted when it is proven better than the champion, rejected when it is proven worse,
+and goes on trial (`agent.evaluation.trial`) when it is neither.
 
 The evidence is of two kinds, on data that neither was trained on: *evaluations*, where several models' scores are known and
 the two routes are compared prompt by prompt, and recent *feedback*, where only the chosen model's score is known and the
-difference is estimated doubly robustly. The pooled difference must be above ``margin`` with one-sided confidence, and
-neither kind may prove the challenger worse.
+difference is estimated doubly robustly. To be proven better the pooled difference must be above ``margin`` with one-sided
+confidence, and neither kind may prove the challenger worse.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.evaluation.off_policy import ScoredChoices, Value, doubly_robust_terms, mean_value
 from agent.types import Array
+
+Outcome = Literal["promote", "trial", "reject"]
 
 MIN_PROPENSITY = 0.005
 """Decisions on which the two differ are used only where both choices had at least this propensity."""
@@ -33,15 +37,32 @@ class GateConfig:
 class GateReport:
     """The verdict and its evidence; differences are challenger minus champion, in quality.
 
-    ``proven_worse``: whether one kind of evidence, or all together, is below the margin with the same confidence.
+    Parameters
+    ----------
+    outcome
+        What becomes of the challenger. A refresh acts on it so: one that is to be promoted is the champion at once, and
+        unless that is ``proven`` a hold-back tests it against its predecessor, where there is one that can be read; one on
+        trial is compared by experiment; a rejected one is never to serve.
+    reason
+        For people.
+    evaluations, feedback, pooled
+        The two kinds of evidence, and both together; None where there is none, or too little.
+    proven
+        Whether held-out evidence proves the outcome. Never true of a trial; false of a promotion by growth or for want of
+        a champion.
     """
 
-    promote: bool
+    outcome: Outcome
     reason: str
     evaluations: Value | None
     feedback: Value | None
     pooled: Value | None
-    proven_worse: bool = False
+    proven: bool = False
+
+    @property
+    def promote(self) -> bool:
+        """Whether the challenger is to serve at once."""
+        return self.outcome == "promote"
 
 
 def evaluation_difference(champion: Array, challenger: Array, scores: Array) -> Value:
@@ -125,12 +146,10 @@ def _noise(quality: Array, log: ScoredChoices) -> Array:
 
 
 def judge(evaluations: Value | None, feedback: Value | None, config: GateConfig = GateConfig()) -> GateReport:
-    """Promote or reject; too little evidence rejects."""
+    """Promote what is proven better, reject what is proven worse, and send all else on trial."""
 
-    def report(promote: bool, reason: str, pooled: Value | None, proven_worse: bool = False) -> GateReport:
-        return GateReport(
-            promote, f"{'' if promote else 'not '}promoted: {reason}", evaluations, feedback, pooled, proven_worse
-        )
+    def report(outcome: Outcome, reason: str, pooled: Value | None) -> GateReport:
+        return GateReport(outcome, reason, evaluations, feedback, pooled, proven=outcome != "trial")
 
     kinds = {
         kind: value
@@ -139,20 +158,20 @@ def judge(evaluations: Value | None, feedback: Value | None, config: GateConfig 
     }
     if not kinds:
         n_evaluations, n_feedback = (0 if value is None else value.n for value in (evaluations, feedback))
-        return report(
-            False,
+        lack = (
             f"too little held-out evidence ({n_evaluations} evaluated prompts and {n_feedback} decisions with feedback; "
-            f"at least {config.least} of either are needed)",
-            None,
+            f"at least {config.least} of either are needed)"
         )
+        return report("trial", f"on trial: {lack}", None)
     pooled = pool(list(kinds.values()))
     confidence = f"with {config.confidence:.0%} confidence"
     for kind, value in [*kinds.items(), ("all evidence", pooled)]:
         if value.upper(config.confidence) < min(config.margin, 0.0):
-            return report(False, f"worse by {kind} {confidence} ({describe(value)})", pooled, True)
+            return report("reject", f"rejected: worse by {kind} {confidence} ({describe(value)})", pooled)
     if pooled.lower(config.confidence) > config.margin:
-        return report(True, f"better {confidence} ({describe(pooled)})", pooled)
-    return report(False, f"not proven better ({describe(pooled)})", pooled)
+        return report("promote", f"promoted: better {confidence} ({describe(pooled)})", pooled)
+    undecided = f"neither proven better nor worse by held-out evidence ({describe(pooled)})"
+    return report("trial", f"on trial: {undecided}", pooled)
 
 
 def describe(difference: Value | None) -> str:

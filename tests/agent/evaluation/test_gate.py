@@ -150,13 +150,13 @@ def test_feedback_counts_by_its_weight() -> None:
             None,
             None,
             False,
-            "not promoted: too little held-out evidence (0 evaluated prompts and 0 decisions with feedb",
+            "on trial: too little held-out evidence (0 evaluated prompts and 0 decisions with feedb",
         ),
         (
             Value(0.5, 0.01, 29),
             None,
             False,
-            "not promoted: too little held-out evidence (29 evaluated prompts and 0 dec",
+            "on trial: too little held-out evidence (29 evaluated prompts and 0 dec",
         ),
         (
             Value(0.5, 0.01, 30),
@@ -170,14 +170,24 @@ def test_feedback_counts_by_its_weight() -> None:
             Value(0.3, 0.01, 99),
             Value(-0.1, 0.02, 99),
             False,
-            "not promoted: worse by feedback with 95% c",
+            "rejected: worse by feedback with 95% c",
         ),
-        (Value(-0.1, 0.02, 99), Value(0.3, 0.01, 99), False, "not promoted: worse by evaluations with"),
-        (Value(-0.02, 0.02, 99), Value(-0.02, 0.02, 99), False, "not promoted: not proven better (difference -0.0200 "),
-        (Value(-0.03, 0.02, 99), Value(-0.03, 0.02, 99), False, "not promoted: worse by all evidence with 95% confid"),
+        (Value(-0.1, 0.02, 99), Value(0.3, 0.01, 99), False, "rejected: worse by evaluations with"),
+        (
+            Value(-0.02, 0.02, 99),
+            Value(-0.02, 0.02, 99),
+            False,
+            "on trial: neither proven better nor worse by held-out evidence (difference -0.0200 ",
+        ),
+        (Value(-0.03, 0.02, 99), Value(-0.03, 0.02, 99), False, "rejected: worse by all evidence with 95% confid"),
         (Value(0.3, 0.01, 99), Value(-0.01, 0.02, 99), True, "promoted: better with"),
-        (Value(0.01, 0.01, 99), None, False, "not promoted: not proven better (difference +0.0100 +- 0.0101 over 99"),
-        (Value(0.0, 0.0, 99), None, False, "not promoted: not proven better"),
+        (
+            Value(0.01, 0.01, 99),
+            None,
+            False,
+            "on trial: neither proven better nor worse by held-out evidence (difference +0.0100 +- 0.0101 over 99",
+        ),
+        (Value(0.0, 0.0, 99), None, False, "on trial: neither proven better"),
         (Value(0.5, 0.01, 99), Value(-0.9, 0.01, 29), True, "promoted: better with"),
     ],
 )
@@ -186,7 +196,9 @@ def test_the_verdict(evaluations: Value | None, feedback: Value | None, promote:
     assert report.promote is promote and report.reason.startswith(reason)
     assert (report.evaluations, report.feedback) == (evaluations, feedback)
     assert (report.pooled is None) == ("too little" in reason)
-    assert report.proven_worse == ("worse by" in reason)
+    assert report.proven == (report.outcome != "trial") and report.reason.startswith(
+        {"promote": "promoted: ", "trial": "on trial: ", "reject": "rejected: worse by "}[report.outcome]
+    )
 
 
 def test_a_margin_must_be_passed_and_may_be_granted() -> None:

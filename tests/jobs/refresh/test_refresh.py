@@ -77,7 +77,7 @@ def test_evaluations_make_a_better_champion_and_the_same_again_is_rejected(
 
     again = refresh(database, settings, encoder=WordEncoder())
     assert not again.promoted
-    assert "not proven better" in again.reason
+    assert "neither proven better nor worse" in again.reason
     assert snapshots.champion_version() == 2
     row = next(r for r in snapshots.list() if r.version == again.version)
     assert (row.status, row.report["reason"]) == ("rejected", again.reason)
@@ -147,7 +147,7 @@ def test_a_rollback_by_hand_during_a_refresh_stays(
             snapshots.rollback("worse, I think")
 
     result = refresh(home_database, settings, encoder=WordEncoder(), progress=roll_back)
-    assert result.report["gate"]["promote"], "else there is nothing to hold back"
+    assert result.report["gate"]["outcome"] == "promote", "else there is nothing to hold back"
     assert snapshots.champion_version() == 1
     row = next(r for r in snapshots.list() if r.version == result.version)
     assert (row.status, result.promoted, row.report["promoted"]) == ("rejected", False, False)

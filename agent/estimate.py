@@ -69,6 +69,7 @@ class Estimator:
         self.snapshot = snapshot
         self.models = snapshot.models
         self.tasks = snapshot.tasks
+        self._column = {name: i for i, name in enumerate(snapshot.models)}
         try:
             self._read(snapshot)
         except KeyError as missing:
@@ -175,6 +176,28 @@ class Estimator:
         known: NDArray[np.bool_] = np.any(embeddings @ self._centroids.T >= self._radius, axis=1)
         cost = None if self._cost_range is None else np.exp(np.clip(log_cost, *self._cost_range))
         return Estimates(quality, stage1, stage2, neighbours, probabilities, known, cost)
+
+    @property
+    def dimension(self) -> int:
+        """Length of the embeddings that it reads."""
+        return int(self._centroids.shape[1])
+
+    @property
+    def n_features(self) -> int:
+        """Number of the features that it reads, plain ones and words."""
+        return len(self._representation.mean) + len(self._representation.idf)
+
+    def predicted(self, model: str, estimates: Estimates) -> float:
+        """The first row's estimate of a model; the mean of its models where it does not know this one, whatever the pool."""
+        column = self._column.get(model)
+        return float(estimates.quality[0].mean() if column is None else estimates.quality[0, column])
+
+    def likely_tasks(self, estimates: Estimates, least: float) -> dict[int, float]:
+        """task id -> probability of the first row, where it is at least ``least``; none for a prompt far from every task."""
+        probabilities = estimates.task_probabilities[0]
+        if not estimates.known[0]:
+            return {}
+        return {self.tasks[t].id: float(probabilities[t]) for t in np.flatnonzero(probabilities >= least)}
 
     def assign_task(self, estimates: Estimates, row: int = 0) -> TaskAssignment:
         """The most probable task of a row; `UNKNOWN_TASK` where the prompt lies outside the radius of all."""

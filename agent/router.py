@@ -3,9 +3,6 @@ since the snapshot, and chooses a model; and learns from every row of the feedba
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,10 +14,10 @@ from agent.choice.exploration import ArmPosterior, ChoiceConfig, add_knowledge_g
 from agent.choice.utility import cost_weight, expected_costs, shrinkage
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
-from agent.feedback.ledger import Ledger, RaterReport, SourceReport
-from agent.index.prompts import PromptIndex
-from agent.online.effects import OVERALL_SD, Prior, noise_variance
-from agent.online.estimator import OnlineConfig, OnlineEstimator
+from agent.feedback.ledger import RaterReport, SourceReport
+from agent.learner import Learner
+from agent.online.effects import OVERALL_SD, noise_variance
+from agent.online.estimator import OnlineConfig
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
     Array,
@@ -33,6 +30,7 @@ from agent.types import (
     Observation,
     Part,
     RouteRequest,
+    SetAside,
 )
 
 _MIN_CLIPPING = 1e-9
@@ -115,31 +113,12 @@ class Router:
     ) -> None:
         self.snapshot = snapshot
         self.config = config
-        self.position = snapshot.position
         self._estimator = Estimator(snapshot)
-        self._online = OnlineEstimator(
-            snapshot.models,
-            [task.id for task in snapshot.tasks],
-            Prior(
-                snapshot.tensors["task_covariance"],
-                snapshot.tensors["overall_covariance"],
-                snapshot.tensors["task_n_scores"],
-                snapshot.tensors["task_mean"],
-            ),
-            config.online,
-            snapshot.meta.get("drift_detectors"),
-        )
-        self._ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated)
+        self._learner = Learner(self._estimator, config.online, config.memory)
+        self._ledger, self._online, self._memory = self._learner.ledger, self._learner.online, self._learner.memory
+        self._lock = self._learner.lock
         self._column = {name: i for i, name in enumerate(snapshot.models)}
         self._task_n_scores = snapshot.tensors["task_n_scores"].max(axis=1)  # (T,)
-        self._memory = PromptIndex(
-            tuple(snapshot.meta["indexed_prompts"]),
-            snapshot.tensors["indexed_embeddings"].astype(np.float32),
-            snapshot.tensors["indexed_scores"].astype(np.float64),
-            [self._estimator.tasks[t].id for t in snapshot.tensors["indexed_task"]],
-            config.memory,
-        )
-        self._lock = threading.Lock()
         self._cards: tuple[ModelCard, ...] = ()
         self.set_models(models)
 
@@ -147,6 +126,16 @@ class Router:
         """Replace the pool; what was learned about a removed model is kept."""
         with self._lock:
             self._cards = tuple(models)
+
+    @property
+    def position(self) -> int:
+        """Of the last row of the feedback log that was learned or set aside."""
+        return self._learner.position
+
+    @property
+    def n_set_aside(self) -> int:
+        """Rows since the snapshot that were set aside."""
+        return self._learner.n_set_aside
 
     @property
     def models(self) -> tuple[ModelCard, ...]:
@@ -174,10 +163,7 @@ class Router:
 
     def digest(self) -> str:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
-        with self._lock:
-            ledger = json.dumps(self._ledger.state(), sort_keys=True)
-            learned = f"{self.position} {ledger} {self._online.digest()} {self._memory.digest()}"
-            return hashlib.sha256(learned.encode()).hexdigest()
+        return self._learner.digest()
 
     def route(self, encoded: Encoded, request: RouteRequest, rng: np.random.Generator) -> Decision:
         """Choose a model.
@@ -198,13 +184,14 @@ class Router:
         NoCandidate
             Where no model can take the request; the message says why for each.
         """
+        cards = self._cards
+        cost = expected_costs(cards, encoded.tokens, request)
+        excluded = exclusions(cards, cost, encoded, request)
+        estimates = self._estimator.estimate(encoded)  # assign, estimate
+        task = self._estimator.assign_task(estimates)
         with self._lock:
-            cards, position = self._cards, self.position
-            cost = expected_costs(cards, encoded.tokens, request)
-            excluded = exclusions(cards, cost, encoded, request)
-            estimates = self._estimator.estimate(encoded)  # assign, estimate
+            position = self.position
             posterior = self._posterior(cards, estimates)  # aggregate
-            task = self._estimator.assign_task(estimates)
             evidence = self._evidence(encoded)
         eligible = np.flatnonzero([reason is None for reason in excluded])
         if not len(eligible):
@@ -265,35 +252,27 @@ class Router:
         )
         return inverse_gap_weights(index, choice.gamma + choice.gamma_growth * posterior.n_scores, choice.cap)
 
-    def learn_one(self, observation: Observation) -> None:
-        """Learn from the next row of the feedback log; rows at or before `position` are skipped, as learned already."""
-        with self._lock:
-            if observation.seq <= self.position:
-                return
-            score = self._ledger.learn_one(observation)
-            estimates = self._estimator.estimate(observation.encoded)
-            rated = [model for model in (observation.model, observation.other) if model is not None]
-            predicted = {model: self._predicted(model, estimates) for model in rated}
-            self._online.learn_one(observation, score, predicted, self._task_probabilities(estimates))
-            column = self._column.get(observation.model)
-            if column is not None and observation.other is None:
-                prompt, embedding = observation.prompt_id, observation.encoded.embedding
-                task = self._estimator.assign_task(estimates).id
-                rating = (observation.decision_id, observation.source, observation.rater)
-                revises = observation.revises
-                self._memory.learn_one(
-                    prompt, embedding, task, column, observation.score, rating=rating, revises=revises
-                )
-            self.position = observation.seq
+    def learn_one(self, observation: Observation) -> SetAside | None:
+        """Learn from the next row of the feedback log, see `learn_many`; the row where it was set aside."""
+        return next(iter(self.learn_many([observation])), None)
+
+    def learn_many(self, rows: Sequence[Observation | SetAside]) -> list[SetAside]:
+        """Learn from the next rows of the feedback log, in order; returns those that were set aside.
+
+        A row that cannot be learned, or that raises while it is, is set aside: it changes nothing but `position`, which moves
+        past it. Rows at or before `position` are skipped, as learned already. What is learned does not depend on how the
+        log is cut into pages. One thread may learn at a time.
+        """
+        return self._learner.learn_many(rows)
 
     def _posterior(self, cards: Sequence[ModelCard], estimates: Estimates) -> PoolPosterior:
         """The snapshot's estimates of ``cards`` joined with what was learned since."""
         names = [card.name for card in cards]
         columns = [self._column.get(name) for name in names]
-        tasks = self._task_probabilities(estimates)
+        tasks = self._estimator.likely_tasks(estimates, self.config.online.min_task_probability)
         on_task, overall = self._online.predict_one(names, tasks), self._online.overall(names)
         known = self.snapshot.tensors["overall"]
-        predicted = np.array([self._predicted(name, estimates) for name in names])
+        predicted = np.array([self._estimator.predicted(name, estimates) for name in names])
         # published figures count for a newcomer as far as its overall effect is still unknown
         unknown = np.diag(overall.covariance) / OVERALL_SD**2
         prior = np.array(
@@ -328,7 +307,7 @@ class Router:
         if column is None:
             weight = unknown if card.priors else 0.0
             parts = {"prior": Part(published(card, 0.0), weight)} if card.priors else {}
-            parts["snapshot_mean"] = Part(self._predicted(card.name, estimates), 1.0 - weight)
+            parts["snapshot_mean"] = Part(self._estimator.predicted(card.name, estimates), 1.0 - weight)
         else:
             stages = {"task": estimates.stage1, "head": estimates.stage2, "neighbours": estimates.neighbours}
             weights = self.snapshot.tensors["stack"].tolist()
@@ -336,19 +315,6 @@ class Router:
         parts["online"] = Part(online, 1.0)
         clipping = quality - sum(part.weight * part.estimate for part in parts.values())
         return parts if abs(clipping) < _MIN_CLIPPING else parts | {"clipping": Part(clipping, 1.0)}
-
-    def _predicted(self, model: str, estimates: Estimates) -> float:
-        """The snapshot's estimate; the mean of its models where it does not know this one, whatever the pool holds."""
-        column = self._column.get(model)
-        return float(estimates.quality[0].mean() if column is None else estimates.quality[0, column])
-
-    def _task_probabilities(self, estimates: Estimates) -> dict[int, float]:
-        """task id -> probability, where that is at least ``min_task_probability``; none for a prompt far from every task."""
-        probs = estimates.task_probabilities[0]
-        if not estimates.known[0]:
-            return {}
-        least = self.config.online.min_task_probability
-        return {self._estimator.tasks[t].id: float(probs[t]) for t in np.flatnonzero(probs >= least)}
 
     def _evidence(self, encoded: Encoded) -> tuple[Evidence, ...]:
         slots, similarity = self._memory.search(encoded.embedding, self.config.neighbours)

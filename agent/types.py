@@ -327,6 +327,14 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row of the feedback log that nothing is learned from: its position in the log, and why."""
+
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CalibratedScore:
     """What the ledger makes of an observation.
 

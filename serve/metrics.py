@@ -39,6 +39,11 @@ class Metrics:
         self.feedback = Counter("thalweg_feedback", "Feedback events", ["source", "status"], registry=registry)
         self.snapshot = Gauge("thalweg_snapshot_version", "Snapshot that serves", registry=registry)
         self.position = Gauge("thalweg_log_position", "Feedback row applied last", registry=registry)
+        self.set_aside = Gauge(
+            "thalweg_set_aside_rows",
+            "Feedback rows since the serving snapshot from which nothing could be learned",
+            registry=registry,
+        )
         self.drifts = Counter(
             "thalweg_drifts", "Silent changes of models that this replica found first", ["model"], registry=registry
         )

@@ -23,6 +23,7 @@ from store.lineage import TaskLineage
 from store.pool.file import PoolFile
 from store.pool.models import ModelPool
 from store.runs import JobRuns
+from store.set_aside import SetAsideStore
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 
@@ -67,7 +68,9 @@ class Service:
         self.runs = JobRuns(self.database)
         self.pool = ModelPool(self.database)
         self.pool.sync(models)
+        self.set_aside = SetAsideStore(self.database)
         self.follower = Follower(
+            database=self.database,
             snapshots=self.snapshots,
             feedback=self.feedback,
             pool=self.pool,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import orjson
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeDecorator
 
@@ -81,8 +82,8 @@ class Float32s(TypeDecorator[Vector]):
         return None if value is None else np.asarray(value, "<f4").tobytes()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Vector | None:
-        """(d,) float32."""
-        return None if value is None else np.frombuffer(value, "<f4")
+        """(d,) float32; of bytes that are none, what is whole: readers check the length."""
+        return None if value is None else np.frombuffer(value, "<f4", len(value) // 4)
 
 
 class Candidates(TypeDecorator[tuple[Candidate, ...]]):
@@ -91,19 +92,26 @@ class Candidates(TypeDecorator[tuple[Candidate, ...]]):
     impl = JSON(none_as_null=True)
     cache_ok = True
 
-    _numbers = ("quality", "stderr", "cost", "utility", "propensity", "shrinkage", "cost_penalty")
-
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Dataclasses, which orjson writes as objects."""
         return value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Candidate, ...] | None:
         """In the order of their rank."""
-        return None if value is None else tuple(self._candidate(row) for row in value)
+        return None if value is None else tuple(_candidate(row) for row in value)
 
-    def _candidate(self, row: Mapping[str, Any]) -> Candidate:
-        parts = {name: Part(**_finite(part, part)) for name, part in row["parts"].items()}
-        return Candidate(**{**row, **_finite(row, self._numbers), "parts": parts})
+
+def read_candidates(json: str) -> tuple[Candidate, ...]:
+    """Candidates from their JSON; raises whatever is wrong with it."""
+    return tuple(_candidate(row) for row in orjson.loads(json))
+
+
+_NUMBERS = ("quality", "stderr", "cost", "utility", "propensity", "shrinkage", "cost_penalty")
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    parts = {name: Part(**_finite(part, part)) for name, part in row["parts"].items()}
+    return Candidate(**{**row, **_finite(row, _NUMBERS), "parts": parts})
 
 
 def _finite(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:

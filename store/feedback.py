@@ -15,14 +15,15 @@ from datetime import datetime
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-from sqlalchemy import Connection, Row, bindparam, func, insert, select
+from sqlalchemy import Connection, Row, Text, bindparam, cast, func, insert, select
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
 from agent.examples import Examples
+from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
-from agent.types import Drift, Observation, Source
-from store.columns import clean, literal, utc_now
+from agent.types import Drift, Observation, SetAside, Source
+from store.columns import clean, literal, read_candidates, utc_now
 from store.database import Database
 from store.prompts import ENCODED, Score, encoded, table, to_examples
 from store.tables import DecisionTable, FeedbackTable, PromptTable
@@ -114,10 +115,14 @@ class FeedbackLog:
         return self._writer.submit(work)
 
     def tail(self, after: int, limit: int = 1000, encoder: str | None = None) -> list[Observation]:
-        """The ``limit`` observations after position ``after``, in order; fewer at the log's end.
+        """The ``limit`` observations after position ``after``, in order; fewer at the log's end, or without unreadable rows.
 
         Where ``encoder`` is given, only those whose prompts it encoded.
         """
+        return [row for row in self.page(after, limit, encoder) if isinstance(row, Observation)]
+
+    def page(self, after: int, limit: int = 1000, encoder: str | None = None) -> list[Observation | SetAside]:
+        """The same with the rows that cannot be read, as set aside: a decision that is no JSON, or lacks what it needs."""
         query = (
             select(
                 FeedbackTable.seq,
@@ -132,7 +137,7 @@ class FeedbackLog:
                 DecisionTable.model,
                 DecisionTable.propensity,
                 DecisionTable.task,
-                DecisionTable.candidates,
+                cast(DecisionTable.candidates, Text).label("candidates"),
                 PromptTable.encoder,
                 *ENCODED,
             )
@@ -146,15 +151,14 @@ class FeedbackLog:
             query = query.where(PromptTable.encoder == encoder)
         with self._database.session() as session:
             rows: Sequence[Row[*tuple[Any, ...]]] = session.execute(query).all()
-        return [_observation(row) for row in rows]
+        return [_readable(row) for row in rows]
 
     def between(self, after: int, upto: int) -> list[Observation]:
-        """The observations after position ``after``, up to and including position ``upto``, in order."""
+        """The observations after position ``after``, up to and including position ``upto``, in order, without odd values."""
         found: list[Observation] = []
-        while page := self.tail(found[-1].seq if found else after):
-            found += [o for o in page if o.seq <= upto]
-            if page[-1].seq >= upto:
-                break
+        while after < upto and (page := self.page(after)):
+            found += [row for row in page if isinstance(row, Observation) and row.seq <= upto and defect(row) is None]
+            after = page[-1].seq
         return found
 
     def head(self) -> int:
@@ -200,8 +204,15 @@ class FeedbackLog:
             ]
 
 
+def _readable(row: Row[*tuple[Any, ...]]) -> Observation | SetAside:
+    try:
+        return _observation(row)
+    except Exception as error:  # of any kind: the next rows are read all the same
+        return SetAside(row.seq, f"its decision cannot be read ({type(error).__name__}: {error})")
+
+
 def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
-    ranked = row.candidates
+    ranked = read_candidates(row.candidates)
     expected = {c.model: c.quality for c in ranked}
     return Observation(
         seq=row.seq,
@@ -370,5 +381,6 @@ def feedback_examples(
     row, column = ({name: i for i, name in enumerate(names)} for names in (examples.ids, examples.models))
     weights = np.zeros(examples.scores.shape)
     for (prompt, model), mean in means.items():
-        weights[row[prompt], column[model]] = mean.weight
+        if prompt in row:  # else it cannot be read
+            weights[row[prompt], column[model]] = mean.weight
     return replace(examples, weights=weights)

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite.dml import Insert as SqliteInsert
 from sqlalchemy.orm import Session
 
 from agent.examples import Examples
+from agent.feedback.checks import readable
 from agent.types import Encoded, Turn
 from store.settings import PromptsSetting
 from store.tables import Base, PromptTable
@@ -93,6 +94,8 @@ class Score(NamedTuple):
 def to_examples(session: Session, scores: Sequence[Score], models: Sequence[str] | None = None) -> Examples:
     """``scores`` as a (prompts, models) array, with the prompts' embeddings, features and texts.
 
+    A prompt whose embedding or features cannot be read is left out.
+
     Parameters
     ----------
     scores
@@ -102,22 +105,21 @@ def to_examples(session: Session, scores: Sequence[Score], models: Sequence[str]
     """
     columns = tuple(sorted({s.model for s in scores}) if models is None else models)
     column = {model: j for j, model in enumerate(columns)}
-    scores = [s for s in scores if s.model in column]
-    ids = tuple(sorted({s.prompt for s in scores}))
-    row = {prompt: i for i, prompt in enumerate(ids)}
-    rows = np.array([row[s.prompt] for s in scores], np.int64)
-    cols = np.array([column[s.model] for s in scores], np.int64)
-    shape = (len(ids), len(columns))
-    costs = _mean(shape, rows, cols, np.array([np.nan if s.cost is None else s.cost for s in scores], np.float64))
-
-    found = {}
+    found: list[Row[*tuple[Any, ...]]] = []
+    ids = sorted({s.prompt for s in scores if s.model in column})
     for start in range(0, len(ids), _IDS_A_QUERY):
         query = select(PromptTable.id, PromptTable.embedding, PromptTable.features, PromptTable.text)
-        for prompt in session.execute(query.where(PromptTable.id.in_(ids[start : start + _IDS_A_QUERY]))):
-            found[prompt.id] = prompt
-    prompts = [found[i] for i in ids]
+        found += session.execute(query.where(PromptTable.id.in_(ids[start : start + _IDS_A_QUERY])))
+    fits = readable([p.embedding for p in found]) & readable([p.features for p in found])
+    prompts = sorted((p for p, fit in zip(found, fits) if fit), key=lambda p: str(p.id))
+    row = {p.id: i for i, p in enumerate(prompts)}
+    scores = [s for s in scores if s.model in column and s.prompt in row]
+    rows = np.array([row[s.prompt] for s in scores], np.int64)
+    cols = np.array([column[s.model] for s in scores], np.int64)
+    shape = (len(prompts), len(columns))
+    costs = _mean(shape, rows, cols, np.array([np.nan if s.cost is None else s.cost for s in scores], np.float64))
     return Examples(
-        ids=ids,
+        ids=tuple(p.id for p in prompts),
         embeddings=np.stack([p.embedding for p in prompts]) if prompts else np.zeros((0, 0), np.float32),
         features=np.stack([p.features for p in prompts]) if prompts else np.zeros((0, 0), np.float32),
         scores=_mean(shape, rows, cols, np.array([s.score for s in scores], np.float64)),

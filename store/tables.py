@@ -144,6 +144,17 @@ class FeedbackTable(Base):
     key: Mapped[Safe | None]
 
 
+class SetAsideTable(Base):
+    """A row of the feedback log from which nothing is learned, and why; ``snapshot`` is the one whose router set it aside."""
+
+    __tablename__ = "set_aside"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    reason: Mapped[Safe]
+    snapshot: Mapped[int]
+    set_aside_at: Mapped[datetime]
+
+
 class EvaluationTable(Base):
     """An imported evaluation: what each model scored (and cost) on one prompt; ``id`` is the hash of its content."""
 

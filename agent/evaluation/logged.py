@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from agent.estimate import Estimator
 from agent.evaluation.off_policy import ScoredChoices
+from agent.feedback.checks import readable
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import latest_ratings
 from agent.types import Array, Observation
@@ -135,10 +136,15 @@ def logged_decisions(rows: Iterable[Observation], ledger: Ledger, encoder: str) 
     last = latest_ratings(ratings)
     scores = ledger.mean_scores(replace(o, prompt_id=o.decision_id) for o in last)
 
-    excluded = {"of another encoder": 0, "without weight": 0, "without a choice": 0}
+    excluded = {"of another encoder": 0, "unreadable": 0, "without weight": 0, "without a choice": 0}
     kept: list[Observation] = []
+    own = [o for o in last if o.encoder == encoder]
+    fits = readable([o.encoded.embedding for o in own]) & readable([o.encoded.features for o in own])
+    unreadable = {o.decision_id for o, fit in zip(own, fits) if not fit}
     for o in {o.decision_id: o for o in last}.values():
-        if o.encoder != encoder:
+        if o.decision_id in unreadable:
+            excluded["unreadable"] += 1
+        elif o.encoder != encoder:
             excluded["of another encoder"] += 1
         elif (o.decision_id, o.model) not in scores:
             excluded["without weight"] += 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self, get_args
 
 from agent.types import Observation
@@ -134,6 +134,10 @@ class SourceCalibration:
     sums: dict[Target, list[float]] = field(default_factory=lambda: {target: [0.0] * _SUMS for target in TARGETS})
     max_unverified_weight: float = MAX_UNVERIFIED_WEIGHT
 
+    def copy(self) -> Self:
+        """One that changes apart from this one."""
+        return replace(self, sums={target: list(sums) for target, sums in self.sums.items()})
+
     def update(self, sample: CalibrationSample, sign: float = 1.0) -> None:
         """Add a sample; with ``sign`` -1, subtract it."""
         x, y, w = sample.outcome, sample.value, sign * sample.weight
@@ -201,6 +205,10 @@ class RaterReliability:
     spam_log_odds: float = 0.0
     scores: RatingSums = field(default_factory=RatingSums)
     comparisons: RatingSums = field(default_factory=RatingSums)
+
+    def copy(self) -> Self:
+        """One that changes apart from this one."""
+        return replace(self, scores=replace(self.scores), comparisons=replace(self.comparisons))
 
     @property
     def reliability(self) -> float:

@@ -10,7 +10,8 @@ The ledger is a function of the ordered log alone, so every replica computes the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from copy import copy
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from agent.feedback.calibration import (
@@ -102,6 +103,15 @@ class DecisionRatings:
     ratings: list[Rating] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerChange:
+    """What a row changes in a ledger: its ``score``, and ``copies`` of what it touches, changed."""
+
+    observation: Observation
+    score: CalibratedScore
+    copies: Ledger
+
+
 class Ledger:
     """Learns from the rows of the log, in order.
 
@@ -143,11 +153,46 @@ class Ledger:
         self._decisions: dict[str, DecisionRatings] = {}
 
     def learn_one(self, observation: Observation) -> CalibratedScore:
-        """Calibrate and weigh the next row of the log, and update its source and rater.
+        """Calibrate and weigh the next row of the log, and update its source and rater; where it raises, nothing changes.
 
         A revision replaces the rating that it revises where that is still held. Where it is not, it is calibrated and
         weighed, but updates neither and consumes no weight: the rating that it revises has done both.
         """
+        change = self.prepare(observation)
+        self.apply(change)
+        return change.score
+
+    def prepare(self, observation: Observation) -> LedgerChange:
+        """What `learn_one` changes, computed on copies; `apply` makes the change."""
+        copies = copy(self)
+        held = self._decisions.get(observation.decision_id)
+        ratings = [replace(rating) for rating in held.ratings] if held else []
+        sources = {(r.source, r.kind) for r in ratings}
+        raters = {(r.source, r.rater) for r in ratings} | {(observation.source, observation.rater)}
+        sources.add((observation.source, "score" if observation.other is None else "comparison"))
+        copies._decisions = {observation.decision_id: DecisionRatings(held.used_weight, ratings)} if held else {}
+        copies._sources = {key: self._sources[key].copy() for key in sources if key in self._sources}
+        copies._raters = {key: self._raters[key].copy() for key in raters if key in self._raters}
+        copies._quota = self._quota.touched(observation)
+        return LedgerChange(observation, copies._learn_one(observation), copies)
+
+    def apply(self, change: LedgerChange) -> None:
+        """Make a change that was prepared since the last one."""
+        row, copies = change.observation, change.copies
+        self._decisions.pop(row.decision_id, None)
+        self._decisions |= copies._decisions
+        if len(self._decisions) > self.config.decisions:
+            del self._decisions[next(iter(self._decisions))]
+        self._raters.pop((row.source, row.rater), None)
+        self._raters |= copies._raters
+        self._sources |= copies._sources
+        self._quota.update(copies._quota)
+        if len(self._raters) > self.config.raters:
+            oldest = next(iter(self._raters))
+            del self._raters[oldest]
+            self._quota.used.pop(oldest, None)
+
+    def _learn_one(self, observation: Observation) -> CalibratedScore:
         decision = self._decision(observation.decision_id)
         rating = Rating.of(observation, self._evaluated_score)
         self._update(decision, -1.0)
@@ -291,12 +336,7 @@ class Ledger:
                 rating.log_odds = None
 
     def _decision(self, decision_id: str) -> DecisionRatings:
-        """The decision, as the latest of those held."""
-        decision = self._decisions.pop(decision_id, None) or DecisionRatings()
-        self._decisions[decision_id] = decision
-        if len(self._decisions) > self.config.decisions:
-            del self._decisions[next(iter(self._decisions))]
-        return decision
+        return self._decisions.setdefault(decision_id, DecisionRatings())
 
     def _source(self, rating: Rating) -> SourceCalibration:
         return self._sources.setdefault(
@@ -305,17 +345,8 @@ class Ledger:
         )
 
     def _rater(self, rating: Rating) -> RaterReliability | None:
-        """The rater, as the latest of those held; None where the rating names none."""
-        if not rating.rater:
-            return None
-        key = (rating.source, rating.rater)
-        rater = self._raters.pop(key, None) or RaterReliability()
-        self._raters[key] = rater
-        if len(self._raters) > self.config.raters:
-            oldest = next(iter(self._raters))
-            del self._raters[oldest]
-            self._quota.used.pop(oldest, None)
-        return rater
+        """The rater; None where the rating names none."""
+        return self._raters.setdefault((rating.source, rating.rater), RaterReliability()) if rating.rater else None
 
 
 def _calibrate(value: float, kind: Kind, source: AffineCalibration, rater: RaterReliability | None) -> CalibratedScore:

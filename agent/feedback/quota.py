@@ -72,6 +72,16 @@ class WeightQuota:
             used = max(self._used(key, row) + weight, 0.0)
             self.used.setdefault(key, {})[row.task] = (used, row.seq)
 
+    def touched(self, row: LogRow) -> WeightQuota:
+        """A copy of what `consume` changes for ``row``, for `update`."""
+        keys = [key for key, _ in self._caps(row) if row.task in self.used.get(key, {})]
+        return WeightQuota(self.config, {key: {row.task: self.used[key][row.task]} for key in keys})
+
+    def update(self, other: WeightQuota) -> None:
+        """Take over what ``other`` holds."""
+        for key, tasks in other.used.items():
+            self.used.setdefault(key, {}).update(tasks)
+
     def state(self) -> list[Any]:
         """As JSON."""
         return [[*key, [[task, *at] for task, at in tasks.items()]] for key, tasks in self.used.items()]

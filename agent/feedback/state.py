@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.examples import Examples
 from agent.feedback.calibration import EvaluatedScore
+from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
 from agent.online.drift import DriftDetectors
 from agent.snapshot import Snapshot
@@ -40,6 +41,8 @@ def feedback_state(
         else DriftDetectors(champion.scores_by_model, state=champion.meta.get("drift_detectors"))
     )
     for row in rows:
+        if defect(row) is not None:
+            continue  # as a router sets it aside
         score = ledger.learn_one(row)
         if row.other is None and row.revises is None:
             drift_detectors.learn_one(row.model, row.seq, score.value, score.weight, row.expected)

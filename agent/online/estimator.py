@@ -9,6 +9,7 @@ state is a function of the snapshot and the ordered log alone, so every replica 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -75,6 +76,18 @@ class ResidualObservation:
     residual: float
     variance: float
     task_weights: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualChange:
+    """What a row changes: ``new`` replaces what is held under ``key``; ``score``, its ``weight`` and what was ``expected``."""
+
+    key: Hashable
+    observation: Observation
+    new: ResidualObservation
+    score: float
+    weight: float
+    expected: float
 
 
 class OnlineEstimator:
@@ -145,33 +158,47 @@ class OnlineEstimator:
         task_probabilities
             task -> probability that the prompt belongs to it; empty far from every task.
         """
+        return self.apply(self.prepare(observation, score, predicted, task_probabilities))
+
+    def prepare(
+        self,
+        observation: Observation,
+        score: CalibratedScore,
+        predicted: Mapping[str, float],
+        task_probabilities: Mapping[int, float],
+    ) -> ResidualChange:
+        """What `learn_one` changes; `apply` makes the change."""
         o, weight = observation, max(score.weight, _MIN_WEIGHT)
-        key = (o.decision_id, o.source, o.rater, o.other)
-        old = self._held.get(key)
-        if old is None and o.revises is not None:
-            return None
         coefficients = {o.model: 1.0} if o.other is None else {o.model: 1.0, o.other: -1.0}
-        estimates = np.array([predicted[model] for model in coefficients])
+        estimates = [predicted[model] for model in coefficients]
         expected = o.expected
-        if np.isnan(expected):
-            expected = float(estimates[0] + self.predict_one((o.model,), task_probabilities).mean[0])
+        if math.isnan(expected):
+            expected = estimates[0] + float(self.predict_one((o.model,), task_probabilities).mean[0])
+        signs = coefficients.values()
         new = ResidualObservation(
             seq=o.seq,
             coefficients=coefficients,
             task_probabilities=task_probabilities,
-            residual=score.value - float(estimates @ list(coefficients.values())),
-            variance=float(noise_variance(estimates).sum()) / weight,
+            residual=score.value - sum(sign * estimate for sign, estimate in zip(signs, estimates)),
+            variance=float(noise_variance(np.array(estimates)).sum()) / weight,
         )
-        self._add_models(coefficients)
+        return ResidualChange((o.decision_id, o.source, o.rater, o.other), o, new, score.value, weight, expected)
+
+    def apply(self, change: ResidualChange) -> Drift | None:
+        """Make a change that was prepared since the last one; the model's drift, where this score revealed one."""
+        o, old = change.observation, self._held.get(change.key)
+        if old is None and o.revises is not None:
+            return None
+        self._add_models(change.new.coefficients)
         if old is None:
-            self._add(key, new)
+            self._add(change.key, change.new)
         else:
-            self._replace(key, old, new)
+            self._replace(change.key, old, change.new)
         if self._effects.overflows:
             self._rebuild()
         if old is not None or o.other is not None:
             return None
-        drift = self._detectors.learn_one(o.model, o.seq, score.value, weight, expected)
+        drift = self._detectors.learn_one(o.model, o.seq, change.score, change.weight, change.expected)
         if drift is not None:
             self._forget(drift)
         return drift

@@ -1,7 +1,8 @@
 """Keeping a replica's router up to date: new feedback, the pool, new champions; drifts that it finds are recorded.
 
-All of it happens in one thread, the only one that updates the serving router. A new champion is loaded and caught up in
-another thread meanwhile; then one reference is assigned, and no request waits.
+All of it happens in one thread, the only one that updates the serving router. What takes long happens in another thread, the
+builder: a new champion is loaded and caught up, then one reference is assigned, and no request waits; prompts that another
+encoder encoded are encoded again.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from agent.encoding.encoder import Encoder
 from agent.errors import InvalidInput, SnapshotCorrupt, ThalwegError
 from agent.router import Router
 from serve.metrics import Metrics
+from serve.routing.catch_up import CatchUp
 from serve.routing.pool_view import PoolView
+from store.database import Database
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
+from store.log_pages import LogPages
 from store.pool.file import PoolModel
 from store.pool.models import ModelPool
+from store.set_aside import SetAsideStore
 from store.snapshots import SnapshotStore
 
 TAIL_S = 0.25
@@ -33,17 +38,16 @@ POLL_S = 0.5
 RETRY_S = 10.0
 """Wait before another try to load a champion that could not be loaded."""
 
-_BATCH = 1000
-
 _log = logging.getLogger("thalweg.serve")
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What requests are routed with: a router and the encoder of its snapshot."""
+    """What requests are routed with: a router, the encoder of its snapshot, and how it catches up with the log."""
 
     encoder: Encoder
     router: Router
+    catch_up: CatchUp
 
 
 class Follower:
@@ -51,10 +55,10 @@ class Follower:
 
     Parameters
     ----------
-    snapshots, feedback, pool
-        What is read.
-    drifts
-        Where silent changes that the router finds are recorded.
+    database
+        The log is read from it, and it records what the routers find: silent changes, and rows set aside.
+    snapshots, feedback, pool, drifts
+        Its parts.
     load_encoder
         Called once, when there is a champion to serve.
     pool_view_of
@@ -77,6 +81,7 @@ class Follower:
     def __init__(
         self,
         *,
+        database: Database,
         snapshots: SnapshotStore,
         feedback: FeedbackLog,
         pool: ModelPool,
@@ -85,6 +90,7 @@ class Follower:
         pool_view_of: Callable[[Sequence[PoolModel]], PoolView],
         metrics: Metrics,
     ) -> None:
+        self._database = database
         self._snapshots = snapshots
         self._feedback = feedback
         self._pool = pool
@@ -98,12 +104,15 @@ class Follower:
         self.unavailable_reason: str | None = None
         self._degraded_reason: str | None = None
         self._building: Future[Serving] | None = None
+        self._encoding: Future[None] | None = None
         self._wanted: int | None = None
         self._recorded = 0  # of the serving router's drifts
         self._next_poll = self._next_try = 0.0
         self._wake = threading.Event()
         self._stopping = False
-        self._builder = ThreadPoolExecutor(1, thread_name_prefix="builder")
+        self._builder = ThreadPoolExecutor(
+            2, thread_name_prefix="builder"
+        )  # a champion may take minutes, prompts may not
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
@@ -152,14 +161,21 @@ class Follower:
             self._poll_champion(now)
         self._swap(now)
         if self.serving is not None:
-            self._catch_up(self.serving.router)
+            self._learn(self.serving)
             self._metrics.position.set(self.serving.router.position)
+            self._metrics.set_aside.set(self.serving.router.n_set_aside)
             self._record_drifts(self.serving.router)
 
-    def _catch_up(self, router: Router) -> None:
-        while rows := self._feedback.tail(router.position, _BATCH):
-            for row in rows:
-                router.learn_one(row)
+    def _learn(self, serving: Serving) -> None:
+        """Learn what is new in the log, up to a row whose prompt the builder must encode first."""
+        if self._encoding is not None:
+            if not self._encoding.done():
+                return
+            encoding, self._encoding = self._encoding, None
+            encoding.result()
+        if missing := serving.catch_up.advance([serving.router]):
+            self._encoding = self._builder.submit(serving.catch_up.encode, missing)
+            self._encoding.add_done_callback(lambda _: self.wake())
 
     def _record_drifts(self, router: Router) -> None:
         """Record the drifts found since the last call. Every replica does; the store returns those that are new."""
@@ -212,8 +228,10 @@ class Follower:
                 param="THALWEG_ENCODER",
             )
         router = Router(snapshot, self.pool_view.cards)
-        self._catch_up(router)
-        return Serving(self._encoder, router)
+        pages = LogPages(self._database, self._feedback, self._encoder)
+        catch_up = CatchUp(pages, SetAsideStore(self._database))
+        catch_up.finish([router])
+        return Serving(self._encoder, router, catch_up)
 
     def _build_fallback(self, corrupt: SnapshotCorrupt) -> Serving:
         """A router of the newest former champion that can be read."""

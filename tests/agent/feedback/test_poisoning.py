@@ -130,7 +130,7 @@ class UncappedLedger(Ledger):
 @FLOODS
 def test_without_caps_it_would(count: int, change: Change, cap: float, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = honest_flood(int(cap), math.nan)
-    monkeypatch.setattr("agent.router.Ledger", UncappedLedger)
+    monkeypatch.setattr("agent.learner.Ledger", UncappedLedger)
     assert flood(count, change, math.nan) > honest + 0.02
 
 

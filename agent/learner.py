@@ -1,0 +1,152 @@
+"""What a router has learned since its snapshot: the rows of the feedback log, in order, each applied whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.estimate import Estimator
+from agent.feedback.checks import defect, vector_defect
+from agent.feedback.ledger import Ledger, LedgerChange
+from agent.index.prompts import PromptIndex
+from agent.online.effects import Prior
+from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
+from agent.types import Observation, SetAside
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a row of the log changes: in the ledger, the online estimator, and its prompt's remembered score of a model.
+
+    ``column`` is the model's; None where nothing is remembered. ``task`` is the prompt's.
+    """
+
+    ledger: LedgerChange
+    online: ResidualChange
+    column: int | None
+    task: int
+
+
+class Learner:
+    """Learns from the feedback log.
+
+    Parameters
+    ----------
+    estimator
+        Of the snapshot.
+    config
+        Of the online estimator.
+    memory
+        Most prompts remembered at a time, see `agent.index.prompts.PromptIndex`.
+
+    Attributes
+    ----------
+    ledger, online, memory
+        What is learned: a function of the snapshot and of the rows, in order.
+    position
+        Of the last row that was learned or set aside.
+    n_set_aside
+        Rows that were set aside.
+    lock
+        Held while any of these changes; readers hold it too.
+
+    Notes
+    -----
+    One thread learns. It alone changes anything, so it reads without the lock.
+    """
+
+    def __init__(self, estimator: Estimator, config: OnlineConfig, memory: int) -> None:
+        snapshot = estimator.snapshot
+        self._estimator = estimator
+        self._encoder = snapshot.encoder
+        self._min_task_probability = config.min_task_probability
+        self._column = {name: i for i, name in enumerate(snapshot.models)}
+        self.position = snapshot.position
+        self.n_set_aside = 0
+        self.lock = threading.Lock()
+        self.online = OnlineEstimator(
+            snapshot.models,
+            [task.id for task in snapshot.tasks],
+            Prior(
+                snapshot.tensors["task_covariance"],
+                snapshot.tensors["overall_covariance"],
+                snapshot.tensors["task_n_scores"],
+                snapshot.tensors["task_mean"],
+            ),
+            config,
+            snapshot.meta.get("drift_detectors"),
+        )
+        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated)
+        self.memory = PromptIndex(
+            tuple(snapshot.meta["indexed_prompts"]),
+            snapshot.tensors["indexed_embeddings"].astype(np.float32),
+            snapshot.tensors["indexed_scores"].astype(np.float64),
+            [estimator.tasks[t].id for t in snapshot.tensors["indexed_task"]],
+            memory,
+        )
+
+    def learn_many(self, rows: Sequence[Observation | SetAside]) -> list[SetAside]:
+        """See `Router.learn_many`."""
+        checked = [self._checked(row) for row in rows if row.seq > self.position]
+        aside = []
+        for row in checked:
+            change = row if isinstance(row, SetAside) else self._prepare(row)
+            with self.lock:
+                if isinstance(change, SetAside):
+                    aside.append(change)
+                    self.n_set_aside += 1
+                else:
+                    self._apply(change)
+                self.position = row.seq
+        return aside
+
+    def digest(self) -> str:
+        """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
+        with self.lock:
+            ledger = json.dumps(self.ledger.state(), sort_keys=True)
+            learned = f"{self.position} {ledger} {self.online.digest()} {self.memory.digest()}"
+            return hashlib.sha256(learned.encode()).hexdigest()
+
+    def _checked(self, row: Observation | SetAside) -> Observation | SetAside:
+        """The row, set aside where it cannot be learned."""
+        if isinstance(row, SetAside):
+            return row
+        if row.encoder not in ("", self._encoder):
+            return SetAside(row.seq, f"its prompt was encoded by {row.encoder}, not by {self._encoder}")
+        why = (
+            defect(row)
+            or vector_defect(row.encoded.embedding, "embedding", self._estimator.dimension)
+            or vector_defect(row.encoded.features, "features", self._estimator.n_features)
+        )
+        return row if why is None else SetAside(row.seq, why)
+
+    def _prepare(self, row: Observation) -> _Change | SetAside:
+        """What ``row`` changes; what can raise is done here, before anything is changed."""
+        try:
+            estimates = self._estimator.estimate(row.encoded)
+            ledger = self.ledger.prepare(row)
+            rated = [model for model in (row.model, row.other) if model is not None]
+            predicted = {model: self._estimator.predicted(model, estimates) for model in rated}
+            tasks = self._estimator.likely_tasks(estimates, self._min_task_probability)
+            with self.lock:  # it may fill the posterior's cache, as readers do
+                online = self.online.prepare(row, ledger.score, predicted, tasks)
+        except Exception as error:  # of any kind: a row must not keep the next ones from being learned
+            return SetAside(row.seq, f"{type(error).__name__} while it was learned: {error}")
+        column = self._column.get(row.model) if row.other is None else None
+        return _Change(ledger, online, column, self._estimator.assign_task(estimates).id)
+
+    def _apply(self, change: _Change) -> None:
+        """Make a change that was prepared since the last one."""
+        row = change.online.observation
+        self.ledger.apply(change.ledger)
+        self.online.apply(change.online)
+        if change.column is not None:
+            self.memory.learn_one(
+                row.prompt_id, row.encoded.embedding, change.task, change.column, row.score,
+                rating=(row.decision_id, row.source, row.rater), revises=row.revises,
+            )  # fmt: skip

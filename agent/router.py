@@ -3,20 +3,20 @@ since the snapshot, and chooses a model; and learns from every row of the feedba
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from agent.choice.choose import PoolPosterior, choose
 from agent.choice.explain import exclusions, explain
-from agent.choice.exploration import ArmPosterior, ChoiceConfig, add_knowledge_gradient, inverse_gap_weights
-from agent.choice.utility import cost_weight, expected_costs, shrinkage
+from agent.choice.exploration import ChoiceConfig
+from agent.choice.utility import expected_costs
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
 from agent.feedback.ledger import RaterReport, SourceReport
 from agent.learner import Learner
-from agent.online.effects import OVERALL_SD, noise_variance
+from agent.online.effects import OVERALL_SD
 from agent.online.estimator import OnlineConfig
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
@@ -55,39 +55,6 @@ class RouterConfig:
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     neighbours: int = 5
     memory: int = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPosterior:
-    """Posterior of K models' qualities for one prompt.
-
-    Parameters
-    ----------
-    quality, covariance
-        (K,) expected, in [0, 1], and (K, K) the covariance of what further scores on the prompt's task could still change.
-    overall, overall_covariance
-        (K,) and (K, K) the same over all tasks.
-    task_variance
-        (K,) variance of a model's quality from task to task.
-    pulls_left
-        (K,) scores that a model without priors still lacks of its initial pulls.
-    under_sampled
-        (K,) models that are also explored task by task.
-    n_scores
-        Scores of the prompt's tasks.
-    parts
-        What each quality is made of.
-    """
-
-    quality: Array
-    covariance: Array
-    overall: Array
-    overall_covariance: Array
-    task_variance: Array
-    pulls_left: Array
-    under_sampled: NDArray[np.bool_]
-    n_scores: float
-    parts: list[Mapping[str, Part]]
 
 
 class Router:
@@ -161,6 +128,11 @@ class Router:
         with self._lock:
             return self._online.drifts()
 
+    def n_scores(self) -> dict[str, float]:
+        """Scores of each model of the pool, those of the snapshot included."""
+        with self._lock:
+            return {card.name: self._online.model_n_scores(card.name) for card in self._cards}
+
     def digest(self) -> str:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
         return self._learner.digest()
@@ -191,22 +163,15 @@ class Router:
         task = self._estimator.assign_task(estimates)
         with self._lock:
             position = self.position
-            posterior = self._posterior(cards, estimates)  # aggregate
+            posterior = self._posterior(cards, cost, estimates)  # aggregate
             evidence = self._evidence(encoded)
         eligible = np.flatnonzero([reason is None for reason in excluded])
         if not len(eligible):
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"
             raise NoCandidate(f"no model of the pool can take this request ({reasons})")
-        # choose
-        per_dollar = cost_weight(request.cost_quality_tradeoff, float(cost.max()))
-        cost_penalty = per_dollar * cost
-        shrunk_by = shrinkage(
-            posterior.quality, posterior.overall, self._estimator.shrinkage, per_dollar * float(cost.mean())
-        )
-        utility = posterior.quality + shrunk_by - cost_penalty
+        choice = choose(posterior, eligible, request, self._estimator.shrinkage, self.config.choice)
+        utility, propensity = choice.utility, choice.propensity
         stderr = np.sqrt(np.diag(posterior.covariance))
-        propensity = np.zeros(len(cards))
-        propensity[eligible] = self._propensities(posterior, utility, cost_penalty, eligible, explore=request.explore)
         best = int(eligible[utility[eligible].argmax()])
         chosen = int(rng.choice(len(cards), p=propensity)) if request.explore else best
         ranking = sorted(range(len(cards)), key=lambda i: (excluded[i] is not None, -utility[i], cards[i].name))
@@ -214,8 +179,8 @@ class Router:
             Candidate(
                 model=cards[i].name, quality=float(posterior.quality[i]), stderr=float(stderr[i]),
                 cost=float(cost[i]), utility=float(utility[i]), propensity=float(propensity[i]),
-                parts=posterior.parts[i], excluded=excluded[i], shrinkage=float(shrunk_by[i]),
-                cost_penalty=float(cost_penalty[i]),
+                parts=posterior.parts[i], excluded=excluded[i], shrinkage=float(choice.shrinkage[i]),
+                cost_penalty=float(choice.cost_penalty[i]), caution=float(choice.caution[i]),
             )
             for i in ranking
         )  # fmt: skip
@@ -224,33 +189,6 @@ class Router:
             snapshot=self.snapshot.version, position=position, encoded=encoded, explored=chosen != best,
             why=explain(candidates, cards[chosen].name, task),
         )  # fmt: skip
-
-    def _propensities(
-        self,
-        posterior: PoolPosterior,
-        utility: Array,
-        cost_penalty: Array,
-        eligible: NDArray[np.int64],
-        *,
-        explore: bool,
-    ) -> Array:
-        """Choice probabilities of the ``eligible`` columns."""
-        utility = utility[eligible]
-        if not explore:
-            greedy: Array = np.eye(len(eligible))[int(utility.argmax())]
-            return greedy
-        choice, block = self.config.choice, np.ix_(eligible, eligible)
-        noise = noise_variance(posterior.quality[eligible])
-        overall = ArmPosterior(
-            (posterior.overall - cost_penalty)[eligible],
-            posterior.overall_covariance[block],
-            noise + posterior.task_variance[eligible],
-        )
-        on_task = ArmPosterior(utility, posterior.covariance[block], noise)
-        index = add_knowledge_gradient(
-            utility, overall, posterior.pulls_left[eligible], choice, on_task, posterior.under_sampled[eligible]
-        )
-        return inverse_gap_weights(index, choice.gamma + choice.gamma_growth * posterior.n_scores, choice.cap)
 
     def learn_one(self, observation: Observation) -> SetAside | None:
         """Learn from the next row of the feedback log, see `learn_many`; the row where it was set aside."""
@@ -265,7 +203,7 @@ class Router:
         """
         return self._learner.learn_many(rows)
 
-    def _posterior(self, cards: Sequence[ModelCard], estimates: Estimates) -> PoolPosterior:
+    def _posterior(self, cards: Sequence[ModelCard], cost: Array, estimates: Estimates) -> PoolPosterior:
         """The snapshot's estimates of ``cards`` joined with what was learned since."""
         names = [card.name for card in cards]
         columns = [self._column.get(name) for name in names]
@@ -283,16 +221,19 @@ class Router:
         choice, n_scores = self.config.choice, [self._online.model_n_scores(name) for name in names]
         few = choice.under_sampled * len(self._estimator.tasks)
         return PoolPosterior(
+            names=names,
+            cost=cost,
             quality=quality,
             covariance=on_task.covariance,
             overall=np.array([known.mean() if c is None else known[c] for c in columns]) + prior + overall.mean,
             overall_covariance=overall.covariance,
             task_variance=self._online.task_variance(names),
-            pulls_left=np.array(
-                [0.0 if card.priors else max(choice.initial_pulls - n, 0.0) for card, n in zip(cards, n_scores)]
-            ),
+            pulls_left=np.array([choice.pulls_left(bool(card.priors), n) for card, n in zip(cards, n_scores)]),
             under_sampled=np.array([n < few for n in n_scores]),
-            n_scores=float(estimates.task_probabilities[0] @ self._task_n_scores) + self._online.task_n_scores(tasks),
+            n_scores=np.array(n_scores),
+            added=np.array([c is None for c in columns]),
+            task_n_scores=float(estimates.task_probabilities[0] @ self._task_n_scores)
+            + self._online.task_n_scores(tasks),
             parts=[
                 self._parts(card, estimates, *numbers)
                 for card, *numbers in zip(cards, unknown.tolist(), on_task.mean.tolist(), quality.tolist())

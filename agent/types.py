@@ -87,6 +87,8 @@ class RouteRequest:
         False: always the model of highest utility (propensity 1).
     include_unavailable
         True: also rank and choose models that cannot be called now (``/v1/route`` only).
+    affordable
+        model -> most utility that exploring it may be expected to cost, by `agent.choice.limiter`; None for no limit.
     """
 
     turns: tuple[Turn, ...]
@@ -97,6 +99,7 @@ class RouteRequest:
     candidates: tuple[str, ...] | None = None
     explore: bool = True
     include_unavailable: bool = False
+    affordable: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ class Candidate:
     cost
         Expected USD of this request.
     utility
-        ``quality + shrinkage - cost_penalty``.
+        ``quality + shrinkage - cost_penalty - caution``.
     propensity
         Exact probability with which this model was to be chosen; 0 where excluded.
     parts
@@ -174,6 +177,8 @@ class Candidate:
         By how much the choice draws the estimate toward the model's mean over all prompts, see `agent.choice.utility`.
     cost_penalty
         Lambda times cost, in units of quality.
+    caution
+        By how much little knowledge of the model lowers its utility, see `agent.choice.newcomers`; at least 0.
     """
 
     model: str
@@ -186,6 +191,7 @@ class Candidate:
     excluded: str | None = None
     shrinkage: float = 0.0
     cost_penalty: float = 0.0
+    caution: float = 0.0
 
     @property
     def action(self) -> LoggedAction:
@@ -262,8 +268,13 @@ class Decision:
 
     @property
     def exploration_regret(self) -> float:
-        """Utility that exploring was expected to cost: the best candidate's, less the mean by the propensities."""
-        return sum(c.propensity * (self.candidates[0].utility - c.utility) for c in self.candidates)
+        """Utility that exploring was expected to cost, by the propensities, caution apart; at least 0."""
+        return sum(c.propensity * self.price(c) for c in self.candidates if c.excluded is None)
+
+    def price(self, candidate: Candidate) -> float:
+        """Utility that choosing an eligible ``candidate`` in place of the leader was expected to cost, caution apart."""
+        lead = self.candidates[0]
+        return max(lead.utility + lead.caution - candidate.utility - candidate.caution, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ class ServeSettings(StoreSettings):
     explore_share, explore_burst
         Share of each key's requests that may be explored in the long run, and how many may be saved up, for a pool that
         is still cold.
+    explore_regret, explore_income
+        Utility that exploring one model, a newcomer say, may be expected to cost in a replica, whoever asks; and what each
+        feedback row adds to that again.
     """
 
     api_key: _ApiKey | None = Field(default=None, repr=False, description="at least 8 ASCII characters without spaces")
@@ -49,8 +52,14 @@ class ServeSettings(StoreSettings):
     explore_burst: float = Field(
         default=ExplorationBudget().burst, gt=0, allow_inf_nan=False, description="a number above 0"
     )
+    explore_regret: float = Field(
+        default=ExplorationBudget().regret, ge=0, allow_inf_nan=False, description="a number of 0 or more"
+    )
+    explore_income: float = Field(
+        default=ExplorationBudget().income, ge=0, allow_inf_nan=False, description="a number of 0 or more"
+    )
 
     @property
     def explore(self) -> ExplorationBudget:
         """How much may be explored."""
-        return ExplorationBudget(self.explore_share, self.explore_burst)
+        return ExplorationBudget(self.explore_share, self.explore_burst, self.explore_regret, self.explore_income)

@@ -67,6 +67,7 @@ class CandidateView(View):
     parts: dict[str, Part] = Field(description="quality is the sum of weight * estimate")
     shrinkage: float
     cost_penalty: float
+    caution: float = Field(description="by how much little knowledge of the model lowers its utility")
     excluded: str | None = Field(description="why the model could not be chosen")
     why_not: str | None = Field(description="why the model was not chosen")
     unavailable_reason: str | None = Field(description="what the model lacks to be called; null where not known")

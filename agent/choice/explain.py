@@ -76,6 +76,8 @@ def why_not(candidate: Candidate, decision: Decision) -> str | None:
     if candidate.excluded:
         return candidate.excluded
     against = f"{_figures(candidate)}, against {chosen.model} with {_figures(chosen)}"
+    if candidate.caution and candidate.utility + candidate.caution > chosen.utility:
+        return f"too little is known of it to lead, so it is explored until scores speak for it: {against}"
     if candidate.utility > chosen.utility:
         return f"this request explored: its own chance was {candidate.propensity:.1%}; {against}"
     if candidate.quality - candidate.cost_penalty >= chosen.quality - chosen.cost_penalty:
@@ -94,4 +96,6 @@ def _figures(candidate: Candidate) -> str:
         terms += f" {'-' if c.shrinkage < 0.0 else '+'} {abs(c.shrinkage):.3f} shrinkage"
     if c.cost_penalty:
         terms += f" - {c.cost_penalty:.3f} for ${c.cost:.2g}"
+    if c.caution:
+        terms += f" - {c.caution:.3f} for how little is known of it"
     return f"utility {c.utility:.3f} = quality {c.quality:.3f} (95 % ± {1.96 * c.stderr:.3f}){terms}"

@@ -1,10 +1,10 @@
 """Choice probabilities from utilities, so that every decision's propensity is exact.
 
-The model that gets most of the probability (the leader) is the one with the highest utility, unless trying another is worth
+The model that gets most of the probability is the leader, the one with the highest utility, unless trying others is worth
 more: the knowledge gradient (Frazier, Powell & Dayanik 2008, with a lookahead of several trials) compares what some
 trials of a model over all tasks would improve later choices with what they cost; for under-sampled models it is made for
-the prompt's task alone too. The other models share the rest by inverse-gap weighting (SquareCB, Foster & Rakhlin 2020), so
-that every propensity is positive.
+the prompt's task alone too. A trial must be affordable: what it is expected to cost is limited. The other models share the
+rest by inverse-gap weighting (SquareCB, Foster & Rakhlin 2020), so that every propensity is positive.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from agent.choice.newcomers import CautionConfig
 from agent.types import Array
 
-_AHEAD = 1e-9
 _DENSITY = float(1.0 / np.sqrt(2.0 * np.pi))
 
 
@@ -38,12 +38,18 @@ class ChoiceConfig:
         Later requests over which a trial is expected to pay.
     lookahead
         Numbers of trials that are compared.
-    initial_pulls
-        A model without scores or priors is explored until it has this many scores.
+    initial_pulls, published_pulls
+        A model without priors, or with some, is explored until it has this many scores, as far as that is affordable.
     task_horizon
         Later requests of the same task over which a trial on it is expected to pay.
     under_sampled
         A model with fewer scores per task, on average, is also explored task by task.
+    alike
+        Models whose trials are worth at least this share of the most valuable one are tried alike.
+    max_price
+        Most utility that a trial may be expected to cost.
+    caution
+        When little is known of a model, and how far that lowers its utility.
     """
 
     gamma: float = 5000.0
@@ -52,8 +58,16 @@ class ChoiceConfig:
     horizon: float = 500.0
     lookahead: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     initial_pulls: float = 8.0
+    published_pulls: float = 2.0
     task_horizon: float = 10.0
     under_sampled: float = 4.0
+    alike: float = 0.5
+    max_price: float = 0.5
+    caution: CautionConfig = CautionConfig()
+
+    def pulls_left(self, has_priors: bool, n_scores: float) -> float:
+        """Scores that a model still lacks of its initial pulls."""
+        return max((self.published_pulls if has_priors else self.initial_pulls) - n_scores, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ class ArmPosterior:
     noise: Array
 
 
-def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[int]) -> Array:
+def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[int], best: int | None = None) -> Array:
     """Net gain per trial of the best plan "try this model n times, then take the better one"; 0 for the leader.
 
     Parameters
@@ -86,6 +100,8 @@ def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[i
         Number of choices ahead, trials included.
     lookahead
         The n that are compared.
+    best
+        The leader; None for the one of highest utility.
 
     Returns
     -------
@@ -98,7 +114,7 @@ def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[i
     >>> knowledge_gradient(arms, 100, (1, 4)).round(3).tolist(), knowledge_gradient(arms, 2, (1, 4)).round(3).tolist()
     ([0.0, 0.26], [0.0, -0.097])
     """
-    best = int(arms.utility.argmax())
+    best = int(arms.utility.argmax()) if best is None else best
     n = np.array(lookahead, np.float64)[:, None]  # (t, 1)
     gap = arms.utility[best] - arms.utility
     own = np.maximum(np.diag(arms.covariance), 1e-12)
@@ -111,42 +127,95 @@ def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[i
     return value
 
 
-def add_knowledge_gradient(
+def values_of_trials(
     utility: Array,
+    caution: Array,
     overall: ArmPosterior,
-    pulls_left: Array,
     config: ChoiceConfig = ChoiceConfig(),
     on_task: ArmPosterior | None = None,
     under_sampled: NDArray[np.bool_] | None = None,
 ) -> Array:
-    """(K,) ``utility`` with the leader's raised to be the largest.
+    """(K,) what trying each candidate on this prompt is worth beyond what it costs; 0 where it is worth nothing.
 
     Parameters
     ----------
     utility
         (K,) expected on this prompt.
+    caution
+        (K,) what is subtracted from utilities before the leader is chosen, see `agent.choice.newcomers`.
     overall
         Over all tasks.
-    pulls_left
-        (K,) scores that a model without priors still lacks of its initial pulls; 0 for the others.
     on_task
         On the prompt's task.
     under_sampled
         (K,) models that are also explored task by task.
     """
-    value = knowledge_gradient(overall, config.horizon, config.lookahead)
+    lead, best = int((utility - caution).argmax()), int((overall.utility - caution).argmax())
+    value = knowledge_gradient(overall, config.horizon, config.lookahead, best)
     # a trial that costs more here than on average is left to other prompts
-    extra_gap = (utility.max() - utility) - (overall.utility.max() - overall.utility)
+    extra_gap = (utility[lead] - utility) - (overall.utility[best] - overall.utility)
     value = np.where(value > 0.0, np.maximum(value - np.maximum(extra_gap, 0.0), 0.0), 0.0)
     if on_task is not None and under_sampled is not None and under_sampled.any():
-        gradient = knowledge_gradient(on_task, config.task_horizon, config.lookahead)
+        gradient = knowledge_gradient(on_task, config.task_horizon, config.lookahead, lead)
         value = np.maximum(value, np.where(under_sampled, gradient, 0.0))
-    index = utility + value
-    if pulls_left.any():
-        index[int(pulls_left.argmax())] = index.max() + 1.0
+    value[lead] = 0.0
+    return value
+
+
+def trial_weights(value: Array, pulls_left: Array, price: Array, affordable: Array, config: ChoiceConfig) -> Array:
+    """Probabilities of the candidates that are worth trying; all 0 where none is.
+
+    Parameters
+    ----------
+    value
+        (K,) of `values_of_trials`.
+    pulls_left
+        (K,) scores that a model still lacks of its initial pulls.
+    price
+        (K,) utility that choosing each is expected to cost here.
+    affordable
+        (K,) most that it may cost.
+
+    Returns
+    -------
+    NDArray
+        (K,) equal for all that are worth about as much as the best of them: one model alone is not tried while scores are out.
+
+    Examples
+    --------
+    >>> free, ample = np.zeros(3), np.ones(3)
+    >>> trial_weights(np.array([0.0, 0.3, 0.2]), free, free, ample, ChoiceConfig()).tolist()
+    [0.0, 0.5, 0.5]
+    >>> trial_weights(np.array([0.0, 0.3, 0.2]), free, np.array([0.0, 2.0, 0.0]), ample, ChoiceConfig()).tolist()
+    [0.0, 0.0, 1.0]
+    """
+    within = price <= np.minimum(affordable, config.max_price)
+    pulls, value = np.where(within, pulls_left, 0.0), np.where(within, value, 0.0)
+    if pulls.any():
+        weight = (pulls >= pulls.max()).astype(np.float64)
     elif value.any():
-        index[int(value.argmax())] = index.max() + _AHEAD
-    return index
+        weight = (value >= config.alike * value.max()).astype(np.float64)
+    else:
+        return np.zeros(len(value))
+    out: Array = weight / weight.sum()
+    return out
+
+
+def choice_probabilities(utility: Array, trials: Array, gamma: float, cap: float) -> Array:
+    """(K,) choice probabilities: of ``trials`` (K,) where any is worth trying, else of the leader; the rest by inverse gaps.
+
+    Parameters
+    ----------
+    utility
+        (K,) after caution.
+    trials
+        Of `trial_weights`.
+    gamma, cap
+        As in `inverse_gap_weights`.
+    """
+    greedy = inverse_gap_weights(utility, gamma, cap)
+    out: Array = (1.0 - cap) * trials + cap * greedy if trials.any() else greedy
+    return out
 
 
 def inverse_gap_weights(utility: Array, gamma: float, cap: float) -> Array:

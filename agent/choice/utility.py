@@ -59,6 +59,26 @@ def cost_weight(tradeoff: float, dearest: float) -> float:
     return min(premium, _MAX_PREMIUM) / dearest
 
 
+def dearest_extra(tradeoff: float, cost: Array, cost_penalty: Array) -> Array:
+    """(K,) what a trial of the dearest model costs beyond its ``cost_penalty``, where lambda is scaled by the others.
+
+    Lambda is scaled by the dearest model, so that the penalty of one that is dearer by far is never more than that of another
+    dearest one. That is right for a choice by quality; to learn about it, only what the others cost is the measure.
+
+    Parameters
+    ----------
+    tradeoff
+        As in `cost_weight`.
+    cost, cost_penalty
+        (K,) USD, and lambda times that.
+    """
+    out: Array = np.zeros(len(cost))
+    if len(cost) > 1:
+        at = int(cost.argmax())
+        out[at] = max(cost_weight(tradeoff, float(np.delete(cost, at).max())) * cost[at] - cost_penalty[at], 0.0)
+    return out
+
+
 SHARES = np.linspace(0.0, 0.9, 10)
 """Shares that are compared; 0 leaves estimates as they are."""
 

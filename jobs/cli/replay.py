@@ -19,6 +19,10 @@ def replay(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Route at most so many prompts.")] = None,
     join: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is added at this step.")] = None,
+    join_weak: Annotated[
+        str | None,
+        typer.Option(help="STEP:BELOW: a made-up model, this much below the models' mean on each prompt, is added."),
+    ] = None,
     leave: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is removed at this step.")] = None,
     degrade: Annotated[
         list[str] | None, typer.Option(help="MODEL@STEP:DELTA: its scores fall by so much, unannounced.")
@@ -46,7 +50,7 @@ def replay(
     from jobs.replay.scenario import parse
 
     scenario = parse(
-        join=join or (), leave=leave or (), degrade=degrade or (), noise=noise or (),
+        join=join or (), join_weak=join_weak, leave=leave or (), degrade=degrade or (), noise=noise or (),
         feedback_rate=feedback_rate, delay=delay,
     )  # fmt: skip
     with context() as ctx, progress("replay") as report:

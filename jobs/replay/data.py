@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from jobs.evaluate.harness import Progress
 from jobs.evaluate.table import Table, build, merge_duplicates
 from jobs.refresh.seed import seed_examples
 from jobs.replay.policy import Prompt
-from jobs.replay.scenario import Scenario, check
+from jobs.replay.scenario import WEAK, Scenario, check
 from store.encoders.cache import CachedEncoder
 from store.evaluations import EvaluationRow
 from store.prompts import text_id
@@ -80,13 +81,18 @@ def load(
         raise InvalidInput(
             f"--warm {head}: the stream holds {len(routed):,} prompts, and some must be left to route", param="warm"
         )
-    check(scenario, models, len(routed[head:][:steps]))
+    if scenario.weak is not None and WEAK in models:
+        raise InvalidInput(f"--join-weak: the data hold a model of that name, {WEAK!r}", param="join-weak")
+    check(scenario, models if scenario.weak is None else [*models, WEAK], len(routed[head:][:steps]))
     repeated = len({row.prompt for row in before} & {row.prompt for row in routed})
     if repeated:
         notes.append(f"{repeated} streamed prompts are also in the warm file: results on them mean little")
     rows = [*before, *routed]
     encoded = encoder.encode([row.prompt for row in rows], lambda share: report("encoding", share))
     table = build(rows, encoded, models)
+    if scenario.weak is not None:
+        table = with_weak(table, scenario.weak)
+        models = [*models, WEAK]
     tokens = np.array([e.tokens for e in encoded])
     cards = [_card(model, tokens, table.costs[:, j]) for j, model in enumerate(models)]
     return ReplayData(
@@ -99,6 +105,23 @@ def load(
         install=seed_examples(encoder, cards),
         encoder=encoder.fingerprint,
         notes=tuple(notes),
+    )
+
+
+def with_weak(table: Table, below: float) -> Table:
+    """The table with the model `WEAK`: on each prompt right with the models' mean probability less ``below``, at their median
+    cost. It has a score wherever another model has one, the same for every seed.
+    """
+    known = np.isfinite(table.scores)
+    mean = np.where(known, table.scores, 0.0).sum(axis=1) / known.sum(axis=1)
+    chance = np.random.RandomState(0).random_sample(len(table))  # its streams are frozen by numpy
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # no cost is known of a prompt
+        cost = np.nanmedian(table.costs, axis=1)
+    return replace(
+        table,
+        scores=np.column_stack([table.scores, (chance < mean - below).astype(np.float64)]),
+        costs=np.column_stack([table.costs, cost]),
+        models=(*table.models, WEAK),
     )
 
 

@@ -33,14 +33,15 @@ def regret(trace: Trace) -> Array:
 
 
 def loss(trace: Trace, reference: Trace, scenario: Scenario) -> float | None:
-    """Mean quality of the reference run less this one's: after the first join or degrade, or over all steps without one.
+    """Mean quality of the reference run less this one's: after the first join or degrade, or over all steps without one;
+    where the weak model joins, over all steps from then on.
 
     None where the stream ends too soon after the change.
     """
     rows = slice(None)
     if scenario.unannounced:
         first = min(change.step for change in scenario.unannounced)
-        rows = slice(first + AFTER.start, first + AFTER.stop)
+        rows = slice(first + AFTER.start, first + AFTER.stop) if scenario.weak is None else slice(first, None)
     difference = reference.quality[rows] - trace.quality[rows]
     return float(difference.mean()) if len(difference) else None
 

@@ -23,6 +23,13 @@ class Change:
     delta: float = 0.0
 
 
+WEAK = "weak"
+"""Name of the made-up model of ``--join-weak``."""
+
+NEVER = 2**62
+"""A step that no stream reaches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Noise:
     """Errors of feedback.
@@ -51,6 +58,9 @@ class Scenario:
     ----------
     joins, leaves, degrades
         Steps count the prompts of the stream from 0.
+    weak
+        How far the made-up model `WEAK`, which is among the ``joins``, is below the models' mean score on each prompt;
+        None where there is none.
     noise
         Errors of feedback.
     feedback_rate
@@ -69,6 +79,7 @@ class Scenario:
     feedback_rate: float = 1.0
     delay: int = 0
     announced: bool = False
+    weak: float | None = None
 
     @property
     def unannounced(self) -> tuple[Change, ...]:
@@ -81,13 +92,17 @@ class Scenario:
         return self.reference() != self
 
     def reference(self) -> Scenario:
-        """The scenario to compare with: joining models in the pool from the start, degrades announced, all feedback true."""
-        return replace(self, joins=(), noise=Noise(), feedback_rate=1.0, delay=0, announced=bool(self.degrades))
+        """The scenario to compare with: models in the pool from the start but the weak one, which never joins; degrades
+        announced, all feedback true.
+        """
+        joins = tuple(replace(change, step=NEVER) for change in self.joins if change.model == WEAK)
+        return replace(self, joins=joins, noise=Noise(), feedback_rate=1.0, delay=0, announced=bool(self.degrades))
 
 
 def parse(
     *,
     join: Sequence[str] = (),
+    join_weak: str | None = None,
     leave: Sequence[str] = (),
     degrade: Sequence[str] = (),
     noise: Sequence[str] = (),
@@ -99,13 +114,15 @@ def parse(
         raise _bad("feedback-rate", feedback_rate, "give a share from 0 to 1")
     if delay < 0:
         raise _bad("delay", delay, "give a number of steps, 0 or more")
+    weak = None if join_weak is None else _weak(join_weak)
     return Scenario(
-        joins=tuple(_change("join", text) for text in join),
+        joins=(*(_change("join", text) for text in join), *(() if weak is None else (replace(weak, delta=0.0),))),
         leaves=tuple(_change("leave", text) for text in leave),
         degrades=tuple(_change("degrade", text, wants_delta=True) for text in degrade),
         noise=_noise(noise),
         feedback_rate=feedback_rate,
         delay=delay,
+        weak=None if weak is None else weak.delta,
     )
 
 
@@ -134,6 +151,13 @@ def _change(option: str, text: str, *, wants_delta: bool = False) -> Change:
     if not 0.0 < value <= 1.0:
         raise _bad(option, text, "DELTA is what the score loses, above 0 and at most 1")
     return Change(model, int(step), value)
+
+
+def _weak(text: str) -> Change:
+    step, _, below = text.partition(":")
+    if not step.isdigit() or not 0.0 < (value := _number(below)) <= 1.0:
+        raise _bad("join-weak", text, "write STEP:BELOW, for example 2000:0.3; BELOW is above 0 and at most 1")
+    return Change(WEAK, int(step), value)
 
 
 def _noise(texts: Sequence[str]) -> Noise:

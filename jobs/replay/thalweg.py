@@ -69,9 +69,11 @@ class Thalweg:
     def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> PolicyChoice:
         """Route as the server does."""
         explore = self._request.explore and self._limiter.may_explore(KEY)
-        request = replace(self._request, candidates=None if allowed is None else tuple(allowed), explore=explore)
+        affordable = self._limiter.affordable(self._router.n_scores(), self._router.position)
+        candidates = None if allowed is None else tuple(allowed)
+        request = replace(self._request, candidates=candidates, explore=explore, affordable=affordable)
         decision = self._router.route(prompt.encoded, request, self._rng)
-        self._limiter.count(KEY, explored=decision.explored)
+        self._limiter.count(KEY, decision)
         chosen = decision.chosen
         self._recent.append((prompt, decision.task.id))
         return PolicyChoice(

@@ -106,8 +106,10 @@ class LiveRouter:
 
         def decide() -> tuple[Routed, Future[None]]:
             allowed = request.explore and self._limiter.may_explore(key)
-            decision = self._decide(serving, replace(request, explore=allowed))
-            self._limiter.count(key, explored=decision.explored)
+            router = serving.router
+            affordable = self._limiter.affordable(router.n_scores(), router.position)
+            decision = self._decide(serving, replace(request, explore=allowed, affordable=affordable))
+            self._limiter.count(key, decision)
             record = DecisionRecord(
                 id=decision_id(),
                 created_at=utc_now(),

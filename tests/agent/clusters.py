@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.encoding import features as text
 from agent.examples import Examples
@@ -63,14 +64,25 @@ def snapshot() -> Snapshot:
     """Trained on `PROMPTS` prompts of each kind; the log's position is 100."""
     rng = np.random.default_rng(0)
     kinds = [kind for kind in KINDS for _ in range(PROMPTS)]
-    prompts = [encoded(kind, i) for i, kind in enumerate(kinds)]
     scores = np.array([[truth(kind, model) for model in MODELS] for kind in kinds])
-    examples = Examples(
+    examples = _examples(np.clip(scores + 0.03 * rng.standard_normal(scores.shape), 0.0, 1.0))
+    return fit(examples, encoder="made", position=100).with_version(7)
+
+
+@cache
+def untrained() -> Snapshot:
+    """The same without any score or published figure."""
+    return fit(_examples(np.full((PROMPTS * len(KINDS), len(MODELS)), np.nan)), encoder="made", position=100)
+
+
+def _examples(scores: NDArray[np.float64]) -> Examples:
+    kinds = [kind for kind in KINDS for _ in range(PROMPTS)]
+    prompts = [encoded(kind, i) for i, kind in enumerate(kinds)]
+    return Examples(
         ids=tuple(f"seed-{i}" for i in range(len(kinds))),
         embeddings=np.stack([p.embedding for p in prompts]),
         features=np.stack([p.features for p in prompts]),
-        scores=np.clip(scores + 0.03 * rng.standard_normal(scores.shape), 0.0, 1.0),
+        scores=scores,
         models=MODELS,
         texts=tuple(f"Tell me about {kind} please." for kind in kinds),
     )
-    return fit(examples, encoder="made", position=100).with_version(7)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from agent.choice.explain import why_not
 from agent.choice.exploration import ChoiceConfig
+from agent.choice.limiter import ExplorationLimiter
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot
@@ -315,13 +320,104 @@ def test_a_score_far_from_every_task_moves_the_tasks_only_a_little(router: Route
 # --- models that come and go
 
 
-def test_a_newcomer_has_its_published_prior_and_competes_at_once(snapshot: Snapshot) -> None:
+def test_a_newcomer_has_its_published_prior_and_leads_once_scores_speak_for_it(snapshot: Snapshot) -> None:
     newcomer = ModelCard("n/new", "n", 1.0, 2.0, 128_000, priors={"code": 0.99, "math": 0.97})
     router = Router(snapshot, [*CARDS, newcomer])
     decision = route(router, encoded("code", 522))
-    assert decision.model == "n/new" and decision.chosen.quality == pytest.approx(0.98)
-    prior = decision.chosen.parts["prior"]
-    assert decision.chosen.stderr > 0.3 and (prior.estimate, prior.weight) == pytest.approx((0.98, 1.0))
+    shown = next(c for c in decision.candidates if c.model == "n/new")
+    assert shown.quality == pytest.approx(0.98) and decision.model == "v/gamma" and shown.caution > 0.05
+    assert shown.stderr > 0.3 and (shown.parts["prior"].estimate, shown.parts["prior"].weight) == (0.98, 1.0)
+    assert (why_not(shown, decision) or "").startswith("too little is known of it to lead")
+    for seq in range(101, 109):
+        router.learn_one(observed(seq, "code", "n/new", 1.0))
+    decision = route(router, encoded("code", 522))
+    assert decision.model == "n/new" and decision.chosen.caution == 0.0
+
+
+def traffic(router: Router, requests: int = 200, **fields: object) -> Counter[str]:
+    """How often each model is chosen where requests may be explored and nobody scores."""
+    limiter, rng, chosen = ExplorationLimiter(), np.random.default_rng(0), Counter[str]()
+    for n in range(requests):
+        affordable = limiter.affordable(router.n_scores(), router.position)
+        wanted = request(explore=limiter.may_explore("k"), affordable=affordable, **fields)
+        decision = router.route(encoded(KINDS[n % 4], 600 + n), wanted, rng)
+        limiter.count("k", decision)
+        chosen[decision.model] += 1
+    return chosen
+
+
+NEWCOMER = ModelCard("n/new", "n", 1.0, 2.0, 128_000)
+
+
+def test_a_newcomer_that_nobody_scores_gets_a_small_share_for_a_while(snapshot: Snapshot) -> None:
+    router = Router(snapshot, [*CARDS, NEWCOMER])
+    chosen = traffic(router, 400, cost_quality_tradeoff=0.8)
+    assert 0 < chosen["n/new"] <= 0.05 * 400
+
+
+@pytest.mark.parametrize(
+    ("card", "tradeoff"),
+    [
+        (NEWCOMER, 0.0),
+        (replace(NEWCOMER, price_input=25_000.0, price_output=75_000.0), 0.8),
+        (replace(NEWCOMER, price_input=25_000.0, price_output=75_000.0), 0.05),
+    ],
+)
+def test_a_newcomer_is_not_explored_where_it_costs_more_than_it_could_teach(
+    snapshot: Snapshot, card: ModelCard, tradeoff: float
+) -> None:
+    before = traffic(Router(snapshot, CARDS), cost_quality_tradeoff=tradeoff)
+    after = traffic(Router(snapshot, [*CARDS, card]), cost_quality_tradeoff=tradeoff)
+    assert after["n/new"] == 0 and after == before
+
+
+@pytest.mark.parametrize("tradeoff", [0.0, 0.8, 1.0])
+@pytest.mark.parametrize("priors", [{}, {"code": 1.0, "math": 1.0}])
+def test_one_call_moves_little_traffic_even_to_a_free_model_of_perfect_figures(
+    snapshot: Snapshot, priors: dict[str, float], tradeoff: float
+) -> None:
+    free = ModelCard("n/new", "n", 0.0, 0.0, 128_000, priors=priors)
+    assert traffic(Router(snapshot, [*CARDS, free]), 400, cost_quality_tradeoff=tradeoff)["n/new"] <= 0.05 * 400
+
+
+def test_a_pool_of_which_nothing_is_known_is_tried_whole() -> None:
+    fresh = Router(clusters.untrained(), CARDS)
+    chosen = traffic(fresh, 200, cost_quality_tradeoff=0.8)
+    assert set(chosen) == set(MODELS) and min(chosen.values()) >= 3 and max(chosen.values()) > 100
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    price=st.floats(0.0, 1e6),
+    tradeoff=st.floats(0.0, 1.0),
+    why=st.sampled_from(["unavailable", "requires", "max_cost", "candidates", "context"]),
+    priors=st.sampled_from([{}, {"code": 1.0}]),
+    explore=st.booleans(),
+    name=st.sampled_from(["a/first", "z/last", "v/alpha"]),
+)
+def test_a_model_that_cannot_be_chosen_changes_nothing(
+    snapshot: Snapshot, price: float, tradeoff: float, why: str, priors: dict[str, float], explore: bool, name: str
+) -> None:
+    """Neither one that was added nor one that the snapshot knows."""
+    cards = [card for card in CARDS if card.name != name]
+    cannot = ModelCard(
+        name, "n", price, price, 100 if why == "context" else 128_000,
+        frozenset() if why == "requires" else frozenset({"tools"}), priors, available=why != "unavailable",
+    )  # fmt: skip
+    fields: dict[str, object] = {"explore": explore, "cost_quality_tradeoff": tradeoff}
+    if why == "requires":
+        fields["requires"] = frozenset({"tools"})
+    if why == "max_cost":
+        cannot, fields["max_cost"] = replace(cannot, price_input=1e9), 1.0
+    if why == "candidates":
+        fields["candidates"] = tuple(card.name for card in cards)
+    for at in (0, len(cards)):
+        with_it = route(Router(snapshot, [*cards[:at], cannot, *cards[at:]]), encoded("sums", 540), **fields)
+        without = route(Router(snapshot, cards), encoded("sums", 540), **fields)
+        assert excluded(with_it).pop(name)
+        assert with_it.model == without.model and with_it.explored == without.explored
+        eligible = [c for c in with_it.candidates if c.excluded is None]
+        assert eligible == [c for c in without.candidates if c.excluded is None]
 
 
 def test_a_newcomer_without_figures_is_taken_for_the_mean_of_the_pool(snapshot: Snapshot) -> None:
@@ -441,7 +537,7 @@ def test_parts_add_up_to_the_quality_and_its_terms_to_the_utility(snapshot: Snap
         decision = route(router, prompt, seed=seq, explore=True, cost_quality_tradeoff=float(rng.random()))
         for c in decision.candidates:
             assert sum(part.weight * part.estimate for part in c.parts.values()) == pytest.approx(c.quality, abs=1e-8)
-            assert c.quality + c.shrinkage - c.cost_penalty == c.utility
+            assert c.quality + c.shrinkage - c.cost_penalty - c.caution == c.utility
             weights = [part.weight for name, part in c.parts.items() if name not in ("online", "clipping")]
             assert sum(weights) == pytest.approx(1.0) and min(weights) >= 0.0
             assert ("clipping" in c.parts) <= (c.quality in (0.0, 1.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 from agent.choice.exploration import (
     ArmPosterior,
     ChoiceConfig,
-    add_knowledge_gradient,
+    choice_probabilities,
     inverse_gap_weights,
     knowledge_gradient,
+    trial_weights,
+    values_of_trials,
 )
 
 utilities = st.lists(st.floats(-1e6, 1.0), min_size=1, max_size=30).map(np.array)
@@ -110,16 +114,54 @@ def test_models_that_rise_and_fall_together_are_not_worth_trying_apart() -> None
     assert knowledge_gradient(together, 2000, (1, 8, 64))[1] < knowledge_gradient(apart, 2000, (1, 8, 64))[1]
 
 
+def tried(utility: np.ndarray, overall: ArmPosterior, *rest: Any) -> list[int]:
+    """The columns that are worth trying."""
+    return np.flatnonzero(values_of_trials(utility, np.zeros(len(utility)), overall, *rest)).tolist()
+
+
 def test_a_trial_that_costs_more_here_than_elsewhere_waits_for_a_better_place() -> None:
-    open_question, none = arms(0.7, 0.68), np.zeros(2)
-    assert add_knowledge_gradient(np.array([0.7, 0.68]), open_question, none).argmax() == 1
-    assert add_knowledge_gradient(np.array([0.99, 0.1]), arms(0.7, 0.55, sd=0.05), none).argmax() == 0
+    assert tried(np.array([0.7, 0.68]), arms(0.7, 0.68)) == [1]
+    assert tried(np.array([0.99, 0.1]), arms(0.7, 0.55, sd=0.05)) == []
 
 
-def test_a_model_that_lacks_initial_pulls_leads_whatever_its_utility() -> None:
-    overall = arms(0.7, 0.2, 0.2, sd=0.01)
-    assert add_knowledge_gradient(overall.utility, overall, np.array([0.0, 3.0, 9.0])).argmax() == 2
-    assert add_knowledge_gradient(overall.utility, overall, np.zeros(3)).argmax() == 0
+def test_models_that_lack_most_initial_pulls_are_tried_first_and_alike() -> None:
+    worth, free, ample, config = np.array([0.0, 0.9, 0.0, 0.0]), np.zeros(4), np.ones(4), ChoiceConfig()
+    assert trial_weights(worth, np.array([0.0, 3.0, 9.0, 9.0]), free, ample, config).tolist() == [0.0, 0.0, 0.5, 0.5]
+    assert trial_weights(worth, free, free, ample, config).tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+def test_trials_that_are_worth_about_the_same_are_shared_out() -> None:
+    free, ample, config = np.zeros(3), np.ones(3), ChoiceConfig(alike=0.5)
+    assert trial_weights(np.array([0.4, 0.3, 0.1]), free, free, ample, config).tolist() == [0.5, 0.5, 0.0]
+
+
+def test_what_cannot_be_afforded_is_not_tried_however_much_it_would_teach() -> None:
+    value, pulls, config = np.array([0.0, 9.0, 0.0]), np.array([0.0, 0.0, 8.0]), ChoiceConfig(max_price=0.5)
+    assert trial_weights(value, pulls, np.array([0.0, 0.2, 0.3]), np.array([1.0, 1.0, 0.2]), config).tolist() == [
+        0,
+        1,
+        0,
+    ]
+    assert not trial_weights(value, pulls, np.array([0.0, 0.6, 1e6]), np.full(3, np.inf), config).any()
+
+
+def test_trials_take_all_but_what_the_others_share() -> None:
+    utility = np.array([0.9, 0.4, 0.8])
+    alone = choice_probabilities(utility, np.zeros(3), 100.0, 0.05)
+    assert alone.tolist() == inverse_gap_weights(utility, 100.0, 0.05).tolist()
+    shared = choice_probabilities(utility, np.array([0.0, 0.5, 0.5]), 100.0, 0.05)
+    assert shared == pytest.approx(0.95 * np.array([0.0, 0.5, 0.5]) + 0.05 * alone) and shared.sum() == pytest.approx(
+        1.0
+    )
+
+
+def test_a_model_that_does_not_lead_only_for_caution_is_worth_trying() -> None:
+    utility, unsure = (
+        np.array([0.7, 0.72]),
+        ArmPosterior(np.array([0.7, 0.72]), np.diag([0.0, 0.09]), np.array([0.3, 0.3])),
+    )
+    assert values_of_trials(utility, np.array([0.0, 0.3]), unsure)[1] > 0.02
+    assert values_of_trials(utility, np.zeros(2), unsure)[1] == 0.0, "the leader is no trial"
 
 
 def test_an_under_sampled_model_is_tried_on_a_task_where_it_may_be_better() -> None:
@@ -127,14 +169,11 @@ def test_an_under_sampled_model_is_tried_on_a_task_where_it_may_be_better() -> N
     certain = ArmPosterior(utility, np.zeros((2, 2)), np.array([0.3, 0.3]))  # over all tasks
     open_here = ArmPosterior(utility, np.diag([0.0, 0.05]), np.array([0.3, 0.3]))
 
-    def leader(under_sampled: bool, on_task: ArmPosterior = open_here) -> int:
-        index = add_knowledge_gradient(
-            utility, certain, np.zeros(2), ChoiceConfig(), on_task, np.array([False, under_sampled])
-        )
-        return int(index.argmax())
+    def n_tried(under_sampled: bool, on_task: ArmPosterior = open_here) -> int:
+        return len(tried(utility, certain, ChoiceConfig(), on_task, np.array([False, under_sampled])))
 
-    assert (leader(under_sampled=False), leader(under_sampled=True)) == (0, 1)
-    assert leader(under_sampled=True, on_task=certain) == 0
+    assert (n_tried(under_sampled=False), n_tried(under_sampled=True)) == (0, 1)
+    assert n_tried(under_sampled=True, on_task=certain) == 0
 
 
 def test_a_trial_is_charged_only_what_it_costs_here_beyond_its_cost_over_all_tasks() -> None:
@@ -142,8 +181,8 @@ def test_a_trial_is_charged_only_what_it_costs_here_beyond_its_cost_over_all_tas
     gain = knowledge_gradient(overall, config.horizon, config.lookahead)[1]
     assert 0.0 < gain < 0.04, "less than twice the gap"
 
-    def leader(gap_here: float) -> int:
-        return int(add_knowledge_gradient(np.array([0.7, 0.7 - gap_here]), overall, np.zeros(2), config).argmax())
+    def n_tried(gap_here: float) -> int:
+        return len(tried(np.array([0.7, 0.7 - gap_here]), overall, config))
 
-    assert (leader(0.02 + 0.9 * gain), leader(0.02 + 1.1 * gain)) == (1, 0)
-    assert leader(0.01) == 1, "where it costs less here, that is no gain"
+    assert (n_tried(0.02 + 0.9 * gain), n_tried(0.02 + 1.1 * gain)) == (1, 0)
+    assert n_tried(0.01) == 1, "where it costs less here, that is no gain"

@@ -183,6 +183,21 @@ def test_models_come_and_go_at_their_step(tmp_path: Path) -> None:
     assert np.isnan(policy.start.scores[:, stream.models.index("chef")]).all()
 
 
+def test_a_weak_model_is_made_up_joins_late_and_never_joins_the_reference(tmp_path: Path) -> None:
+    scenario = parse(join_weak="10:0.3")
+    stream = stream_of(tmp_path, 600, scenario, warm="20")
+    *others, weak = stream.models
+    known = stream.truth[:, :-1].mean(axis=1)
+    assert weak == "weak" and others == sorted(MODELS) and set(stream.truth[:, -1]) == {0.0, 1.0}
+    assert stream.truth[:, -1].mean() == pytest.approx(np.maximum(known - 0.3, 0.0).mean(), abs=0.05)
+    assert stream.costs[0, -1] == np.median(stream.costs[0, :-1])
+    policy, _ = recorded(stream)
+    assert policy.pools == [tuple(others), tuple(stream.models)]
+    reference, _ = recorded(Stream(stream.data, scenario.reference(), 0))
+    assert reference.pools == [tuple(others)] and reference.start.columns == policy.start.columns
+    assert scenario.perturbed and not scenario.reference().perturbed
+
+
 def test_feedback_has_the_given_rate_and_delay(tmp_path: Path) -> None:
     policy, trace = recorded(stream_of(tmp_path, 600, parse(feedback_rate=0.25, delay=50)))
     assert 100 < len(policy.feedback) < 200
@@ -325,6 +340,8 @@ def test_a_prompt_is_routed_among_its_scored_models(tmp_path: Path) -> None:
         ({"degrade": ["chef@3"]}, "write MODEL@STEP:DELTA"),
         ({"degrade": ["chef@3:1.5"]}, "above 0 and at most 1"),
         ({"degrade": ["chef@3:much"]}, "above 0 and at most 1"),
+        ({"join_weak": "2000"}, "--join-weak 2000: write STEP:BELOW"),
+        ({"join_weak": "20:1.5"}, "BELOW is above 0 and at most 1"),
         ({"noise": ["loud"]}, "write judge:BIAS"),
         ({"noise": ["flip:2"]}, "--noise flip:2"),
         ({"feedback_rate": 1.2}, "--feedback-rate 1.2: give a share from 0 to 1"),

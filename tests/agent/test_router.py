@@ -412,8 +412,11 @@ def test_a_model_that_cannot_be_chosen_changes_nothing(
     if why == "candidates":
         fields["candidates"] = tuple(card.name for card in cards)
     for at in (0, len(cards)):
-        with_it = route(Router(snapshot, [*cards[:at], cannot, *cards[at:]]), encoded("sums", 540), **fields)
-        without = route(Router(snapshot, cards), encoded("sums", 540), **fields)
+        pools = [*cards[:at], cannot, *cards[at:]], cards
+        with_it, without = (
+            Router(snapshot, pool).route(encoded("sums", 540), request(**fields), np.random.default_rng(0))
+            for pool in pools
+        )
         assert excluded(with_it).pop(name)
         assert with_it.model == without.model and with_it.explored == without.explored
         eligible = [c for c in with_it.candidates if c.excluded is None]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from agent.evaluation.refresh_rule import RefreshRuleConfig
 from store.encoders.backends import BUNDLED
+from store.retention import RetentionConfig
+from store.schedule import HOW_TO_WRITE, checked
 from store.settings import AbsolutePath, StoreSettings
+
+Schedule = Annotated[str, AfterValidator(checked)]
+_KEPT = RetentionConfig()
 
 
 class JobSettings(StoreSettings):
@@ -25,13 +31,24 @@ class JobSettings(StoreSettings):
         The pool file; None for the packaged one.
     data
         Folder of benchmark data.
-    refresh_interval_s
-        A refresh at least this often; 0 switches the timetable's refreshes off.
+    refresh_schedule
+        When a refresh runs by the clock, see `store.schedule`; it does something only where there is anything new.
+    refresh_growth
+        New feedback rows that call a refresh early, as a share of the scored prompts known before, see `refresh_reason`.
     refresh_min_feedback
-        So many new feedback rows always cause an early refresh; fewer do where the champion was trained on few, a model
-        has changed or outliers form clusters, see `refresh_reason`. 0: no early refresh.
+        The fewest new feedback rows that do. 0: nothing calls a refresh early, neither changes of models nor outliers.
     refresh_cooldown_s
         No early refresh sooner than this after the last one ended.
+    retention_schedule
+        When the job runs that deletes what the settings below do not keep, see `store.retention.Retention`.
+    retention_decisions, retention_decision_days
+        The latest decisions without feedback that are kept, and for how many days. 0: no limit; so of feedback.
+    retention_feedback, retention_feedback_days
+        The latest rows of feedback that are kept, and for how many days; with their decisions.
+    retention_rejected, retention_retired
+        The latest rejected snapshots, and former champions, that keep their weights; the champion's parent always does.
+    retention_history_days
+        For how many days runs of jobs, and reports of rejected snapshots, are listed. 0: no limit.
     seed
         Of everything random in a job.
     """
@@ -42,9 +59,33 @@ class JobSettings(StoreSettings):
     )
     pool: AbsolutePath | None = None
     data: AbsolutePath = Path("../shared/data")
-    refresh_interval_s: float = Field(default=6 * 3600.0, ge=0, description="a number of at least 0")
+    refresh_schedule: Schedule = Field(default="interval: 6h", description=HOW_TO_WRITE)
+    refresh_growth: float = Field(
+        default=RefreshRuleConfig().growth, ge=0.01, le=100, description="a number from 0.01 to 100"
+    )
     refresh_min_feedback: int = Field(
-        default=RefreshRuleConfig().most, ge=0, description="a whole number of at least 0"
+        default=RefreshRuleConfig().least, ge=0, description="a whole number of at least 0"
     )
     refresh_cooldown_s: float = Field(default=60.0, ge=0, description="a number of at least 0")
+    retention_schedule: Schedule = Field(default="interval: 1h", description=HOW_TO_WRITE)
+    retention_decisions: int = Field(default=_KEPT.decisions, ge=0, description="a whole number of at least 0")
+    retention_decision_days: float = Field(default=_KEPT.decision_days, ge=0, description="a number of at least 0")
+    retention_feedback: int = Field(default=_KEPT.feedback, ge=0, description="a whole number of at least 0")
+    retention_feedback_days: float = Field(default=_KEPT.feedback_days, ge=0, description="a number of at least 0")
+    retention_rejected: int = Field(default=_KEPT.rejected, ge=0, description="a whole number of at least 0")
+    retention_retired: int = Field(default=_KEPT.retired, ge=0, description="a whole number of at least 0")
+    retention_history_days: float = Field(default=_KEPT.history_days, ge=0, description="a number of at least 0")
     seed: int = Field(default=0, ge=0, description="a whole number of at least 0")
+
+    @property
+    def retention(self) -> RetentionConfig:
+        """What retention keeps."""
+        return RetentionConfig(
+            decisions=self.retention_decisions,
+            decision_days=self.retention_decision_days,
+            feedback=self.retention_feedback,
+            feedback_days=self.retention_feedback_days,
+            rejected=self.retention_rejected,
+            retired=self.retention_retired,
+            history_days=self.retention_history_days,
+        )

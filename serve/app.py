@@ -22,7 +22,7 @@ from ray.serve import Application
 from agent.errors import InvalidInput, ThalwegError, did_you_mean
 from jobs.context import JobContext
 from jobs.refresh.seed import ensure_champion
-from jobs.schedule.timetable import JOBS, Timetable
+from jobs.schedule.timetable import Timetable, plans
 from jobs.schedule.worker import run_job
 from jobs.settings import JobSettings
 from serve.ingress import Ingress
@@ -70,7 +70,7 @@ def build(args: Mapping[str, Any]) -> Application:
     local = deployment(LocalModel, cpus=0.2, ongoing=64).bind(settings.cache)
     scheduler = deployment(Scheduler, cpus=0.1).bind(jobs)
     router = deployment(serve.ingress()(Ingress), cpus=0.4, ongoing=200)
-    return router.bind(settings.model_copy(update={"api_key": key}), local, scheduler, JOBS)
+    return router.bind(settings.model_copy(update={"api_key": key}), local, scheduler, plans(jobs))
 
 
 def deployment(kind: Callable[..., Any], *, cpus: float, ongoing: int = 5) -> serve.Deployment:

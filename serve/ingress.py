@@ -15,6 +15,7 @@ from serve.providers.embedded import EmbeddedProvider
 from serve.providers.openai import OpenAIProvider
 from serve.service import Service
 from serve.settings import ServeSettings
+from store.schedule import JobPlan
 
 
 class Ingress:
@@ -30,7 +31,7 @@ class Ingress:
     scheduler
         Not called: jobs are asked for in SQL. Serve starts only what is bound to the ingress.
     jobs
-        Names of the jobs that may be asked for.
+        The jobs that may be asked for, and when they run.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Ingress:
         settings: ServeSettings,
         local: DeploymentHandle[Any],
         scheduler: DeploymentHandle[Any],
-        jobs: Sequence[str],
+        jobs: Sequence[JobPlan],
     ) -> None:
         providers: dict[str, Provider] = {
             "openai": OpenAIProvider(

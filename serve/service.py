@@ -23,6 +23,7 @@ from store.lineage import TaskLineage
 from store.pool.file import PoolFile
 from store.pool.models import ModelPool
 from store.runs import JobRuns
+from store.schedule import JobPlan
 from store.set_aside import SetAsideStore
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
@@ -41,7 +42,7 @@ class Service:
     providers
         By kind.
     jobs
-        Names of the jobs that may be asked for.
+        The jobs that may be asked for, and when they run.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class Service:
         The database or the home cannot be used.
     """
 
-    def __init__(self, settings: ServeSettings, providers: Mapping[str, Provider], jobs: Sequence[str]) -> None:
+    def __init__(self, settings: ServeSettings, providers: Mapping[str, Provider], jobs: Sequence[JobPlan]) -> None:
         self.settings = settings
         self.providers = providers
         self.jobs = tuple(jobs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,10 @@ from agent.types import Candidate, Part, Vector
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """An integer, and the type of autoincrement keys, which SQLite has for INTEGER only."""
+
+
+Clock = Callable[[], datetime]
+"""Tells the time, with a time zone; stores take one, so that a simulation can pass its own."""
 
 
 def utc_now() -> datetime:

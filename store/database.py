@@ -106,6 +106,7 @@ def _sqlite(url: URL, read_only: bool, options: dict[str, Any]) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, record: ConnectionPoolEntry) -> None:
         if not read_only:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; it comes before all else
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")

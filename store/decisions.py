@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from agent.errors import UnknownDecision
 from agent.types import Decision, Evidence, TaskAssignment
-from store.columns import utc_now
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.prompts import ENCODED, encoded, insert_or_ignore, prompt_row, table
 from store.settings import PromptsSetting
@@ -94,9 +94,12 @@ class DecisionLog:
         ``embedding``: prompts' texts are not stored.
     """
 
-    def __init__(self, database: Database, writer: GroupCommitter, prompts: PromptsSetting = "full") -> None:
+    def __init__(
+        self, database: Database, writer: GroupCommitter, prompts: PromptsSetting = "full", clock: Clock = utc_now
+    ) -> None:
         self._database = database
         self._writer = writer
+        self._clock = clock
         self._prompts = prompts
         self._add_prompt = insert_or_ignore(PromptTable, database.dialect)
         self._add_decision = insert_or_ignore(DecisionTable, database.dialect)
@@ -118,7 +121,7 @@ class DecisionLog:
 
         The future raises `UnknownDecision` where there is no such decision.
         """
-        row = asdict(outcome) | {"decision_id": decision_id, "finished_at": utc_now()}
+        row = asdict(outcome) | {"decision_id": decision_id, "finished_at": self._clock()}
 
         def work(session: Session) -> None:
             connection = session.connection()

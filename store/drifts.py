@@ -13,10 +13,13 @@ from datetime import datetime
 from sqlalchemy import Select, insert, select
 
 from agent.types import Drift
-from store.columns import utc_now
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.prompts import table
 from store.tables import DriftTable
+
+MAX_DRIFTS = 1000
+"""The latest silent changes of models that training takes into account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,13 @@ class FoundDrift:
 class DriftStore:
     """Records drifts and lists them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
+        self._clock = clock
 
     def record(self, snapshot: int, drifts: Sequence[Drift]) -> list[Drift]:
         """Store the drifts that are not stored yet, and return those."""
-        now = utc_now()
+        now = self._clock()
         with self._database.session(lock="drifts") as session:
             new = [drift for drift in drifts if session.execute(_same(drift)).first() is None]
             if new:

@@ -23,7 +23,7 @@ from agent.examples import Examples
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
 from agent.types import Drift, Observation, SetAside, Source
-from store.columns import clean, literal, read_candidates, utc_now
+from store.columns import Clock, clean, literal, read_candidates, utc_now
 from store.database import Database
 from store.prompts import ENCODED, Score, encoded, table, to_examples
 from store.tables import DecisionTable, FeedbackTable, PromptTable
@@ -100,16 +100,17 @@ class FeedbackRow:
 class FeedbackLog:
     """Appends feedback and reads it; without a ``writer`` it only reads."""
 
-    def __init__(self, database: Database, writer: GroupCommitter | None = None) -> None:
+    def __init__(self, database: Database, writer: GroupCommitter | None = None, clock: Clock = utc_now) -> None:
         self._database = database
         self._writer = writer
+        self._clock = clock
 
     def append(self, events: Sequence[FeedbackEvent]) -> Future[list[Receipt]]:
         """Write events, all durable when the future resolves; one receipt per event, in their order."""
 
         def work(session: Session) -> list[Receipt]:
             self._database.lock(session, "feedback")
-            return _append(session, events)
+            return _append(session, events, self._clock())
 
         assert self._writer is not None, "this log was opened for reading"
         return self._writer.submit(work)
@@ -250,11 +251,10 @@ _SCORES = (
 _ADD = insert(table(FeedbackTable)).returning(_f.seq, sort_by_parameter_order=True)
 
 
-def _append(session: Session, events: Sequence[FeedbackEvent]) -> list[Receipt]:
+def _append(session: Session, events: Sequence[FeedbackEvent], now: datetime) -> list[Receipt]:
     """Check each event against the log and the events before it, then insert the new ones in one statement."""
     connection = session.connection()
     known = _Known.read(connection, events)
-    now = utc_now()
     rows: list[dict[str, Any]] = []
     receipts = []
     for event in events:

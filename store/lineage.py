@@ -14,7 +14,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from agent.snapshot import LineageEvent, Snapshot
-from store.columns import literal, utc_now
+from store.columns import literal
 from store.database import Database
 from store.prompts import table
 from store.tables import SnapshotTable, TaskEventTable, TaskTable
@@ -137,9 +137,8 @@ def snapshot_events(session: Session, version: int) -> tuple[LineageEvent, ...]:
     return tuple(_event(row) for row in session.scalars(query))
 
 
-def update_tasks(session: Session, champion: Snapshot) -> None:
+def update_tasks(session: Session, champion: Snapshot, now: datetime) -> None:
     """Bring the table of tasks up to date with a new champion."""
-    now = utc_now()
     rows = {row.id: row for row in session.scalars(select(TaskTable))}
     current = {task.id for task in champion.tasks}
     successors = {event.task: event.parents[0] for event in champion.lineage if event.kind == "merge" and event.parents}

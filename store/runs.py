@@ -15,16 +15,16 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import aliased
 
 from agent.errors import InvalidInput
-from store.columns import utc_now
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.tables import JobRunTable
 
-State = Literal["queued", "running", "done", "failed"]
+State = Literal["queued", "running", "done", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a job: ``result`` once it is done, ``reason`` where it failed."""
+    """One run of a job: ``result`` once it is done, ``reason`` where it failed, or was skipped as there was nothing to do."""
 
     id: int
     job: str
@@ -43,8 +43,9 @@ class Run:
 class JobRuns:
     """Requests, claims, ends and lists runs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
+        self._clock = clock
 
     def request(self, job: str, params: Mapping[str, Any], by: str) -> int:
         """Queue a run and return its id; where the job is queued already, the id of that run."""
@@ -52,7 +53,17 @@ class JobRuns:
             queued = select(JobRunTable.id).where(JobRunTable.job == job, JobRunTable.state == "queued")
             if (waiting := session.scalar(queued)) is not None:
                 return waiting
-            row = JobRunTable(job=job, params=params, state="queued", requested_by=by, requested_at=utc_now())
+            row = JobRunTable(job=job, params=params, state="queued", requested_by=by, requested_at=self._clock())
+            session.add(row)
+            session.commit()
+            return row.id
+
+    def skip(self, job: str, params: Mapping[str, Any], by: str, reason: str) -> int:
+        """Record that a due run has nothing to do, so that the next one counts from here; returns its id."""
+        now = self._clock()
+        row = JobRunTable(job=job, params=params, state="skipped", requested_by=by, requested_at=now, finished_at=now)
+        row.reason = reason
+        with self._database.session(lock="jobs") as session:
             session.add(row)
             session.commit()
             return row.id
@@ -74,29 +85,29 @@ class JobRuns:
             if (row := session.scalar(free)) is None:
                 return None
             row.state, row.worker = "running", worker
-            row.started_at = row.heartbeat_at = utc_now()
+            row.started_at = row.heartbeat_at = self._clock()
             session.commit()
             return _run(row)
 
     def heartbeat(self, run_id: int) -> bool:
         """Note that a run is worked on. False where it is not running any more (it was reaped): stop working on it."""
-        return self._change(run_id, heartbeat_at=utc_now())
+        return self._change(run_id, heartbeat_at=self._clock())
 
     def finish(self, run_id: int, result: Mapping[str, Any]) -> bool:
         """Set a running run to done; False, and no change, where it is not running."""
-        return self._change(run_id, state="done", finished_at=utc_now(), result=result)
+        return self._change(run_id, state="done", finished_at=self._clock(), result=result)
 
     def fail(self, run_id: int, reason: str) -> bool:
         """Set a running run to failed; False, and no change, where it is not running."""
-        return self._change(run_id, state="failed", finished_at=utc_now(), reason=reason)
+        return self._change(run_id, state="failed", finished_at=self._clock(), reason=reason)
 
     def reap(self, stale_after_s: float) -> list[int]:
         """Fail every running run whose last heartbeat is older than this, and return their ids."""
-        stale = JobRunTable.heartbeat_at < utc_now() - timedelta(seconds=stale_after_s)
+        stale = JobRunTable.heartbeat_at < self._clock() - timedelta(seconds=stale_after_s)
         dead = (
             update(JobRunTable)
             .where(JobRunTable.state == "running", stale)
-            .values(state="failed", finished_at=utc_now(), reason="worker died")
+            .values(state="failed", finished_at=self._clock(), reason="worker died")
             .returning(JobRunTable.id)
         )
         with self._database.session(write=True) as session:

@@ -20,11 +20,17 @@ VARIABLES = [
     PREFIX + name.upper()
     for name in (
         "home database_url store_prompts api_key pool encoder encoder_threads data max_body upstream_timeout_s "
-        "connect_timeout_s explore_share explore_burst refresh_interval_s refresh_min_feedback refresh_cooldown_s seed "
-        "debug bench"
+        "connect_timeout_s explore_share explore_burst refresh_schedule refresh_growth refresh_min_feedback "
+        "refresh_cooldown_s retention_schedule retention_decisions retention_decision_days retention_feedback "
+        "retention_feedback_days retention_rejected retention_retired retention_history_days seed debug bench"
     ).split()
 ]
 """The variables of all rooms."""
+
+REPLACED = {
+    PREFIX + "REFRESH_INTERVAL_S": f"{PREFIX}REFRESH_SCHEDULE: write 'interval: 6h' for 21600, and 'off' for 0",
+}
+"""Variables of earlier versions, and what took their place."""
 
 PromptsSetting = Literal["full", "embedding"]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -50,6 +56,8 @@ class Settings(BaseSettings):
         """
         ours = {name: value for name, value in env.items() if name.startswith(PREFIX)}
         for name in ours:
+            if name in REPLACED:
+                raise InvalidInput(f"{name} was replaced by {REPLACED[name]}", param=name)
             hint = "" if name in VARIABLES else did_you_mean(name, VARIABLES, cutoff=0.87)
             if hint:
                 raise InvalidInput(f"{name} is no setting of Thalweg{hint}", param=name)

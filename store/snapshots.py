@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
 from agent.snapshot import FORMAT, Head, Snapshot, Tensor
-from store.columns import utc_now
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.lineage import record_events, snapshot_events, update_tasks
 from store.prompts import table
@@ -35,7 +35,10 @@ Status = Literal["champion", "challenger", "rejected", "retired"]
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """A snapshot without its weights; ``tasks`` and ``heads`` are counts, ``reason`` says why it was last promoted."""
+    """A snapshot without its weights; ``tasks`` and ``heads`` are counts, ``reason`` says why it was last promoted.
+
+    One that is archived has lost its weights to retention (see `store.retention`) and cannot serve again.
+    """
 
     version: int
     status: Status
@@ -49,6 +52,7 @@ class SnapshotRow:
     tasks: int
     heads: int
     report: Mapping[str, Any]
+    archived_at: datetime | None = None
 
     @property
     def champion_since_published(self) -> bool:
@@ -58,14 +62,15 @@ class SnapshotRow:
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The champion without its weights: trained on ``scores`` of ``models``, and on the feedback log up to ``position``.
+    """The champion without its weights: trained on ``n_scored`` prompts with scores of ``models``, those of the feedback log
+    up to ``position``.
 
     ``readable``: whether it is of the format that this Thalweg reads; otherwise a refresh must build another one.
     """
 
     version: int
     position: int
-    scores: int
+    n_scored: int
     models: tuple[str, ...]
     readable: bool
 
@@ -73,8 +78,9 @@ class Champion:
 class SnapshotStore:
     """Publishes, loads and promotes snapshots."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
+        self._clock = clock
 
     def publish(
         self,
@@ -116,7 +122,7 @@ class SnapshotStore:
             raise SnapshotCorrupt(f"the snapshot's meta cannot be kept as JSON: {error}") from error
         tensors = _pack(snapshot.tensors)
         heads = [(head.task, head.model, _pack(head.tensors)) for head in snapshot.heads]
-        now = utc_now()
+        now = self._clock()
         with self._database.session(lock="snapshots") as session:
             parent = session.scalar(_CHAMPION)
             if status == "champion" and expected_champion not in ("any", parent):
@@ -148,7 +154,7 @@ class SnapshotStore:
             record_events(session, row.version, snapshot.lineage)
             published = snapshot.with_version(row.version)
             if status == "champion":
-                _set_champion(session, published, _published_by(created_by))
+                _set_champion(session, published, _published_by(created_by), now)
             session.commit()
         return published
 
@@ -160,7 +166,7 @@ class SnapshotStore:
     def champion(self) -> Champion | None:
         """The champion without its weights; None before the first."""
         meta, of = SnapshotTable.meta, SnapshotTable
-        figures = meta["n_scores"].as_integer(), meta["models"].as_json(), meta["format"].as_integer()
+        figures = meta["n_scored"].as_integer(), meta["models"].as_json(), meta["format"].as_integer()
         query = select(of.version, of.position, *figures).where(of.status == "champion")
         with self._database.session() as session:
             row = session.execute(query).one_or_none()
@@ -172,7 +178,7 @@ class SnapshotStore:
         Raises
         ------
         InvalidInput
-            Where there is no such version.
+            Where there is no such version, or it was archived.
         SnapshotCorrupt
             Where weights differ from what was published, a head is missing, or the format is another one.
         """
@@ -197,7 +203,7 @@ class SnapshotStore:
         with self._database.session(lock="snapshots") as session:
             snapshot = _load(session, version)
             if session.scalar(_CHAMPION) != version:
-                _set_champion(session, snapshot, reason)
+                _set_champion(session, snapshot, reason, self._clock())
                 session.commit()
 
     def rollback(self, reason: str) -> int:
@@ -217,7 +223,7 @@ class SnapshotStore:
             version: int | None = next((row.version for row in rows if DEMOTED not in row.report), None)
             if version is None:
                 raise InvalidInput("there is no former champion to go back to", param="version")
-            _set_champion(session, _load(session, version), reason)
+            _set_champion(session, _load(session, version), reason, self._clock())
             session.commit()
         return version
 
@@ -237,7 +243,7 @@ class SnapshotStore:
         with self._database.session(lock="snapshots") as session:
             if session.scalar(_CHAMPION) != version:
                 return False
-            _set_champion(session, _load(session, successor), reason)
+            _set_champion(session, _load(session, successor), reason, self._clock())
             row = session.get_one(SnapshotTable, version)
             row.report = {**row.report, DEMOTED: dict(report)}
             session.commit()
@@ -247,7 +253,11 @@ class SnapshotStore:
 _CHAMPION = select(SnapshotTable.version).where(SnapshotTable.status == "champion")
 _FORMER = (
     select(SnapshotTable.version, SnapshotTable.report)
-    .where(SnapshotTable.status == "retired", SnapshotTable.promoted_at.is_not(None))
+    .where(
+        SnapshotTable.status == "retired",
+        SnapshotTable.promoted_at.is_not(None),
+        SnapshotTable.archived_at.is_(None),
+    )
     .order_by(SnapshotTable.promoted_at.desc(), SnapshotTable.version.desc())
 )
 
@@ -256,21 +266,27 @@ def _published_by(created_by: str) -> str:
     return f"published by {created_by}"
 
 
-def _set_champion(session: Session, snapshot: Snapshot, reason: str) -> None:
+def _set_champion(session: Session, snapshot: Snapshot, reason: str, now: datetime) -> None:
     """Retire the champion, then promote: in this order, as the index allows one champion at a time."""
     session.execute(update(SnapshotTable).where(SnapshotTable.status == "champion").values(status="retired"))
     session.execute(
         update(SnapshotTable)
         .where(SnapshotTable.version == snapshot.version)
-        .values(status="champion", promoted_at=utc_now(), reason=reason)
+        .values(status="champion", promoted_at=now, reason=reason)
     )
-    update_tasks(session, snapshot)
+    update_tasks(session, snapshot, now)
 
 
 def _load(session: Session, version: int) -> Snapshot:
     row = session.get(SnapshotTable, version)
     if row is None:
         raise InvalidInput(f"there is no snapshot {version}; `thalweg snapshots list` shows them", param="version")
+    if row.archived_at is not None:
+        raise InvalidInput(
+            f"snapshot {version} was archived at {row.archived_at:%Y-%m-%d %H:%M} UTC: its weights were deleted, its report "
+            "was kept; THALWEG_RETENTION_RETIRED and THALWEG_RETENTION_REJECTED say how many keep theirs",
+            param="version",
+        )
     heads = session.scalars(
         select(HeadTable).where(HeadTable.snapshot == version).order_by(HeadTable.task, HeadTable.model)
     ).all()

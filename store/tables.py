@@ -84,7 +84,7 @@ class DecisionTable(Base):
     id: Mapped[DecisionId] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
     kind: Mapped[str]
-    prompt_id: Mapped[PromptId] = mapped_column(ForeignKey("prompts.id"))
+    prompt_id: Mapped[PromptId] = mapped_column(ForeignKey("prompts.id"), index=True)
     model: Mapped[Safe]
     requested_model: Mapped[Safe]
     key: Mapped[Safe | None]
@@ -172,7 +172,7 @@ class EvaluationTable(Base):
 
 
 class SnapshotTable(Base):
-    """A published snapshot without its heads. The index allows at most one champion."""
+    """A published snapshot without its heads. The index allows at most one champion. An archived one has lost its weights."""
 
     __tablename__ = "snapshots"
     __table_args__ = (
@@ -195,6 +195,7 @@ class SnapshotTable(Base):
     created_by: Mapped[Safe]
     created_at: Mapped[datetime]
     promoted_at: Mapped[datetime | None]
+    archived_at: Mapped[datetime | None]
 
 
 class HeadTable(Base):

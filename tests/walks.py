@@ -64,9 +64,10 @@ async def requests(recorder: Recorder) -> tuple[set[str], set[str]]:
     from serve.providers.openai import OpenAIProvider
     from serve.service import Service
     from serve.settings import ServeSettings
+    from store.schedule import JobPlan
 
     provider = OpenAIProvider(os.environ, timeout_s=10.0, connect_timeout_s=5.0)
-    service = Service(ServeSettings.from_env(os.environ), {"openai": provider}, ("refresh",))
+    service = Service(ServeSettings.from_env(os.environ), {"openai": provider}, (JobPlan("refresh", "off"),))
     transport = httpx.ASGITransport(build_api(service))
     headers = {"authorization": f"Bearer {KEY}"}
 

@@ -1,4 +1,4 @@
-"""When an early refresh is due, by counts of what came in since the last one: the same rule for a server and a replay."""
+"""When an early refresh is due: by what came in since the last one beside what was known. A server and a replay share it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RefreshRuleConfig:
 
     Parameters
     ----------
-    growth, least, most
-        A refresh is due at ``growth`` times as many rows of feedback as the champion was trained on scores; at no fewer
-        than ``least``, and always at ``most``.
+    growth, least
+        A refresh is due at ``growth`` times as many new rows of feedback as there were scored prompts to learn from before,
+        and at no fewer than ``least``. Newcomers and outliers that a refresh has read without effect must grow as much.
     outliers, outlier_share
         A refresh is due at this many clustered prompts far from every task, if they are at least this share of the
         latest decisions.
@@ -32,9 +32,8 @@ class RefreshRuleConfig:
         the champion does not know has this much.
     """
 
-    growth: float = 1.0
+    growth: float = 0.5
     least: int = 16
-    most: int = 500
     outliers: int = 30
     outlier_share: float = 0.05
     min_similarity: float = 0.5
@@ -48,8 +47,8 @@ class RefreshSignals:
 
     Parameters
     ----------
-    scores
-        Number that the champion was trained on.
+    known
+        Scored prompts that the last refresh, or the champion where it knows more, was trained on.
     feedback
         Rows.
     decisions
@@ -60,14 +59,18 @@ class RefreshSignals:
         Models that changed silently, each with its feedback from after the change.
     newcomers
         Models that the champion does not know, each with its feedback.
+    read_outliers, read_newcomers
+        Outliers, and newcomers' feedback, that came in since the champion was trained, but before the last refresh.
     """
 
-    scores: int
+    known: int
     feedback: int
     decisions: int = 0
     outliers: tuple[Vector, ...] = ()
     drifted: Mapping[str, int] = field(default_factory=dict)
     newcomers: Mapping[str, int] = field(default_factory=dict)
+    read_outliers: int = 0
+    read_newcomers: Mapping[str, int] = field(default_factory=dict)
 
 
 def refresh_reason(signals: RefreshSignals, config: RefreshRuleConfig = RefreshRuleConfig()) -> str | None:
@@ -75,22 +78,24 @@ def refresh_reason(signals: RefreshSignals, config: RefreshRuleConfig = RefreshR
 
     Examples
     --------
-    >>> refresh_reason(RefreshSignals(scores=30, feedback=29))
-    >>> refresh_reason(RefreshSignals(scores=30, feedback=30))
-    '30 new feedback rows'
-    >>> refresh_reason(RefreshSignals(scores=9000, feedback=60, drifted={"small": 41}))
+    >>> refresh_reason(RefreshSignals(known=60, feedback=29))
+    >>> refresh_reason(RefreshSignals(known=60, feedback=30))
+    '30 new feedback rows, beside 60 scored prompts known before'
+    >>> refresh_reason(RefreshSignals(known=9000, feedback=60, drifted={"small": 41}))
     'small has changed, and 41 scores tell how'
     """
-    if signals.feedback >= min(max(config.growth * signals.scores, config.least), config.most):
-        return f"{signals.feedback} new feedback rows"
+    if signals.feedback >= max(config.growth * signals.known, config.least):
+        return f"{signals.feedback:,} new feedback rows, beside {signals.known:,} scored prompts known before"
     for model, scores in signals.drifted.items():
         if scores >= config.drift_feedback:
             return f"{model} has changed, and {scores} scores tell how"
     for model, scores in signals.newcomers.items():
-        if scores >= config.drift_feedback:
+        if scores >= max(config.drift_feedback, config.growth * signals.read_newcomers.get(model, 0)):
             return f"{model} is new, and {scores} scores tell what it can do"
     clustered = _clustered(signals.outliers, config)
-    if clustered >= max(config.outliers, config.outlier_share * signals.decisions):
+    if clustered >= max(
+        config.outliers, config.outlier_share * signals.decisions, config.growth * signals.read_outliers
+    ):
         return f"{clustered} of the latest {signals.decisions} prompts lie close together, far from every task"
     return None
 

@@ -13,7 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 from agent.errors import ThalwegError
-from jobs.cli import data, doctor, drifts, evaluate, feedback, models, refresh, replay, route, snapshots, tasks
+from jobs.cli import (
+    data,
+    doctor,
+    drifts,
+    evaluate,
+    feedback,
+    models,
+    refresh,
+    replay,
+    retention,
+    route,
+    schedule,
+    snapshots,
+    tasks,
+)
 
 BUG = 1
 BAD_INPUT = 2
@@ -41,6 +55,7 @@ app = typer.Typer(
 app.command("route")(route.route)
 app.command("import")(data.import_files)
 app.command("refresh")(refresh.refresh)
+app.command("retention")(retention.retention)
 app.command("evaluate")(evaluate.evaluate)
 app.command("replay")(replay.replay)
 app.command("doctor")(doctor.doctor)
@@ -49,6 +64,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(refresh.runs, name="runs")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(drifts.app, name="drifts")
 
 

@@ -26,16 +26,13 @@ from jobs.context import peak_rss_mb
 from jobs.refresh.seed import seed_examples
 from jobs.settings import JobSettings
 from store.database import Database
-from store.drifts import DriftStore
+from store.drifts import MAX_DRIFTS, DriftStore
 from store.encoders.cache import CachedEncoder
 from store.evaluations import EvaluationStore, Label
 from store.feedback import FeedbackLog, feedback_examples
 from store.lineage import TaskLineage
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
-
-MAX_DRIFTS = 1000
-"""The latest silent changes of models that training takes into account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,9 @@ class Thalweg:
         self._prompts: dict[str, Prompt] = {}
         self._drifts: list[Drift] = []
         self._read = 0  # rows of the log that the last refresh read
+        self._known = 0  # scored prompts that it was trained on
         self._recent: list[tuple[Prompt, int]] = []  # prompts since then, each with its task
+        self._read_outliers = 0  # those before, since the champion was trained
         self._refresh(None)
         self.events.clear()  # the first snapshot is not a promotion
 
@@ -104,7 +106,7 @@ class Thalweg:
     def _signals(self) -> RefreshSignals:
         recent = self._recent[-RECENT:]
         return RefreshSignals(
-            scores=int(self._router.snapshot.meta["n_scores"]),
+            known=max(self._known, self._router.snapshot.n_scored),
             feedback=len(self._log) - self._read,
             decisions=len(recent),
             outliers=tuple(prompt.encoded.embedding for prompt, task in recent if task == UNKNOWN_TASK),
@@ -113,17 +115,24 @@ class Thalweg:
                 for drift in self._drifts
                 if drift.position > self._read
             },
-            newcomers=Counter(
-                row.model for row in self._log[self._read :] if row.model not in self._router.snapshot.models
-            ),
+            newcomers=self._newcomers(self._log[self._read :]),
+            read_outliers=self._read_outliers,
+            read_newcomers=self._newcomers(self._log[self._router.snapshot.position : self._read]),
         )
+
+    def _newcomers(self, rows: Sequence[Observation]) -> Counter[str]:
+        """Models that the champion does not know, each with its number of ``rows``."""
+        return Counter(row.model for row in rows if row.model not in self._router.snapshot.models)
 
     def _refresh(self, champion: Snapshot | None) -> None:
         """Train a challenger on everything learned; where the gate promotes it, route by it."""
+        self._read_outliers += sum(task == UNKNOWN_TASK for _, task in self._recent[-RECENT:])
         self._read, self._recent = len(self._log), []
         found = train_challenger(self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed)
         self.events.append(PolicyEvent("promoted" if found.verdict.promote else "rejected", found.verdict.reason))
+        self._known = found.snapshot.n_scored
         if found.verdict.promote:
+            self._read_outliers = 0
             self._router = Router(found.snapshot, self._cards)
             for row in self._log[found.snapshot.position :]:
                 self._router.learn_one(row)

@@ -1,4 +1,4 @@
-"""The timetable: asks for refreshes when they are due, executes queued runs one at a time, and monitors the champion."""
+"""The timetable: asks for jobs when they are due, executes queued runs one at a time, and monitors the champion."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
+from agent.evaluation.refresh_rule import RefreshRuleConfig
 from jobs.monitor.rollback import ChampionMonitor
 from jobs.schedule.worker import STALE_AFTER_S, reason
 from jobs.settings import JobSettings
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.runs import JobRuns, Run
-from store.signals import refresh_reason_now
+from store.schedule import JobPlan, scheduled_jobs
+from store.signals import anything_new, refresh_reason_now
 from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 
-JOBS = ("refresh",)
+JOBS = ("refresh", "retention")
+ALSO = {
+    "refresh": (
+        "feedback that grows by {growth:.0%}, and by {least} rows at least",
+        "a model that changed silently, or is new, and was scored",
+        "prompts that lie close together, far from every task",
+    ),
+}
+"""What else calls a job, in words."""
+
 CLAIM_PERIOD_S = 1.0
 CHECK_PERIOD_S = 5.0
 REAP_PERIOD_S = 15.0
@@ -30,8 +42,20 @@ REAP_PERIOD_S = 15.0
 _log = logging.getLogger("thalweg.jobs")
 
 
+def plans(settings: JobSettings) -> tuple[JobPlan, ...]:
+    """The jobs, each with its schedule and what else calls it."""
+    early = settings.refresh_min_feedback > 0
+    words = [
+        line.format(growth=settings.refresh_growth, least=settings.refresh_min_feedback) for line in ALSO["refresh"]
+    ]
+    return (
+        JobPlan("refresh", settings.refresh_schedule, tuple(words) if early else ()),
+        JobPlan("retention", settings.retention_schedule),
+    )
+
+
 class Timetable:
-    """Requests refreshes when they are due and executes queued runs, whoever requested them.
+    """Requests jobs when they are due and executes queued runs, whoever requested them.
 
     Everything goes through `JobRuns`, so several timetables, a server and a command line may share one database: no job
     runs twice at once.
@@ -41,39 +65,43 @@ class Timetable:
     database
         Where runs, feedback and snapshots are.
     settings
-        How often.
+        When.
     execute
         Does a claimed run and closes it, as `run_job`; the composition root may send it to another process. Where it
         raises or returns without having closed the run, the timetable closes it as failed.
+    clock
+        Tells the time by which jobs are due; a simulation passes its own, and calls what `start` would call by itself.
     """
 
-    def __init__(self, database: Database, settings: JobSettings, execute: Callable[[Run], None]) -> None:
+    def __init__(
+        self, database: Database, settings: JobSettings, execute: Callable[[Run], None], clock: Clock = utc_now
+    ) -> None:
         self._database = database
         self._settings = settings
         self._execute = execute
-        self._runs = JobRuns(database)
-        self._snapshots = SnapshotStore(database)
+        self._clock = clock
+        self._plans = plans(settings)
+        self._runs = JobRuns(database, clock)
+        self._snapshots = SnapshotStore(database, clock)
         self._writer = GroupCommitter(database)
-        self._feedback = FeedbackLog(database, self._writer)
+        self._feedback = FeedbackLog(database, self._writer, clock)
         self._monitor = ChampionMonitor(self._snapshots, self._feedback)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._executing: Future[None] | None = None
-        self._made_at = datetime.now(UTC)
+        self._made_at = clock()
         self._scheduler = BackgroundScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
 
     def start(self) -> None:
-        """Start; the first interval counts from the last refresh, not from the start of this process."""
+        """Start; schedules count from the last run of a job, not from the start of this process."""
         self._scheduler.add_job(_logging_errors(self.request_upgrade))
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
         self._every(CHECK_PERIOD_S, self._monitor.check)
-        if self._settings.refresh_interval_s > 0:
-            self._every(min(CHECK_PERIOD_S, self._settings.refresh_interval_s), self.request_due)
-        if self._settings.refresh_min_feedback > 0:
-            self._every(CHECK_PERIOD_S, self.request_early)
+        self._every(CHECK_PERIOD_S, self.request_due)
+        self._every(CHECK_PERIOD_S, self.request_early)
         self._scheduler.start()
 
     def stop(self) -> None:
@@ -92,25 +120,34 @@ class Timetable:
             self._runs.request("refresh", {"why": why}, "timetable")
 
     def request_due(self) -> None:
-        """Request a refresh where the last one was requested an interval ago."""
-        last = self._runs.last("refresh")
-        since = last.requested_at if last else self._made_at
-        if datetime.now(UTC) - since >= timedelta(seconds=self._settings.refresh_interval_s):
-            self._runs.request("refresh", {"why": "interval"}, "timetable")
+        """Request the jobs that are due by their schedules. A refresh that would read nothing new is recorded as such."""
+        now = self._clock()
+        for job in scheduled_jobs(self._database, self._plans, self._made_at):
+            if job.next_run is None or job.next_run > now or job.last_state in ("queued", "running"):
+                continue
+            if job.job == "refresh" and not anything_new(self._database, self._feedback, self._last_refresh()):
+                self._runs.skip("refresh", {"why": job.schedule}, "timetable", "nothing new to learn from")
+            else:
+                self._runs.request(job.job, {"why": job.schedule}, "timetable")
 
     def request_early(self) -> None:
         """Request a refresh where `refresh_reason` gives a reason, but not after one that failed."""
-        last = self._runs.last("refresh")
+        if self._settings.refresh_min_feedback == 0:
+            return
+        newest = self._runs.last("refresh")
+        if newest is not None and newest.state not in ("done", "skipped"):
+            return
+        last = self._last_refresh()
         if last is not None:
-            if last.state != "done":
+            assert last.finished_at is not None, "a run that is done has ended"
+            if self._clock() - last.finished_at < timedelta(seconds=self._settings.refresh_cooldown_s):
                 return
-            assert last.finished_at is not None and last.result is not None, "a run that is done has both"
-            if datetime.now(UTC) - last.finished_at < timedelta(seconds=self._settings.refresh_cooldown_s):
-                return
-        read = int(last.result.get("position", 0)) if last is not None and last.result else 0
-        most = self._settings.refresh_min_feedback
-        if why := refresh_reason_now(self._database, self._snapshots, self._feedback, read, most=most):
+        rule = RefreshRuleConfig(growth=self._settings.refresh_growth, least=self._settings.refresh_min_feedback)
+        if why := refresh_reason_now(self._database, self._snapshots, self._feedback, last, rule):
             self._runs.request("refresh", {"why": why}, "timetable")
+
+    def _last_refresh(self) -> Run | None:
+        return self._runs.last("refresh", "done")
 
     def claim(self) -> None:
         """Execute a queued run, if there is one and none is being executed here."""
@@ -135,7 +172,7 @@ class Timetable:
         self._runs.fail(run.id, failure)  # changes nothing where the run is closed
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
-        now = datetime.now(UTC)
+        now = utc_now()
         self._scheduler.add_job(_logging_errors(work), "interval", seconds=seconds, next_run_time=now)
 
 

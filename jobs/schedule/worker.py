@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ from agent.errors import InvalidInput, StoreUnavailable, ThalwegError
 from agent.evaluation.challenger import Progress
 from jobs.context import JobContext
 from jobs.settings import JobSettings
+from store.columns import utc_now
+from store.retention import Retention
 from store.runs import JobRuns, Run
 
 HEARTBEAT_S = 5.0
@@ -51,8 +54,12 @@ def reason(error: BaseException) -> str:
 
 
 def _perform(run: Run, ctx: JobContext, progress: Progress) -> Mapping[str, Any]:
+    if run.job == "retention":
+        dry_run = bool(run.params.get("dry_run"))
+        kept = Retention(ctx.database, ctx.settings.retention, utc_now(), dry_run=dry_run, progress=progress)
+        return asdict(kept.run())
     if run.job != "refresh":
-        raise InvalidInput(f"there is no job {run.job!r}; there is 'refresh'", param="job")
+        raise InvalidInput(f"there is no job {run.job!r}; there are 'refresh' and 'retention'", param="job")
     from jobs.refresh.run import refresh
 
     done = refresh(ctx.database, ctx.settings, encoder=ctx.encoder, seed=run.params.get("seed"), progress=progress)
@@ -61,6 +68,7 @@ def _perform(run: Run, ctx: JobContext, progress: Progress) -> Mapping[str, Any]
         "promoted": done.promoted,
         "reason": done.reason,
         "position": done.report["position"],
+        "n_scored": done.report["n_scored"],
     }
 
 

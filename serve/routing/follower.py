@@ -235,7 +235,7 @@ class Follower:
 
     def _build_fallback(self, corrupt: SnapshotCorrupt) -> Serving:
         """A router of the newest former champion that can be read."""
-        former = [row for row in self._snapshots.list() if row.status == "retired"]
+        former = [row for row in self._snapshots.list() if row.status == "retired" and row.archived_at is None]
         for row in sorted(former, key=lambda row: row.version, reverse=True):
             try:
                 return self._build_exactly(row.version)

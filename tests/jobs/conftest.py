@@ -14,6 +14,7 @@ import pytest
 
 from jobs.schedule.timetable import Timetable
 from jobs.settings import JobSettings
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.runs import Run
 from tests.jobs.made import WordEncoder
@@ -54,7 +55,13 @@ class MakeTimetable(Protocol):
     """Makes a `Timetable`; ``changes`` are settings that differ from the defaults."""
 
     def __call__(
-        self, database: Database, execute: Callable[[Run], None] = ..., *, start: bool = ..., **changes: Any
+        self,
+        database: Database,
+        execute: Callable[[Run], None] = ...,
+        *,
+        start: bool = ...,
+        clock: Clock = ...,
+        **changes: Any,
     ) -> Timetable: ...
 
 
@@ -64,9 +71,14 @@ def make_timetable(settings: JobSettings) -> Iterator[MakeTimetable]:
     made: list[Timetable] = []
 
     def make(
-        database: Database, execute: Callable[[Run], None] = lambda run: None, *, start: bool = False, **changes: Any
+        database: Database,
+        execute: Callable[[Run], None] = lambda run: None,
+        *,
+        start: bool = False,
+        clock: Clock = utc_now,
+        **changes: Any,
     ) -> Timetable:
-        made.append(Timetable(database, settings.model_copy(update=changes), execute))
+        made.append(Timetable(database, settings.model_copy(update=changes), execute, clock))
         if start:
             made[-1].start()
         return made[-1]

@@ -27,9 +27,9 @@ def test_the_given_variables_are_read_and_no_others(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("THALWEG_SEED", "3")
     monkeypatch.setenv("THALWEG_ENCODER", "another")
     env = {"THALWEG_DATABASE_URL": "postgresql://h/n", "THALWEG_STORE_PROMPTS": "embedding", "THALWEG_HOME": "/data"}
-    settings = JobSettings.from_env(env | {"THALWEG_REFRESH_INTERVAL_S": "0", "THALWEG_POOL": "pool.yaml"})
+    settings = JobSettings.from_env(env | {"THALWEG_REFRESH_SCHEDULE": " off ", "THALWEG_POOL": "pool.yaml"})
     assert (settings.home, settings.database_url) == (Path("/data"), "postgresql://h/n")
-    assert (settings.store_prompts, settings.refresh_interval_s) == ("embedding", 0.0)
+    assert (settings.store_prompts, settings.refresh_schedule) == ("embedding", "off")
     assert settings.pool == Path.cwd() / "pool.yaml", "paths are absolute: a worker runs in another folder"
     assert (settings.seed, settings.encoder) == (0, JobSettings.model_fields["encoder"].default)
 
@@ -59,7 +59,14 @@ def test_settings_cannot_be_changed(room: type[Settings]) -> None:
         (ServeSettings, "THALWEG_CONNECT_TIMEOUT_S", "nan"),
         (JobSettings, "THALWEG_ENCODER_THREADS", "0"),
         (JobSettings, "THALWEG_ENCODER_THREADS", "257"),
-        (JobSettings, "THALWEG_REFRESH_INTERVAL_S", "-1"),
+        (JobSettings, "THALWEG_REFRESH_SCHEDULE", "daily"),
+        (JobSettings, "THALWEG_REFRESH_SCHEDULE", "interval: 6"),
+        (JobSettings, "THALWEG_REFRESH_SCHEDULE", "interval: 0h"),
+        (JobSettings, "THALWEG_REFRESH_SCHEDULE", "0 3 * *"),
+        (JobSettings, "THALWEG_REFRESH_SCHEDULE", "0 25 * * *"),
+        (JobSettings, "THALWEG_REFRESH_SCHEDULE", "0 3 * * 0"),
+        (JobSettings, "THALWEG_REFRESH_SCHEDULE", "0 0 31 2 *"),
+        (JobSettings, "THALWEG_REFRESH_GROWTH", "0"),
         (JobSettings, "THALWEG_REFRESH_MIN_FEEDBACK", "some"),
         (JobSettings, "THALWEG_REFRESH_COOLDOWN_S", "nan"),
         (JobSettings, "THALWEG_SEED", "-1"),
@@ -85,7 +92,7 @@ def test_no_secret_is_shown() -> None:
     ("name", "meant"),
     [
         ("THALWEG_HOM", "THALWEG_HOME"),
-        ("THALWEG_REFRESH_INTERVAL", "THALWEG_REFRESH_INTERVAL_S"),
+        ("THALWEG_REFRESH_SCHEDUL", "THALWEG_REFRESH_SCHEDULE"),
         ("THALWEG_DATABASE", "THALWEG_DATABASE_URL"),
         ("THALWEG_APIKEY", "THALWEG_API_KEY"),
     ],
@@ -98,7 +105,7 @@ def test_a_misspelt_variable_is_an_error(room: type[Settings], name: str, meant:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_variables_of_other_rooms_and_of_other_programs_pass(room: type[Settings]) -> None:
-    usable = {"THALWEG_STORE_PROMPTS": "full", "THALWEG_API_KEY": "secret-key"}
+    usable = {"THALWEG_STORE_PROMPTS": "full", "THALWEG_API_KEY": "secret-key", "THALWEG_REFRESH_SCHEDULE": "off"}
     known = {name: usable.get(name, "1") for name in VARIABLES}
     foreign = [
         "THALWEG_OPENAI_KEY",
@@ -114,3 +121,9 @@ def test_variables_of_other_rooms_and_of_other_programs_pass(room: type[Settings
 def test_every_rooms_fields_are_among_the_known_variables() -> None:
     fields = {PREFIX + name.upper() for room in ROOMS for name in room.model_fields}
     assert fields == set(VARIABLES) - {"THALWEG_DEBUG", "THALWEG_BENCH"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_variable_of_an_earlier_version_names_its_successor(room: type[Settings]) -> None:
+    with pytest.raises(InvalidInput, match="^THALWEG_REFRESH_INTERVAL_S was replaced by THALWEG_REFRESH_SCHEDULE: "):
+        room.from_env({"THALWEG_REFRESH_INTERVAL_S": "21600"})

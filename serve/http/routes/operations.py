@@ -13,7 +13,9 @@ from serve.errors import NotFound
 from serve.http.schemas import JsonRoute, Limit, Listed, ServiceDep
 from serve.metrics import CONTENT_TYPE
 from serve.service import BOOTSTRAP, Service
+from store.columns import utc_now
 from store.runs import Run
+from store.schedule import ScheduledJob, scheduled_jobs
 
 router = APIRouter(tags=["operations"], route_class=JsonRoute)
 
@@ -67,6 +69,12 @@ async def metrics(service: ServiceDep) -> Response:
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
+@router.get("/v1/jobs/schedule")
+def schedule(service: ServiceDep) -> Listed[ScheduledJob]:
+    """Each job with its schedule, its last run, the next one by the schedule, and what else calls it."""
+    return Listed(data=scheduled_jobs(service.database, service.jobs, utc_now()))
+
+
 @router.get("/v1/jobs/runs")
 def runs(service: ServiceDep, limit: Limit = 50) -> Listed[Run]:
     """The latest runs, newest first."""
@@ -85,7 +93,7 @@ def run(service: ServiceDep, run_id: int) -> Run:
 @router.post("/v1/jobs/{job}", status_code=202)
 def request(service: ServiceDep, job: str, params: Annotated[dict[str, Any], Body(default_factory=dict)]) -> Run:
     """Ask for a run of a job now, with the job's parameters; where one is queued already, that one is answered."""
-    if job not in service.jobs:
-        known = ", ".join(service.jobs)
-        raise NotFound(f"no job {job!r}{did_you_mean(job, service.jobs)}; there are {known}", param="job")
+    names = [plan.job for plan in service.jobs]
+    if job not in names:
+        raise NotFound(f"no job {job!r}{did_you_mean(job, names)}; there are {', '.join(names)}", param="job")
     return service.runs.get(service.runs.request(job, params, BOOTSTRAP))

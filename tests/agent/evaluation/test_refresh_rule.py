@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.evaluation.refresh_rule import RefreshRuleConfig, RefreshSignals, refresh_reason
+from agent.evaluation.refresh_rule import RefreshSignals, refresh_reason
 
 
 def around(centre: int, n: int, noise: float = 0.1) -> tuple[np.ndarray, ...]:
@@ -16,27 +16,31 @@ def around(centre: int, n: int, noise: float = 0.1) -> tuple[np.ndarray, ...]:
 
 
 @pytest.mark.parametrize(
-    ("scores", "feedback", "due"),
-    [(0, 15, False), (0, 16, True), (40, 39, False), (40, 40, True), (9000, 499, False), (9000, 500, True)],
+    ("known", "feedback", "due"),
+    [(0, 15, False), (0, 16, True), (40, 19, False), (40, 20, True), (9000, 4499, False), (9000, 4500, True)],
 )
-def test_feedback_is_enough_once_it_doubles_what_the_champion_knew(scores: int, feedback: int, due: bool) -> None:
-    assert (refresh_reason(RefreshSignals(scores, feedback)) == f"{feedback} new feedback rows") is due
+def test_feedback_is_enough_beside_what_was_known(known: int, feedback: int, due: bool) -> None:
+    reason = f"{feedback:,} new feedback rows, beside {known:,} scored prompts known before"
+    assert refresh_reason(RefreshSignals(known, feedback)) == (reason if due else None)
 
 
-def test_a_cold_pool_is_refreshed_at_each_doubling_and_then_at_a_steady_pace() -> None:
+def test_refreshes_get_rarer_the_more_is_known() -> None:
     rows, trained, at = 0, 0, []
-    while rows < 2200:
+    while rows < 100_000:
         rows += 1
         if refresh_reason(RefreshSignals(trained, rows - trained)):
             trained = rows
             at.append(rows)
-    assert at == [16, 32, 64, 128, 256, 512, 1012, 1512, 2012]
+    assert at[:6] == [16, 32, 48, 72, 108, 162]
+    assert len(at) == 22, "200 where 500 rows always call one"
 
 
-def test_the_most_wins_over_the_least() -> None:
-    assert refresh_reason(RefreshSignals(0, 5), RefreshRuleConfig(most=5)) and not refresh_reason(
-        RefreshSignals(0, 4), RefreshRuleConfig(most=5)
-    )
+def test_newcomers_and_outliers_that_were_read_in_vain_must_grow_too() -> None:
+    assert refresh_reason(RefreshSignals(9000, 60, newcomers={"new": 40}, read_newcomers={"new": 80}))
+    assert refresh_reason(RefreshSignals(9000, 60, newcomers={"new": 40}, read_newcomers={"new": 81})) is None
+    assert refresh_reason(RefreshSignals(9000, 60, newcomers={"new": 40}, read_newcomers={"other": 900}))
+    assert refresh_reason(RefreshSignals(9000, 60, 100, around(3, 30), read_outliers=60))
+    assert refresh_reason(RefreshSignals(9000, 60, 100, around(3, 30), read_outliers=61)) is None
 
 
 def test_outliers_call_a_refresh_only_where_they_are_clustered() -> None:

@@ -48,7 +48,7 @@ def test_a_mistake_is_one_line_and_code_2_as_a_process_too(home: Path, tmp_path:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("THALWEG_REFRESH_INTERVAL_S", "soon", "THALWEG_REFRESH_INTERVAL_S='soon': give a number of at least 0"),
+        ("THALWEG_REFRESH_SCHEDULE", "soon", "THALWEG_REFRESH_SCHEDULE='soon': give an interval ('interval: 90s'"),
         ("THALWEG_ENCODER_THREADS", "0", "give a whole number from 1 to 256"),
         ("THALWEG_STORE_PROMPTS", "some", "THALWEG_STORE_PROMPTS"),
         ("THALWEG_DATABASE_URL", "mysql://x", "THALWEG_DATABASE_URL|no database"),

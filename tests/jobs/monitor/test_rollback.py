@@ -122,5 +122,5 @@ def test_little_feedback_proves_nothing_and_checks_wait_for_more(
 def test_the_timetable_checks(home_database: Database, make_timetable: MakeTimetable) -> None:
     publish(home_database, misled=False)
     live(home_database, publish(home_database, misled=True), records(LIVE, seed=7))
-    make_timetable(home_database, start=True, refresh_interval_s=0, refresh_min_feedback=0)
+    make_timetable(home_database, start=True, refresh_schedule="off", refresh_min_feedback=0)
     until(lambda: SnapshotStore(home_database).champion_version() == 1)

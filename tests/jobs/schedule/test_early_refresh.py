@@ -1,4 +1,4 @@
-"""The timetable requests an early refresh by `refresh_reason`: growth, silent changes, clustered outliers."""
+"""The timetable requests an early refresh by `refresh_reason`: growth, silent changes, newcomers, clustered outliers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.store.build import a_snapshot
 
 
 class Server:
-    """Writes what a server writes: a champion trained on ``n_scores`` scores, decisions, feedback, drifts."""
+    """Writes what a server writes: a champion trained on ``n_scored`` prompts, decisions, feedback, drifts."""
 
-    def __init__(self, database: Database, timetable: Timetable, writer: GroupCommitter, n_scores: int) -> None:
+    def __init__(self, database: Database, timetable: Timetable, writer: GroupCommitter, n_scored: int) -> None:
         self._snapshots = SnapshotStore(database)
         self._decisions = DecisionLog(database, writer)
         self._feedback = FeedbackLog(database, writer)
@@ -32,12 +32,12 @@ class Server:
         self._count = 0
         self.runs = JobRuns(database)
         self.timetable = timetable
-        self.set_champion(n_scores)
+        self.set_champion(n_scored)
 
-    def set_champion(self, n_scores: int) -> None:
+    def set_champion(self, n_scored: int) -> None:
         """A new champion, trained on the whole log."""
         made = a_snapshot()
-        made = replace(made, meta={**made.meta, "n_scores": n_scores}, position=self._feedback.head())
+        made = replace(made, meta={**made.meta, "n_scored": n_scored}, position=self._feedback.head())
         self.champion = self._snapshots.publish(made, status="champion", report={}, created_by="tests").version
 
     def serve(
@@ -83,36 +83,69 @@ class Server:
         runs = self.runs.list()
         return None if len(runs) == before else str(runs[0].params["why"])
 
-    def refreshed(self, *, promoted: bool) -> None:
-        """Finish the requested refresh, on all feedback so far."""
+    def refreshed(self, *, promoted: bool, n_scored: int = 0) -> None:
+        """Finish the requested refresh, on all feedback so far, which makes ``n_scored`` prompts."""
         run = self.runs.claim(["refresh"], "tests")
         assert run is not None
-        self.runs.finish(run.id, {"position": self._feedback.head(), "promoted": promoted})
+        self.runs.finish(run.id, {"position": self._feedback.head(), "promoted": promoted, "n_scored": n_scored})
         if promoted:
-            self.set_champion(1000)
+            self.set_champion(9000)
 
 
 @pytest.fixture
 def server(database: Database, writer: GroupCommitter, make_timetable: MakeTimetable) -> Server:
-    """A champion that was trained on 9,000 scores."""
-    return Server(database, make_timetable(database, refresh_cooldown_s=0), writer, n_scores=9000)
+    """A champion that was trained on 9,000 scored prompts."""
+    return Server(database, make_timetable(database, refresh_cooldown_s=0), writer, n_scored=9000)
 
 
-def test_feedback_that_doubles_what_the_champion_knew_calls_a_refresh(server: Server) -> None:
-    server.set_champion(40)
+def test_feedback_that_adds_half_to_what_was_known_calls_a_refresh(server: Server) -> None:
+    server.set_champion(80)
     server.serve(39)
     assert server.why() is None
     server.serve(1)
-    assert server.why() == "40 new feedback rows"
+    assert server.why() == "40 new feedback rows, beside 80 scored prompts known before"
 
 
-def test_so_much_feedback_as_the_setting_names_calls_a_refresh(
+def test_a_refresh_in_vain_counts_as_known_too(server: Server) -> None:
+    server.set_champion(80)
+    server.serve(40)
+    assert server.why() is not None
+    server.refreshed(promoted=False, n_scored=120)
+    server.serve(59)
+    assert server.why() is None
+    server.serve(1)
+    assert server.why() == "60 new feedback rows, beside 120 scored prompts known before"
+
+
+def test_growth_and_the_fewest_rows_are_settings(
     database: Database, server: Server, make_timetable: MakeTimetable
 ) -> None:
     server.serve(60)
     assert server.why() is None
-    make_timetable(database, refresh_min_feedback=60).request_early()
-    assert [run.params for run in server.runs.list()] == [{"why": "60 new feedback rows"}]
+    make_timetable(database, refresh_growth=0.006, refresh_min_feedback=61).request_early()
+    assert server.runs.list() == []
+    make_timetable(database, refresh_growth=0.006).request_early()
+    assert [run.params["why"] for run in server.runs.list()] == [
+        "60 new feedback rows, beside 9,000 scored prompts known before"
+    ]
+
+
+def test_a_newcomer_calls_a_refresh_and_after_one_in_vain_when_its_scores_have_grown(server: Server) -> None:
+    server.serve(39, model="new")
+    assert server.why() is None
+    server.serve(1, model="new")
+    assert server.why() == "new is new, and 40 scores tell what it can do"
+    server.refreshed(promoted=False)
+    server.serve(40, model="new")
+    assert server.why() is not None, "40 more"
+    server.refreshed(promoted=False)
+    server.serve(60, model="new")
+    assert server.why() is not None
+    server.refreshed(promoted=False)
+    server.serve(69, model="new")
+    assert server.why() is None, "half of 140 is 70"
+    server.serve(1, model="new")
+    assert server.why() == "new is new, and 70 scores tell what it can do"
 
 
 @pytest.mark.parametrize("promoted", [True, False])
@@ -143,6 +176,14 @@ def test_clustered_outliers_call_one_refresh(server: Server) -> None:
     assert server.why() is None, "the refresh has read them"
     server.serve(30, task=UNKNOWN_TASK, axis=3)
     assert server.why() == "30 of the latest 30 prompts lie close together, far from every task"
+    server.refreshed(promoted=False)
+    server.serve(29, task=UNKNOWN_TASK, axis=3)
+    assert server.why() is None
+    server.serve(1, task=UNKNOWN_TASK, axis=3)
+    assert server.why() is not None, "half of the 60 that were read"
+    server.refreshed(promoted=False)
+    server.serve(44, task=UNKNOWN_TASK, axis=3)
+    assert server.why() is None, "half of 90 is 45"
 
 
 def test_outliers_that_were_not_scored_or_are_one_prompt_call_none(server: Server) -> None:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from agent.errors import InvalidInput
 from store.columns import utc_now
 from store.database import Database
 from store.feedback import FeedbackEvent
 from store.runs import JobRuns, Run
+from store.schedule import JobPlan, next_run, scheduled_jobs
 from store.snapshots import SnapshotStore
-from store.tables import JobRunTable
+from store.tables import ModelTable
 from tests.jobs.conftest import MakeTimetable
 from tests.jobs.made import age_snapshots, give_feedback, publish, record_decision, until
+from tests.store.build import a_snapshot
 
-QUIET = {"refresh_interval_s": 0, "refresh_min_feedback": 0}
+QUIET: dict[str, Any] = {"refresh_schedule": "off", "refresh_min_feedback": 0}
 
 
 @pytest.fixture
@@ -63,29 +65,91 @@ def test_a_queued_run_is_executed_and_two_never_at_once(
     assert at_once == [1, 1]
 
 
-def test_a_first_refresh_is_due_an_interval_after_the_timetable_was_made(
-    home_database: Database, runs: JobRuns, make_timetable: MakeTimetable
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_time(self, **amount: float) -> None:
+        self.now += timedelta(**amount)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "hours"), [("interval: 6h", 6), ("0 3 * * *", 15), ("30 18 * * thu", 6.5), ("off", None)]
+)
+def test_a_refresh_is_due_by_its_schedule_counted_from_the_last_run_over_restarts(
+    database: Database, make_timetable: MakeTimetable, schedule: str, hours: float | None
 ) -> None:
-    make_timetable(home_database, refresh_interval_s=3600).request_due()
+    clock = Clock()
+    runs = JobRuns(database, clock)
+    runs.request("refresh", {}, "test")
+    runs.finish(claim(runs).id, {"position": 0})
+    feedback(database, 0, 1)
+    for _ in range(4):  # restarts, each sooner than the schedule
+        clock.pass_time(hours=(hours or 1000) / 4.001)
+        make_timetable(database, clock=clock, refresh_schedule=schedule).request_due()
+    assert len(runs.list()) == 1
+    clock.pass_time(hours=0.01)
+    timetable = make_timetable(database, clock=clock, refresh_schedule=schedule)
+    timetable.request_due()
+    timetable.request_due()
+    assert [run.params for run in runs.list()][:-1] == ([] if hours is None else [{"why": schedule}])
+    [job] = scheduled_jobs(database, [JobPlan("refresh", schedule)], clock())
+    assert job.next_run == (None if hours is None else next_run(schedule, clock()))
+
+
+def test_a_first_refresh_is_due_an_interval_after_the_first_snapshot(
+    home_database: Database, make_timetable: MakeTimetable
+) -> None:
+    clock = Clock()
+    runs = JobRuns(home_database, clock)
+    SnapshotStore(home_database, clock).publish(a_snapshot(), status="champion", report={}, created_by="seed")
+    clock.pass_time(hours=5)
+    make_timetable(home_database, clock=clock).request_due()
     assert runs.list() == []
-    timetable = make_timetable(home_database, refresh_interval_s=0.01)
-    time.sleep(0.02)
-    timetable.request_due()
-    timetable.request_due()
+    clock.pass_time(hours=1)
+    make_timetable(home_database, clock=clock).request_due()
     assert [r.requested_by for r in runs.list()] == ["timetable"]
 
 
-@pytest.mark.parametrize(("minutes", "due"), [(50, False), (70, True)])
-def test_a_refresh_is_due_an_interval_after_the_last_one(
-    home_database: Database, runs: JobRuns, make_timetable: MakeTimetable, minutes: int, due: bool
+def test_a_due_refresh_that_would_read_nothing_new_is_skipped(
+    database: Database, make_timetable: MakeTimetable
 ) -> None:
-    runs.request("refresh", {}, "test")
-    runs.finish(claim(runs).id, {"position": 0})
-    with home_database.session(write=True) as session:
-        session.execute(update(JobRunTable).values(requested_at=utc_now() - timedelta(minutes=minutes)))
+    clock = Clock()
+    runs = JobRuns(database, clock)
+    timetable = make_timetable(database, clock=clock)
+
+    def due() -> str:
+        clock.pass_time(hours=6)
+        timetable.request_due()
+        return runs.list()[0].state
+
+    feedback(database, 0, 1)
+    clock.now = utc_now()
+    assert due() == "queued", "there was none yet"
+    runs.finish(claim(runs).id, {"position": 1})
+    assert [due(), due()] == ["skipped", "skipped"]
+    assert runs.list()[0].reason == "nothing new to learn from"
+    assert len(runs.list()) == 3, "a skipped run counts as one"
+    feedback(database, 1, 1)
+    assert due() == "queued"
+    runs.finish(claim(runs).id, {"position": 2})
+    clock.pass_time(hours=1)
+    with database.session(write=True) as session:
+        session.add(a_model(clock()))
         session.commit()
-    make_timetable(home_database, refresh_interval_s=3600).request_due()
-    assert len(runs.list()) == 1 + due
+    assert due() == "queued", "the pool has changed"
+    runs.finish(claim(runs).id, {"position": 2})
+    assert due() == "skipped"
+
+
+def a_model(now: datetime) -> ModelTable:
+    """A model that was added to the pool now."""
+    return ModelTable(name="new", base=None, patch={}, added=True, removed=False, revision=9, updated_at=now)
 
 
 def test_enough_feedback_calls_an_early_refresh_once(
@@ -98,7 +162,7 @@ def test_enough_feedback_calls_an_early_refresh_once(
     feedback(home_database, 4, 1)
     timetable.request_early()
     run = claim(runs)
-    assert run.params == {"why": "5 new feedback rows"}
+    assert run.params == {"why": "5 new feedback rows, beside 0 scored prompts known before"}
     timetable.request_early()
     assert len(runs.list()) == 1, "not while one runs"
     runs.finish(run.id, {"position": 5})

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from serve.http.api import build_api
 from serve.providers.openai import OpenAIProvider
 from serve.service import Service
 from serve.settings import ServeSettings
+from store.schedule import JobPlan
 from tests.serve.conftest import new_home, prompt, wait
 from tests.serve.served import Served
 from tests.serve.upstream import Upstream
@@ -45,7 +47,7 @@ def serving(home: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) ->
         home=new_home(home, cache_dir, snapshot).home, api_key=KEY, pool=pool_file, max_body=100_000
     )
     provider = OpenAIProvider(os.environ, timeout_s=1.0, connect_timeout_s=1.0)
-    service = Service(settings, {"openai": provider}, ("refresh",))
+    service = Service(settings, {"openai": provider}, (JobPlan("refresh", "interval: 6h", ("much feedback",)),))
     with Served(build_api(service), "on") as served:  # closes the service at its end
         wait(lambda: service.follower.serving is not None)
         with httpx.Client(base_url=served.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30) as http:
@@ -621,6 +623,12 @@ def test_a_job_is_queued_once(http: httpx.Client) -> None:
     assert http.post("/v1/jobs/refresh", json={}).json()["id"] == run_id
     assert http.get("/v1/jobs/runs").json()["data"][0]["id"] == run_id
     assert http.get(f"/v1/jobs/runs/{run_id}").json()["job"] == "refresh"
+    [job] = http.get("/v1/jobs/schedule").json()["data"]
+    assert (job["job"], job["schedule"], job["also"], job["last_state"]) == (
+        "refresh", "interval: 6h", ["much feedback"], "queued",
+    )  # fmt: skip
+    ahead = datetime.fromisoformat(job["next_run"]) - datetime.fromisoformat(job["last_run"])
+    assert ahead == timedelta(hours=6)
 
 
 def test_metrics_count(own: Server) -> None:

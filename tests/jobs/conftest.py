@@ -67,7 +67,7 @@ class MakeTimetable(Protocol):
 
 @pytest.fixture
 def make_timetable(settings: JobSettings) -> Iterator[MakeTimetable]:
-    """Makes timetables, started or not, and stops them at the end of the test."""
+    """Makes timetables, started or not, and stops them at the end of the test; without retention, unless it is asked for."""
     made: list[Timetable] = []
 
     def make(
@@ -78,7 +78,9 @@ def make_timetable(settings: JobSettings) -> Iterator[MakeTimetable]:
         clock: Clock = utc_now,
         **changes: Any,
     ) -> Timetable:
-        made.append(Timetable(database, settings.model_copy(update=changes), execute, clock))
+        made.append(
+            Timetable(database, settings.model_copy(update={"retention_schedule": "off"} | changes), execute, clock)
+        )
         if start:
             made[-1].start()
         return made[-1]

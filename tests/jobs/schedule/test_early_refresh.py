@@ -57,7 +57,7 @@ class Server:
         for i in range(self._count, self._count + count):
             vector = np.eye(32)[axis] + 0.1 * rng.standard_normal(32)
             encoded = Encoded((vector / np.linalg.norm(vector)).astype(np.float32), np.zeros(3, np.float32), 3)
-            ranked = tuple(Candidate(name, 0.5, 0.1, 0.0, 0.5, 0.5) for name in ("a", "b"))
+            ranked = tuple(Candidate(name, 0.5, 0.1, 0.0, 0.5, 0.5) for name in ("a", "b", "new"))
             decision = Decision(
                 model, ranked, TaskAssignment(task, "t", 1.0), (), self.champion, 0, encoded, False, "why"
             )

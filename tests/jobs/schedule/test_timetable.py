@@ -147,6 +147,16 @@ def test_a_due_refresh_that_would_read_nothing_new_is_skipped(
     assert due() == "skipped"
 
 
+def test_retention_runs_by_its_own_schedule(home_database: Database, make_timetable: MakeTimetable) -> None:
+    clock, executed = Clock(), list[Run]()
+    timetable = make_timetable(home_database, executed.append, clock=clock, retention_schedule="interval: 1h", **QUIET)
+    timetable.request_due()
+    clock.pass_time(hours=1)
+    timetable.request_due()
+    timetable.claim()
+    until(lambda: [run.job for run in executed] == ["retention"])
+
+
 def a_model(now: datetime) -> ModelTable:
     """A model that was added to the pool now."""
     return ModelTable(name="new", base=None, patch={}, added=True, removed=False, revision=9, updated_at=now)

@@ -95,9 +95,8 @@ class Thalweg:
         self._versions = 0
         self._trials = 0
         self._experiment: Experiment | None = None
-        self._demoted: dict[
-            int, int
-        ] = {}  # version of the champion in whose place another was put back -> scored prompts
+        # by champion, most scored prompts of what was tried beside it or failed in its place
+        self._tried: dict[int, int] = {}
         self._refresh(None)
         self.events.clear()  # the first snapshot is not a promotion
 
@@ -176,30 +175,31 @@ class Thalweg:
         )
 
     def _refresh(self, champion: Snapshot | None) -> None:
-        """Train a challenger on everything learned, and do with it what the gate says."""
+        """Train a challenger on everything learned, and do with it what the gate says, as `jobs.refresh` does."""
         self._read, self._recent = len(self._log), []
         version = 0 if champion is None else champion.version
+        tried = self._tried.get(version, 0)
         found = train_challenger(
-            self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed,
-            outgrow=self._demoted.get(version, 0),
-        )  # fmt: skip
+            self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed, outgrow=tried
+        )
         self._versions += 1
         verdict, snapshot = found.verdict, found.snapshot.with_version(self._versions)
-        if verdict.outcome == "promote":
+        if verdict.outcome == "reject":
+            self.events.append(PolicyEvent("rejected", verdict.reason))
+        elif verdict.outcome == "promote":
             predecessor = None if champion is None else self._router
-            self._router = self._started(snapshot)
-            self._experiment = None
+            self._router, self._experiment = self._started(snapshot), None
             self.events.append(PolicyEvent("promoted", verdict.reason))
             if predecessor is not None and not verdict.proven:
                 self._begin("hold-back", predecessor, HOLD_BACK)
                 self.events.append(PolicyEvent("held back", f"against snapshot {version}"))
-        elif verdict.outcome == "trial" and self._experiment is None:
+        elif self._experiment is not None or tried:
+            why = "this champion is tested already" if self._experiment else "it does not outgrow what was tried"
+            self.events.append(PolicyEvent("rejected", f"not tried, because {why}; {verdict.reason}"))
+        else:
+            self._tried[version] = snapshot.n_scored
             self._begin("trial", self._started(snapshot), TRIAL)
             self.events.append(PolicyEvent("on trial", verdict.reason))
-        elif verdict.outcome == "trial":
-            self.events.append(PolicyEvent("let go", f"another snapshot is being tried; {verdict.reason}"))
-        else:
-            self.events.append(PolicyEvent("rejected", verdict.reason))
 
     def _started(self, snapshot: Snapshot) -> Router:
         """A router that has learned what was logged since ``snapshot`` was trained."""
@@ -230,8 +230,8 @@ class Thalweg:
         held = found.trial.kind == "hold-back"
         if report.verdict == "promote":
             if held:
-                scored = max(self._router.snapshot.n_scored, self._demoted.get(found.trial.champion, 0))
-                self._demoted[found.trial.challenger] = scored
+                before = self._tried.get(found.trial.challenger, 0)
+                self._tried[found.trial.challenger] = max(before, self._router.snapshot.n_scored)
             self._router = found.rival
             self.events.append(PolicyEvent("demoted" if held else "promoted", report.reason))
         elif held:

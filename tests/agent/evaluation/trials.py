@@ -73,10 +73,13 @@ def evidence(world: Simulated, rng: np.random.Generator) -> tuple[TrialEvidence,
         utility = utility - utility.mean(axis=1, keepdims=True) + utility.mean()
     at = np.flatnonzero(mine != theirs)
     arm = np.where(chosen == theirs, 1, np.where(chosen == mine, -1, 0)).astype(np.int8)
-    columns = (
-        score, np.ones(n), arm, chance[rows, mine], chance[rows, theirs], utility[rows, mine], utility[rows, theirs],
+    found = TrialEvidence(
+        score=score[at], score_weight=np.ones(len(at)), chosen=arm[at],
+        champion_propensity=chance[rows, mine][at], challenger_propensity=chance[rows, theirs][at],
+        champion_utility=utility[rows, mine][at], challenger_utility=utility[rows, theirs][at],
+        decisions=len(at), expected_regret=0.0,
     )  # fmt: skip
-    return TrialEvidence(*(column[at] for column in columns), decisions=len(at), expected_regret=0.0), at + 1.0
+    return found, at + 1.0
 
 
 def outcome(world: Simulated, seed: int) -> tuple[TrialReport, float]:

@@ -77,9 +77,7 @@ def events(stream: Stream) -> tuple[list[str], Watched]:
     return [event.kind for _, event in trace.events], policies[0]
 
 
-def test_a_wrong_challenger_is_rejected_on_trial(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_challenger_is_rejected_on_trial(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(monkeypatch, "trial", wrong=True)
     found, policy = events(stream)
     assert found == ["on trial", "rejected"]

@@ -68,7 +68,7 @@ class TrialConfig:
 TRIAL = TrialConfig()
 """Of a challenger on trial."""
 
-HOLD_BACK = TrialConfig(share=0.3, most=500.0)
+HOLD_BACK = TrialConfig(share=0.5, most=700.0)
 """Of a champion that was promoted without proof."""
 
 
@@ -202,7 +202,9 @@ def judge_trial(kind: TrialKind, evidence: TrialEvidence, config: TrialConfig, *
     if effective >= 2.0:
         terms = _terms(evidence, config)
         mean = float(weight @ terms) / total
-        stderr = sqrt(float((weight * (terms - mean)) @ (weight * (terms - mean)))) / total
+        squares = (weight * (terms - mean)) ** 2
+        # plus one more term as large as the largest, which may merely not have happened
+        stderr = sqrt(float(squares.sum() + squares.max())) / total
         radius = stderr * critical_value(effective / config.most, config.alpha, last=last)
     else:
         mean, stderr, radius = 0.0, inf, inf

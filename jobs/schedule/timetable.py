@@ -13,6 +13,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
 from jobs.monitor.rollback import ChampionMonitor
+from jobs.monitor.trials import TrialMonitor
 from jobs.schedule.worker import STALE_AFTER_S, reason
 from jobs.settings import JobSettings
 from store.database import Database
@@ -20,6 +21,7 @@ from store.feedback import FeedbackLog
 from store.runs import JobRuns, Run
 from store.signals import refresh_reason_now
 from store.snapshots import SnapshotStore
+from store.trials import TrialStore
 from store.writer import GroupCommitter
 
 JOBS = ("refresh",)
@@ -55,7 +57,9 @@ class Timetable:
         self._snapshots = SnapshotStore(database)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer)
-        self._monitor = ChampionMonitor(self._snapshots, self._feedback)
+        trials = TrialStore(database)
+        self._monitor = ChampionMonitor(self._snapshots, self._feedback, trials)
+        self._trials = TrialMonitor(self._snapshots, trials, self._feedback)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._executing: Future[None] | None = None
@@ -70,6 +74,7 @@ class Timetable:
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
         self._every(CHECK_PERIOD_S, self._monitor.check)
+        self._every(CHECK_PERIOD_S, self._trials.check)
         if self._settings.refresh_interval_s > 0:
             self._every(min(CHECK_PERIOD_S, self._settings.refresh_interval_s), self.request_due)
         if self._settings.refresh_min_feedback > 0:

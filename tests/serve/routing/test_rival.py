@@ -23,8 +23,8 @@ PLAN = TrialPlan(replace(TRIAL, share=0.8), 14.0)
 
 def versions(service: Service) -> tuple[int, int | None]:
     """Of the snapshot that serves, and of the other one on trial."""
-    serving = service.live.serving
-    return serving.router.snapshot.version, serving.on_trial and serving.on_trial.router.snapshot.version
+    one, *other = (router.snapshot.version for router in service.live.serving.routers)
+    return one, other[0] if other else None
 
 
 def the_trial(service: Service) -> OnTrial:

@@ -32,7 +32,9 @@ from store.tables import (
     SnapshotTable,
     TaskEventTable,
     TaskTable,
+    TrialTable,
 )
+from store.trials import running_trial
 
 BATCH = 200
 """Decisions per transaction."""
@@ -57,7 +59,7 @@ class RetentionConfig:
     rejected, retired
         The latest rejected snapshots, and former champions beside the champion's parent, whose weights are kept.
     history_days
-        For how long runs of jobs, and what is left of rejected snapshots, are listed.
+        For how long runs of jobs, trials, and what is left of rejected snapshots, are listed.
     """
 
     decisions: int = 250_000
@@ -80,6 +82,7 @@ class RetentionReport:
     prompts: int = 0
     archived: int = 0
     snapshots: int = 0
+    trials: int = 0
     task_events: int = 0
     drifts: int = 0
     runs: int = 0
@@ -90,7 +93,7 @@ class RetentionReport:
 class Retention:
     """Lets go what a `RetentionConfig` does not keep.
 
-    - Decisions without feedback: by age and number.
+    - Decisions without feedback: by age and number, but none of the running trial.
     - Feedback, by decision: where every row of it is beyond age or number, lies at or before the positions of all
       snapshots that have weights (a replica that serves one reads what comes after), and none of these has the prompt in
       its index. The last row of the log stays, as its position is the log's head.
@@ -98,7 +101,7 @@ class Retention:
     - Snapshots: of rejected ones and former champions but the latest, the weights; the row, with report and parent, stays.
       The champion, its parent, every challenger and the snapshots of a running trial keep theirs. What is left of a
       rejected one goes with the history. Of archived snapshots' task events those stay that tell more than that a task
-      went on.
+      went on. Trials that have ended go with the history, but those beside the champion.
     - Drifts that training no longer reads, and runs but the last of each job and state.
 
     Parameters
@@ -224,7 +227,9 @@ class Retention:
                     beyond.append(at + timedelta(microseconds=1))
         if not beyond:
             return
-        query = select(d.id, d.created_at).where(d.created_at < max(beyond), unscored)
+        running = select(TrialTable.id).where(TrialTable.state == "running")  # counts all of its decisions
+        on_trial = d.trial.is_not(None) & d.trial.in_(running)
+        query = select(d.id, d.created_at).where(d.created_at < max(beyond), unscored, ~on_trial)
         for ids in self._pages(query, d.created_at, d.id):
             self._let_go(ids, scored=False)
 
@@ -281,7 +286,9 @@ class Retention:
         if self._config.history_days:
             ended = r.state.in_(("done", "failed", "skipped"))
             self._delete("runs", r.id, ended, r.requested_at < since, ~last)
-            s = SnapshotTable
+            s, t, champion = SnapshotTable, TrialTable, aliased(SnapshotTable)
+            beside = select(champion.version).where(champion.status == "champion", champion.version == t.champion)
+            self._delete("trials", t.id, t.ended_at < since, ~beside.exists())
             self._delete("snapshots", s.version, s.status == "rejected", s.archived_at < since, ~_referred_to())
         d = DriftTable
         with self._database.session() as session:
@@ -340,8 +347,9 @@ _LATEST_FIRST = (
 
 
 def in_trial(session: Session) -> set[int]:
-    """Versions of the snapshots of running trials."""
-    return set()
+    """Versions of the two snapshots of the running trial, if there is one."""
+    trial = running_trial(session)
+    return set() if trial is None else {trial.champion, trial.challenger}
 
 
 def forget_feedback(session: Session, positions: Sequence[int]) -> None:
@@ -362,7 +370,10 @@ def _unused(prompts: set[str]) -> tuple[ColumnElement[bool], ...]:
 def _referred_to() -> ColumnElement[bool]:
     """Whether a row of any table refers to a snapshot."""
     other = aliased(SnapshotTable)
-    columns = (other.parent, TaskEventTable.snapshot, TaskTable.spawned_in, TaskTable.retired_in, DriftTable.snapshot)
+    columns = (
+        *(other.parent, TaskEventTable.snapshot, TaskTable.spawned_in, TaskTable.retired_in, DriftTable.snapshot),
+        *(TrialTable.champion, TrialTable.challenger),
+    )
     return or_(*(select(column).where(column == SnapshotTable.version).exists() for column in columns))
 
 

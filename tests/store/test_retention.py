@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from agent.errors import InvalidInput
+from agent.evaluation.trial import TRIAL
 from agent.snapshot import LineageEvent
 from agent.types import Drift
 from store.database import Database
@@ -24,6 +25,7 @@ from store.retention import Retention, RetentionConfig, RetentionReport
 from store.runs import JobRuns
 from store.snapshots import SnapshotStore
 from store.tables import DecisionTable, HeadTable, OutcomeTable, PromptTable, SnapshotTable
+from store.trials import TrialPlan, TrialStore
 from store.writer import GroupCommitter
 from tests.store.build import ENCODER, a_record, a_snapshot, encode
 
@@ -218,6 +220,33 @@ def test_of_archived_snapshots_the_lineage_of_tasks_stays_and_no_task_id_is_used
     assert store.keep(retired=0, rejected=0).task_events == 3
     assert [e.event.kind for task in (1, 2, 8) for e in lineage.events(task)] == ["spawn"]
     assert lineage.next_id() == 10
+
+
+def test_the_running_trial_keeps_its_snapshots_and_decisions_and_ended_ones_go_with_the_history(store: Store) -> None:
+    parent = store.publish("champion", 0)
+    champion = store.publish("champion", 0)
+    for _ in range(2):
+        store.now += timedelta(minutes=1)
+        plan = TrialPlan(TRIAL, 14.0)
+        store.snapshots.publish(
+            a_snapshot(), status="trial", report={"reason": "why"}, created_by="refresh", plan=plan,
+            expected_champion=champion, supersedes=getattr(TrialStore(store.database).running(), "id", None),
+        )  # fmt: skip
+    running = TrialStore(store.database).running()
+    assert running is not None
+    store.decide("plain", "tried")
+    with store.database.session(write=True) as session:
+        session.execute(update(DecisionTable).where(DecisionTable.id == "tried").values(trial=running.id))
+        session.commit()
+    store.now += timedelta(days=100)
+    report = store.keep(rejected=0, retired=0, decision_days=30, history_days=90)
+    assert (report.decisions, report.archived, report.trials) == (1, 1, 0)  # of the one that was superseded
+    kept = {row.version for row in store.snapshots.list() if row.archived_at is None}
+    assert kept == {parent, champion, running.challenger}
+    store.publish("champion", 0)
+    store.now += timedelta(days=100)
+    report = store.keep(rejected=0, retired=0, decision_days=30, history_days=90)
+    assert (report.decisions, report.trials, TrialStore(store.database).list()) == (1, 2, [])
 
 
 def test_history_goes_by_age_but_the_last_run_of_each_job_and_state(store: Store) -> None:

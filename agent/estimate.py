@@ -18,7 +18,7 @@ from agent.choice.utility import shrink_to_mean
 from agent.encoding.similarity import Representation, block_squares, kernel
 from agent.errors import SnapshotCorrupt
 from agent.experts.stack import combine
-from agent.index.neighbours import NeighbourIndex, hash64, kernel_weight, shrunk_mean
+from agent.index.neighbours import NeighbourIndex, Neighbours, hash64, kernel_weight, shrunk_mean
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.tasks import assign
 from agent.types import UNKNOWN_TASK, Array, Encoded, TaskAssignment
@@ -124,12 +124,13 @@ class Estimator:
         self, ids: Sequence[str], embeddings: NDArray[np.float32], features: NDArray[np.float32]
     ) -> Array:
         """(n, m) quality of prompts, their own scores hidden: of training prompts (by id), training's out-of-fold estimates."""
-        quality = self.estimate_batch(embeddings, features).quality
         trained, oof = self.snapshot.tensors["trained_keys"], self.snapshot.tensors["trained_oof"]  # sorted by key
         keys = np.array([hash64(name) for name in ids], np.uint64)
         row = np.minimum(np.searchsorted(trained, keys), len(trained) - 1)
-        seen = trained[row] == keys
-        quality[seen] = oof[row[seen]]
+        new = trained[row] != keys
+        quality = oof[row].astype(np.float64)
+        if new.any():
+            quality[new] = self.estimate_batch(embeddings[new], features[new]).quality
         return quality
 
     def shrink_to_mean(self, quality: Array, cost_penalty: float = 0.0) -> Array:
@@ -152,13 +153,38 @@ class Estimator:
             joined[name] = None if parts[0] is None else np.concatenate(parts)
         return Estimates(**joined)
 
+    def task_ids(
+        self, ids: Sequence[str], embeddings: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """(n,) ids of the prompts' tasks: training's own for those that the snapshot indexes, `assign_task`'s for others."""
+        of_task = np.array([task.id for task in self.tasks], np.int64)
+        slot = {name: i for i, name in enumerate(self.snapshot.meta["indexed_prompts"])}
+        row = np.array([slot.get(name, -1) for name in ids], np.int64)
+        found = of_task[self._labels[row]]
+        new = np.flatnonzero(row < 0)
+        for part in (new[start : start + _CHUNK] for start in range(0, len(new), _CHUNK)):
+            x = self._representation.transform(embeddings[part], features[part])
+            _, probabilities = self._vote(self._neighbours.find(x, self._config["discovery"]["voters"]))
+            known = self._known(embeddings[part])
+            found[part] = np.where(known, of_task[probabilities.argmax(axis=1)], UNKNOWN_TASK)
+        return found
+
+    def _vote(self, voters: Neighbours) -> tuple[Array, Array]:
+        """(n, voters) weight of each voter, and (n, T) task probabilities."""
+        votes = assign.vote_weights(voters.similarity, self._vote_power)
+        return votes, assign.task_probabilities(votes, self._labels[voters.rows], len(self.tasks))
+
+    def _known(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(n,) which prompts lie within the radius of a task."""
+        known: NDArray[np.bool_] = np.any(embeddings @ self._centroids.T >= self._radius, axis=1)
+        return known
+
     def _estimate(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
         x = self._representation.transform(embeddings, features)  # (n, w)
         nearest = self._neighbours.find(x, self._config["neighbours"])
 
         voters = nearest.first(self._config["discovery"]["voters"])
-        votes = assign.vote_weights(voters.similarity, self._vote_power)  # (n, voters)
-        probabilities = assign.task_probabilities(votes, self._labels[voters.rows], len(self.tasks))  # (n, T)
+        votes, probabilities = self._vote(voters)
         stage1 = _weighted_sum(votes, self._means[voters.rows])
 
         weight = kernel_weight(nearest.similarity, self._config["neighbour_power"])  # (n, k)
@@ -173,7 +199,7 @@ class Estimator:
         stage2 = general + _weighted_sum(inputs, heads)
 
         quality = np.clip(combine(self._stack, (stage1, stage2, neighbours)), 0.0, 1.0)
-        known: NDArray[np.bool_] = np.any(embeddings @ self._centroids.T >= self._radius, axis=1)
+        known = self._known(embeddings)
         cost = None if self._cost_range is None else np.exp(np.clip(log_cost, *self._cost_range))
         return Estimates(quality, stage1, stage2, neighbours, probabilities, known, cost)
 

@@ -27,7 +27,7 @@ from agent.index.neighbours import NeighbourIndex, hash64, neighbour_means
 from agent.online.effects import Prior, fit_prior
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming
-from agent.tasks.discover import Discovery, DiscoveryConfig, discover
+from agent.tasks.discover import Discovery, DiscoveryConfig, Sample, discover
 from agent.tasks.lineage import Lineage, match
 from agent.types import Array
 
@@ -116,8 +116,11 @@ def fit(
     neighbours = NeighbourIndex(representation, x).find(x, config.neighbours, exclude_self=True)
 
     report("tasks", 0.3)
-    discovery = discover(neighbours, examples, scores, config.discovery, seed)
+    sample = Sample.draw(representation, x, examples.ids, neighbours, config.discovery)
+    discovery = discover(neighbours, sample, examples, scores, config.discovery, seed)
     labels, means = discovery.labels, discovery.means
+
+    report("lineage", 0.45)
     next_task = max(next_task, int(champion.meta["next_task"]) if champion is not None else 0)
     lineage = continue_ids(labels, examples, champion, next_task)
     next_task = max([next_task, *(task + 1 for task in lineage.ids)])
@@ -159,10 +162,8 @@ def continue_ids(labels: NDArray[np.int64], examples: Examples, champion: Snapsh
     """Task ids of the communities, continued from the champion's where there is one that reads the same features."""
     if champion is None or champion.meta["n_features"] != examples.features.shape[1]:
         return match(labels, np.full(len(labels), -1), (), next_task)
-    estimates = Estimator(champion).estimate_batch(examples.embeddings, examples.features)
-    old = np.array([t.id for t in champion.tasks])
-    assigned = np.where(estimates.known, old[estimates.task_probabilities.argmax(axis=1)], -1)
-    return match(labels, assigned, [int(i) for i in old], next_task)
+    assigned = Estimator(champion).task_ids(examples.ids, examples.embeddings, examples.features)
+    return match(labels, assigned, [task.id for task in champion.tasks], next_task)
 
 
 def cross_fitted(trunk: Trunk, scores: Scores, discovery: Discovery, penalties: list[Array]) -> Array:

@@ -29,6 +29,7 @@ HALF_WEIGHT = 500.0
 """Scored prompts at which words and plain features each weigh half of what the embedding does."""
 
 _SAMPLE = 600
+_WORDS_SAMPLE = 20_000
 _CLIP = 4.0
 _CHUNK = 512
 
@@ -63,13 +64,18 @@ class Representation:
 
     def transform(self, embeddings: Matrix, features: Matrix) -> Matrix:
         """(n, w) blocks in units of their median distance, from (n, d) embeddings and (n, p + b) features."""
-        plain, words = features[:, : len(self.mean)], features[:, len(self.mean) :]
-        lexical = unit(words * self.idf) @ self.directions
-        form = np.clip((plain - self.mean) / self.std, -_CLIP, _CLIP)
-        joined: Matrix = np.concatenate(
-            [embeddings / self.scale[0], unit(lexical) / self.scale[1], form / self.scale[2]], axis=1
-        )
-        return joined.astype(np.float32, copy=False)
+        edges = self.edges
+        out = np.empty((len(features), edges[-1]), np.float32)
+        for start in range(0, len(features), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            plain, words = features[rows, : len(self.mean)], features[rows, len(self.mean) :]
+            lexical = unit(words * self.idf) @ self.directions
+            form = np.clip((plain - self.mean) / self.std, -_CLIP, _CLIP)
+            for block, scale, first, end in zip(
+                (embeddings[rows], unit(lexical), form), self.scale, edges, edges[1:], strict=False
+            ):
+                np.divide(block, scale, out=out[rows, first:end])
+        return out
 
     @property
     def edges(self) -> tuple[int, int, int, int]:
@@ -94,7 +100,7 @@ def fit_representation(embeddings: Matrix, features: Matrix, n_scored: int) -> R
     words = features[:, len(text.PLAIN) :]
     document_frequency = (words > 0).sum(axis=0)
     idf = (np.log((1 + n) / (1 + document_frequency)) + 1.0).astype(np.float32)
-    directions = leading_directions(unit(words * idf), DIRECTIONS)
+    directions = leading_directions(unit(words[:: max(1, n // _WORDS_SAMPLE)] * idf), DIRECTIONS)
     mean, std = plain.mean(axis=0), np.maximum(plain.std(axis=0), 0.02).astype(np.float32)
     width = embeddings.shape[1] + directions.shape[1] + plain.shape[1]
     share = np.array([1.0, *[n_scored / (n_scored + HALF_WEIGHT)] * 2], np.float32)
@@ -156,11 +162,12 @@ def block_squares(x: Matrix, edges: tuple[int, ...]) -> Matrix:
 def similarity(x: Matrix, others: Matrix, representation: Representation) -> Matrix:
     """(n, k) similarity of each row of ``x`` (n, w) to its own ``others`` (n, k, w)."""
     step = others - x[:, None, :]
-    step *= step
     edges = representation.edges
-    member = np.repeat(np.eye(len(edges) - 1, dtype=np.float32), np.diff(edges), axis=0)  # (w, 3)
-    distance = np.sqrt(step @ member)  # (n, k, 3)
-    return np.exp(-distance) @ representation.share
+    distance = np.empty((*step.shape[:2], len(edges) - 1), np.float32)
+    for b, (start, end) in enumerate(zip(edges, edges[1:])):
+        block = step[..., start:end]
+        np.einsum("nkw,nkw->nk", block, block, out=distance[..., b])
+    return np.exp(-np.sqrt(distance)) @ representation.share
 
 
 def unit(x: Matrix) -> Matrix:

@@ -12,6 +12,7 @@ left out, by exact leave-one-out error. The second phase, with both frozen, is `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,19 +27,22 @@ _JITTER = 1e-6
 _LEAST_POWER = 1e-6
 
 
+_CHUNK = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Trunk:
     """The trunk, with the features of the training prompts.
 
     ``landmarks`` (l, w) are prompts as `Representation.transform` gives them, ``weight`` (l, r) leads from similarities to
     features, strongest first, ``power`` (r,) is each feature's sum of squares over the training prompts, and ``basis`` (n, r)
-    their features scaled to orthonormal columns.
+    their features scaled to orthonormal columns, the largest array of a training.
     """
 
     landmarks: Matrix
     weight: Array
     power: Array
-    basis: Array
+    basis: Matrix
 
 
 def fit_trunk(x: Matrix, representation: Representation, landmarks: int, rng: np.random.Generator) -> Trunk:
@@ -48,11 +52,22 @@ def fit_trunk(x: Matrix, representation: Representation, landmarks: int, rng: np
     close = kernel(x, x[drawn], representation)  # (n, l)
     power, vectors = eigh(close[drawn].astype(np.float64) + _JITTER * np.eye(len(drawn)))
     whiten = vectors / np.sqrt(np.maximum(power, _JITTER))
-    features = close @ whiten
-    power, vectors = eigh(features.T @ features)
+    gram = np.zeros((len(drawn), len(drawn)))
+    for rows in chunks(n):
+        part = close[rows].astype(np.float64)
+        gram += part.T @ part
+    power, vectors = eigh(whiten.T @ gram @ whiten)
     keep = power > _LEAST_POWER * power[0]
     weight, power = whiten @ vectors[:, keep], power[keep]
-    return Trunk(x[drawn], weight, power, (close @ weight) / np.sqrt(power))
+    basis = np.empty((n, len(power)), np.float32)
+    for rows in chunks(n):
+        basis[rows] = close[rows] @ (weight / np.sqrt(power))
+    return Trunk(x[drawn], weight, power, basis)
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """``n`` rows, some at a time, so that what is computed for them is never as large as `Trunk.basis`."""
+    return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
 
 
 STRENGTHS = np.geomspace(0.1, 1000.0, 10)
@@ -127,26 +142,39 @@ def ridge(trunk: Trunk, target: Array, score_weight: Array, strengths: Array = S
     Returns (n, p) leave-one-out estimates, and (p,) strengths, infinite where 0 is the better estimate. Errors are weighted
     by ``score_weight`` (n, p).
     """
-    count = np.maximum(score_weight.sum(axis=0), 1e-9)
-    least = (score_weight * target**2).sum(axis=0) / count
-    best = np.full(target.shape[1], np.inf)
-    oof = np.zeros_like(target)
-    inner, leverage = trunk.basis.T @ target, trunk.basis**2
-    for strength in strengths:
-        share = trunk.power / (trunk.power + strength)
-        freedom = np.maximum(1.0 - leverage @ share, _LEAST_FREEDOM)
-        gap = (target - trunk.basis @ (inner * share[:, None])) / freedom[:, None]
-        error = (score_weight * gap**2).sum(axis=0) / count
-        better = error < least
-        least[better], best[better] = error[better], strength
-        oof[:, better] = (target - gap)[:, better]
-    return oof, best
+    share = trunk.power[:, None] / (trunk.power[:, None] + strengths)  # (r, s)
+    inner = _project(trunk, target)
+    tried = (inner[:, :, None] * share[:, None, :]).reshape(len(inner), -1).astype(np.float32)  # (r, p * s)
+    error = np.zeros((target.shape[1], len(strengths)))
+    freedom = np.empty((len(target), len(strengths)))
+    for rows in chunks(len(target)):
+        basis = trunk.basis[rows]
+        freedom[rows] = np.maximum(1.0 - basis**2 @ share.astype(np.float32), _LEAST_FREEDOM)
+        fitted = (basis @ tried).reshape(len(basis), *error.shape)
+        gap = (target[rows][:, :, None] - fitted) / freedom[rows][:, None, :]
+        error += np.einsum("np,nps->ps", score_weight[rows], gap**2)
+    best = error.argmin(axis=1)  # (p,)
+    helps = error.min(axis=1) < (score_weight * target**2).sum(axis=0)
+    chosen = np.where(helps, inner * share[:, best], 0.0).astype(np.float32)  # (r, p)
+    oof = np.empty_like(target)
+    for rows in chunks(len(target)):
+        gap = (target[rows] - trunk.basis[rows] @ chosen) / freedom[rows][:, best]
+        oof[rows] = np.where(helps, target[rows] - gap, 0.0)
+    return oof, np.where(helps, strengths[best], np.inf)
 
 
 def ridge_weights(trunk: Trunk, target: Array, strength: Array) -> Array:
     """(r, p) weights of the trunk's features for ``target`` (n, p) at `ridge` strengths (p,)."""
     shrink = np.where(np.isfinite(strength), 1.0 / (trunk.power[:, None] + strength), 0.0)  # (r, p)
-    return (trunk.basis.T @ target) * np.sqrt(trunk.power)[:, None] * shrink
+    return _project(trunk, target) * np.sqrt(trunk.power)[:, None] * shrink
+
+
+def _project(trunk: Trunk, target: Array) -> Array:
+    """(r, p) ``basis.T @ target``."""
+    out = np.zeros((trunk.basis.shape[1], target.shape[1]))
+    for rows in chunks(len(target)):
+        out += trunk.basis[rows].T.astype(np.float64) @ target[rows]
+    return out
 
 
 def competition_weights(quality: Array, temperature: float = TEMPERATURE) -> Array:

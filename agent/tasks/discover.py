@@ -5,18 +5,23 @@ cross-validation: graph, communities and means are made anew with the scores of 
 otherwise draw a prompt into the community that fits them. The folds' communities join the average too, with the means of
 all scores. The resolution whose out-of-fold estimates err least is the *primary* one: its communities are the tasks that
 have ids, names and heads.
+
+Communities are found on a `Sample` of the prompts where there are many; every other prompt belongs to the community of the
+sampled prompt that is most like it. Scores of all prompts count in the graph and in the means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.encoding.similarity import Matrix, Representation
 from agent.examples import Examples, Scores
-from agent.index.neighbours import Neighbours, neighbour_matrix, neighbour_means
+from agent.index.neighbours import NeighbourIndex, Neighbours, hash64, neighbour_matrix, neighbour_means
 from agent.tasks import assign
 from agent.tasks.graph import absorb_small, leiden, prompt_graph
 from agent.tasks.means import Means, Variances, prompt_share, task_means
@@ -51,6 +56,8 @@ class DiscoveryConfig:
         Fewest prompts of a task.
     voters
         Neighbours that vote on a prompt's task.
+    sample
+        Most prompts in the graph.
     """
 
     edges: int = 15
@@ -60,6 +67,44 @@ class DiscoveryConfig:
     folds: int = 5
     smallest_task: int = 5
     voters: int = 20
+    sample: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The prompts in the graph.
+
+    Parameters
+    ----------
+    rows
+        (s,) of n prompts, ascending.
+    neighbours
+        The nearest of them to each of them: rows of the sample.
+    home
+        (n,) row of the sample that is most similar to each prompt.
+    """
+
+    rows: NDArray[np.int64]
+    neighbours: Neighbours
+    home: NDArray[np.int64]
+
+    @classmethod
+    def draw(
+        cls,
+        representation: Representation,
+        x: Matrix,
+        ids: Sequence[str],
+        neighbours: Neighbours,
+        config: DiscoveryConfig,
+    ) -> Self:
+        """`sampled` prompts of ``x`` (n, w), as transformed by ``representation``; ``neighbours`` (n, k) are of all prompts."""
+        if len(ids) <= config.sample:
+            return cls(np.arange(len(ids)), neighbours.first(config.edges), np.arange(len(ids)))
+        rows = sampled(ids, config.sample)
+        index = NeighbourIndex(representation, x[rows])
+        home = index.find(x, 1).rows[:, 0]
+        home[rows] = np.arange(len(rows))
+        return cls(rows, index.find(x[rows], config.edges, exclude_self=True), home)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +139,38 @@ class Discovery:
         return len(self.means.mean)
 
 
+def sampled(ids: Sequence[str], count: int) -> NDArray[np.int64]:
+    """Rows, ascending, of ``count`` of the prompts ``ids``, or of all where there are fewer.
+
+    Drawn by hashes of the ids, so that most are the same from one refresh to the next.
+    """
+    keys = np.array([hash64(name) for name in ids], np.uint64)
+    return np.sort(np.argsort(keys)[:count])
+
+
 def discover(
-    neighbours: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
+    neighbours: Neighbours, sample: Sample, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
 ) -> Discovery:
-    """Find tasks among ``examples`` with the given ``scores``, from each prompt's ``neighbours``."""
+    """Find tasks among ``examples`` with the given ``scores``; ``neighbours`` are of all prompts."""
     prior, voters = examples.prior, neighbours.first(config.voters)
-    labels_by_resolution = communities(neighbours, examples, scores, config, seed)
+    labels_by_resolution = communities(neighbours, sample, examples, scores, config, seed)
     means = [task_means(labels, scores, prior) for labels in labels_by_resolution]
     finest = labels_by_resolution[-1]
     power = assign.fit_vote_power(voters.similarity, finest[voters.rows] == finest[:, None])
     votes = neighbour_matrix(voters.rows, assign.vote_weights(voters.similarity, power))  # (n, n)
 
     oof = np.zeros((len(means), *scores.value.shape))  # (resolutions, n, m)
-    every, hidden_estimates = [m.mean[labels] for m, labels in zip(means, labels_by_resolution)], []
+    vote_means = np.sum([m.mean[labels] for m, labels in zip(means, labels_by_resolution)], axis=0)
+    hidden_estimates = []
     for fold, hidden in enumerate(folds(len(examples), config.folds, seed), 1):
-        known, fold_means = scores.without(hidden), np.zeros_like(oof)
-        for r, labels in enumerate(communities(neighbours, examples, known, config, seed + fold)):
+        known, fold_mean = scores.without(hidden), np.zeros_like(oof[0])
+        for r, labels in enumerate(communities(neighbours, sample, examples, known, config, seed + fold)):
             start = means[r].variances
-            fold_means[r] = task_means(labels, known, prior, start, FOLD_ROUNDS).mean[labels]
-            every.append(task_means(labels, scores, prior, start, FOLD_ROUNDS).mean[labels])
-            oof[r, hidden] = votes[hidden] @ fold_means[r]
-        hidden_estimates.append((hidden, votes @ fold_means.mean(axis=0)))
+            of_known = task_means(labels, known, prior, start, FOLD_ROUNDS).mean[labels]
+            oof[r, hidden] = votes[hidden] @ of_known
+            fold_mean += of_known / len(means)
+            vote_means += task_means(labels, scores, prior, start, FOLD_ROUNDS).mean[labels]
+        hidden_estimates.append((hidden, votes @ fold_mean))
     target = scores if scores.seen.any() or prior is None else Scores(np.nan_to_num(prior), 1.0 - np.isnan(prior))
     errors = [contrast_error(estimate, target, mean.variances) for estimate, mean in zip(oof, means)]
     best = errors.index(min(errors))
@@ -124,20 +180,22 @@ def discover(
         means[best],
         power,
         oof.mean(axis=0),
-        np.mean(every, axis=0),
+        vote_means / (len(means) * (1 + len(hidden_estimates))),
         tuple(hidden_estimates),
     )
 
 
 def communities(
-    neighbours: Neighbours, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
+    neighbours: Neighbours, sample: Sample, examples: Examples, scores: Scores, config: DiscoveryConfig, seed: int
 ) -> list[Labels]:
     """(n,) labels at each resolution, of the graph that these scores make."""
     overall = task_means(np.zeros(len(examples), np.int64), scores, None, rounds=FOLD_ROUNDS).overall
     prior = overall if examples.prior is None else np.where(np.isnan(examples.prior), overall, examples.prior)
     smoothed = neighbour_means(neighbours.first(config.smoothing), scores, prior, SMOOTHING_POWER, SMOOTHING_STRENGTH)
-    graph = prompt_graph(neighbours.first(config.edges), smoothed, config.preference)
-    return [absorb_small(leiden(graph, r, seed), examples.embeddings, config.smallest_task) for r in config.resolutions]
+    graph = prompt_graph(sample.neighbours, smoothed[sample.rows], config.preference)
+    embeddings = examples.embeddings[sample.rows]
+    found = (absorb_small(leiden(graph, r, seed), embeddings, config.smallest_task) for r in config.resolutions)
+    return [labels[sample.home] for labels in found]
 
 
 def folds(n: int, count: int, seed: int) -> Iterator[NDArray[np.bool_]]:

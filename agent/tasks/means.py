@@ -68,6 +68,7 @@ def task_means(
     tasks = int(labels.max()) + 1
     seen, figures = np.asarray(scores.seen.any(axis=0)), _published(prior, models)
     member = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (tasks, len(labels)))
+    by_task = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
     shift = _task_shift(member, prior, figures)  # (T, m)
     n_scores = member @ scores.score_weight
     total, count = float(scores.score_weight.sum()), scores.score_weight.sum(axis=1)  # count (n,)
@@ -80,7 +81,7 @@ def task_means(
         information_vector = (
             member @ (scores.score_weight * (scores.value - prompt_effect[:, None])) / v.noise
         )  # (T, m)
-        information_matrix = _information(member, n_scores, scores.score_weight, damp) / v.noise  # (T, m, m)
+        information_matrix = _information(by_task, n_scores, scores.score_weight, damp) / v.noise  # (T, m, m)
         information_vector = information_vector - (information_matrix @ shift[:, :, None])[:, :, 0]
 
         # posterior of the models' means mu, then of each task's effects given mu
@@ -160,12 +161,16 @@ def _task_shift(member: sparse.csr_matrix, prior: Array | None, figures: Array) 
     return out
 
 
-def _information(member: sparse.csr_matrix, n_scores: Array, score_weight: Array, damp: Array) -> Array:
-    """(T, m, m) information of the scores on each task's means, x noise variance, prompt effects integrated out."""
-    n, m = score_weight.shape
+def _information(by_task: list[NDArray[np.int64]], n_scores: Array, score_weight: Array, damp: Array) -> Array:
+    """(T, m, m) information of the scores on each task's means, x noise variance, prompt effects integrated out.
+
+    ``by_task`` are the rows of each task's prompts.
+    """
+    out: Array = n_scores[:, :, None] * np.eye(n_scores.shape[1])
     shared = score_weight * np.sqrt(damp)[:, None]
-    joint = member @ (shared[:, :, None] * shared[:, None, :]).reshape(n, m * m)
-    out: Array = n_scores[:, :, None] * np.eye(m) - joint.reshape(-1, m, m)
+    for task, rows in enumerate(by_task):
+        members = shared[rows]
+        out[task] -= members.T @ members
     return out
 
 

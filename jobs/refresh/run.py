@@ -211,8 +211,8 @@ def agreement(training: Examples, labels: Mapping[str, Label], challenger: Snaps
     truth = [labels[training.ids[i]] for i in rows]
     if len(set(truth)) < 2:
         return None
-    estimates = Estimator(challenger).estimate_batch(training.embeddings[rows], training.features[rows])
-    found = estimates.task_probabilities.argmax(axis=1)
+    prompts = ([training.ids[i] for i in rows], training.embeddings[rows], training.features[rows])
+    found = Estimator(challenger).task_ids(*prompts)
     names = [f"{label.source}\0{label.task or ''}" for label in truth]
     return {
         "prompts": len(rows),

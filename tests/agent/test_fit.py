@@ -10,8 +10,9 @@ import pytest
 from agent.errors import InvalidInput
 from agent.estimate import Estimates, Estimator
 from agent.examples import Examples
-from agent.fit import fit
+from agent.fit import FitConfig, fit
 from agent.snapshot import GENERAL, Snapshot
+from agent.tasks.discover import DiscoveryConfig, sampled
 from tests.agent.world import KINDS, MODELS, best, world
 
 
@@ -195,3 +196,24 @@ def test_repeated_prompts_and_prompts_without_text_do_no_harm() -> None:
         texts=("",) * len(rows),
     )
     estimated(trained(repeated), world(20, seed=1))
+
+
+def test_tasks_found_on_a_sample_serve_all_prompts() -> None:
+    """Of 400 prompts 120 are in the graph: the others get the task of their like, and are estimated as well."""
+    examples, fresh = world(400), world(seed=1)
+    config = FitConfig(discovery=DiscoveryConfig(sample=120))
+    snapshot = trained(examples, config=config)
+    kinds = best(examples)
+    labels = snapshot.tensors["indexed_task"]
+    for task in range(len(snapshot.tasks)):
+        members = kinds[labels == task]
+        assert (members == np.bincount(members).argmax()).mean() > 0.9
+    assert sum(task.size for task in snapshot.tasks) == 400
+    assert (estimated(snapshot, fresh).quality.argmax(axis=1) == best(fresh)).mean() > 0.9
+
+
+def test_the_sample_hardly_changes_when_prompts_are_added() -> None:
+    ids = tuple(f"p{i}" for i in range(300))
+    few = {ids[i] for i in sampled(ids[:280], 100)}
+    assert len(few) == 100 and len(few & {ids[i] for i in sampled(ids, 100)}) > 85
+    assert sampled(ids, 300).tolist() == list(range(300))

@@ -133,6 +133,13 @@ class Estimator:
             quality[new] = self.estimate_batch(embeddings[new], features[new]).quality
         return quality
 
+    def of_models(self, quality: Array, models: Sequence[str]) -> Array:
+        """(n,) of (n, m) ``quality``, that of each row's model; the mean over m for a model that the snapshot does not know."""
+        column = {name: i for i, name in enumerate(self.models)}
+        at = np.array([column.get(model, -1) for model in models], np.int64)
+        known: Array = quality[np.arange(len(at)), at]
+        return np.where(at < 0, quality.mean(axis=1), known)
+
     def shrink_to_mean(self, quality: Array, cost_penalty: float = 0.0) -> Array:
         """(n, m) ``quality`` as it is chosen by, see `agent.choice.utility`."""
         return shrink_to_mean(quality, self._overall, self.shrinkage, cost_penalty)

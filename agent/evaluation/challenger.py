@@ -14,6 +14,7 @@ from agent.evaluation.logged import logged_decisions, snapshot_qualities
 from agent.examples import Examples
 from agent.feedback.ledger import Ledger
 from agent.fit import fit
+from agent.online.drift import DriftConfig, moved
 from agent.snapshot import Snapshot
 from agent.types import Observation
 
@@ -106,6 +107,10 @@ def train_challenger(
         progress=lambda stage, share: report(stage, 0.9 * share),
     )
     report("gate", 0.9)
+    if rival is not None and data.carried:
+        by = estimate_changes(rival, snapshot, data.observations)
+        detectors = moved(data.carried["drift_detectors"], by)
+        snapshot = replace(snapshot, meta={**snapshot.meta, "drift_detectors": detectors})
     if rival is None:
         lack = (
             "no champion that can be read" if champion is None else f"only one of another encoder ({champion.encoder})"
@@ -114,6 +119,30 @@ def train_challenger(
     ledger = Ledger.from_state(data.carried["ledger"] if data.carried else None, n_evaluated=snapshot.n_evaluated)
     verdict = evaluate_challenger(rival, snapshot, data.evaluations, data.observations, ledger=ledger, seed=seed)
     return Challenger(snapshot, outgrown(verdict, rival, snapshot, outgrow))
+
+
+def estimate_changes(
+    champion: Snapshot, challenger: Snapshot, observations: Sequence[Observation], window: int = DriftConfig().window
+) -> dict[str, float]:
+    """model -> how much higher the challenger estimates it than the champion, on the prompts of its last ``window`` scores.
+
+    The challenger was trained on those, so its out-of-fold estimates count.
+    """
+    last: dict[str, list[Observation]] = {}
+    for o in observations:
+        if o.encoder in ("", champion.encoder):
+            last.setdefault(o.model, []).append(o)
+    rows = [o for scored in last.values() for o in scored[-window:]]
+    if not rows:
+        return {}
+    models = [o.model for o in rows]
+    embeddings = np.array([o.encoded.embedding for o in rows], np.float32)
+    features = np.array([o.encoded.features for o in rows], np.float32)
+    old, new = Estimator(champion), Estimator(challenger)
+    before = old.of_models(old.estimate_batch(embeddings, features).quality, models)
+    after = new.of_models(new.predict_out_of_fold([o.prompt_id for o in rows], embeddings, features), models)
+    change = after - before
+    return {model: float(change[[m == model for m in models]].mean()) for model in last}
 
 
 def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot, outgrow: int = 0) -> GateReport:

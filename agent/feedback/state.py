@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from agent.estimate import Estimator
 from agent.examples import Examples
 from agent.feedback.calibration import EvaluatedScore
-from agent.feedback.checks import defect
+from agent.feedback.checks import defect, readable
 from agent.feedback.ledger import Ledger
 from agent.online.drift import DriftDetectors
 from agent.snapshot import Snapshot
@@ -29,24 +30,54 @@ class FeedbackState:
         return {"ledger": self.ledger.state(), "drift_detectors": self.drift_detectors.state()}
 
 
+def ledger_after(
+    champion: Snapshot | None, rows: Iterable[Observation], evaluated_score: EvaluatedScore | None = None
+) -> Ledger:
+    """The champion's ledger (a new one without a champion) after ``rows``, which follow its position."""
+    state, n_evaluated = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.n_evaluated)
+    ledger = Ledger.from_state(state, evaluated_score=evaluated_score, n_evaluated=n_evaluated)
+    for row in rows:
+        if defect(row) is None:  # one with a defect is set aside by a router too
+            ledger.learn_one(row)
+    return ledger
+
+
 def feedback_state(
     champion: Snapshot | None, rows: Iterable[Observation], evaluated_score: EvaluatedScore | None = None
 ) -> FeedbackState:
-    """The champion's ledger and drift detectors (new ones without a champion) after ``rows``, which follow its position."""
-    state, n_evaluated = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.n_evaluated)
-    ledger = Ledger.from_state(state, evaluated_score=evaluated_score, n_evaluated=n_evaluated)
+    """The ledger of `ledger_after`, and the drift detectors.
+
+    A score is tested for drift against the champion's estimate; without a champion, against what the decision expected.
+    """
+    ledger = ledger_after(champion, (), evaluated_score)
     drift_detectors = (
         DriftDetectors({})
         if champion is None
         else DriftDetectors(champion.scores_by_model, state=champion.meta.get("drift_detectors"))
     )
+    rows = [row for row in rows if defect(row) is None]  # one with a defect is set aside by a router too
+    tested = [row for row in rows if row.other is None and row.revises is None]
+    predicted = {row.seq: row.expected for row in tested} if champion is None else _predicted(champion, tested)
     for row in rows:
-        if defect(row) is not None:
-            continue  # as a router sets it aside
         score = ledger.learn_one(row)
-        if row.other is None and row.revises is None:
-            drift_detectors.learn_one(row.model, row.seq, score.value, score.weight, row.expected)
+        if row.seq in predicted:
+            drift_detectors.learn_one(row.model, row.seq, score.value, score.weight, predicted[row.seq])
     return FeedbackState(ledger, drift_detectors)
+
+
+def _predicted(snapshot: Snapshot, rows: Sequence[Observation]) -> dict[int, float]:
+    """Position -> the snapshot's estimate of the row's model; without rows of another encoder."""
+    own = [row for row in rows if row.encoder in ("", snapshot.encoder)]
+    sound = readable([row.encoded.embedding for row in own]) & readable([row.encoded.features for row in own])
+    read = [row for row, is_sound in zip(own, sound) if is_sound]
+    if not read:
+        return {}
+    estimator = Estimator(snapshot)
+    quality = estimator.estimate_batch(
+        np.array([row.encoded.embedding for row in read], np.float32),
+        np.array([row.encoded.features for row in read], np.float32),
+    ).quality
+    return dict(zip((row.seq for row in read), estimator.of_models(quality, [row.model for row in read]).tolist()))
 
 
 def since_last_drift(rows: Iterable[Observation], drifts: Sequence[Drift]) -> list[Observation]:

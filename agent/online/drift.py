@@ -1,14 +1,15 @@
-"""Drift detection: has a model's quality changed silently? Two tests over the innovations of its scores.
+"""Drift detection: has a model's quality changed silently? Two tests over the residuals of its scores.
 
-An innovation is a score less what its decision expected. A likelihood-ratio scan over every change point among the last
-scores (Siegmund & Venkatraman 1995) finds a change early and dates it; River's ADWIN (Bifet & Gavalda 2007), which assumes
-nothing of the noise, backs it up. In the scan an innovation has the precision that its expectation and its weight imply.
-The detectors' state is carried from one snapshot to the next, so that a change close to a swap is still found.
+A residual is a calibrated score less the snapshot's estimate, which does not follow the scores, so that a change stays to be
+seen in full; a snapshot's constant error cancels, because scores after a change point are compared with those before. A
+likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995, with the noise estimated)
+finds a change early and dates it; River's ADWIN (Bifet & Gavalda 2007), which looks back further, backs it up. The state is
+carried from one snapshot to the next, moved by how far the estimates differ (`moved`), so that a change close to a swap is
+still found.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from river import drift
 
-from agent.types import Array, Drift
+from agent.types import Drift
 
 MIN_WEIGHT = 0.02
 """A score of at most this weight is not tested for a change."""
@@ -24,8 +25,11 @@ MIN_WEIGHT = 0.02
 STALE_WEIGHT = 0.1
 """Factor on the weight of a score from before a change, once it has been moved by the change's shift."""
 
-_MIN_NOISE = 0.6
-"""Least ratio of observed to assumed variance that the scan allows for."""
+_ASSUMED = 20.0
+"""Scores that the assumed noise variance weighs like beside the observed one."""
+
+Row = tuple[int, float, float]
+"""Position in the log, residual, and assumed noise variance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +39,22 @@ class DriftConfig:
     Parameters
     ----------
     threshold
-        Standard errors by which the mean innovation after a change point must differ from that before.
+        Standard errors by which the mean residual after a change point must differ from that before.
     window
         Scores that the scan looks back on.
     min_after
         Fewest scores after a change point; before it, twice as many.
-    baseline_precision
-        Precision of a prior of zero on the mean innovation before the change; it damps alarms on few scores.
     warmup
         Scores that a model must have, those of the snapshot included, before it is tested.
     adwin_delta
         ADWIN's confidence: smaller means fewer false alarms, and later ones.
     """
 
-    threshold: float = 4.6
-    window: int = 400
+    threshold: float = 5.0
+    window: int = 800
     min_after: int = 8
-    baseline_precision: float = 200.0
     warmup: int = 100
-    adwin_delta: float = 0.002
+    adwin_delta: float = 1e-5
 
 
 def drift_adjustment(model: str, seq: int, drifts: Sequence[Drift]) -> tuple[float, float]:
@@ -62,8 +63,16 @@ def drift_adjustment(model: str, seq: int, drifts: Sequence[Drift]) -> tuple[flo
     return sum(shifts), STALE_WEIGHT ** len(shifts)
 
 
+def moved(state: Mapping[str, Sequence[Row]], by: Mapping[str, float]) -> dict[str, list[Row]]:
+    """`DriftDetectors.state` where a new snapshot estimates each model ``by`` so much higher than the one before."""
+    return {
+        model: [(seq, residual - by.get(model, 0.0), variance) for seq, residual, variance in rows]
+        for model, rows in state.items()
+    }
+
+
 class DriftDetector:
-    """Tests one model's innovations.
+    """Tests one model's residuals.
 
     Examples
     --------
@@ -76,62 +85,70 @@ class DriftDetector:
     (True, 'scan')
     """
 
-    def __init__(
-        self, model: str, config: DriftConfig = DriftConfig(), rows: Iterable[tuple[int, float, float]] = ()
-    ) -> None:
+    def __init__(self, model: str, config: DriftConfig = DriftConfig(), rows: Iterable[Row] = ()) -> None:
         """``rows`` are those of another detector, which this one goes on from."""
         self._model = model
         self._config = config
-        self._seqs: deque[int] = deque(maxlen=config.window)
-        self._terms: deque[tuple[float, float]] = deque(maxlen=config.window)  # (innovation, 1) over variance
+        self._seqs = np.zeros(2 * config.window, np.int64)
+        self._terms = np.zeros((3, 2 * config.window))  # precision, and residual and squared residual times precision
+        self._end = 0  # the last `window` columns before this one are those of the last scores
         self.adwin = drift.ADWIN(delta=config.adwin_delta)
         for row in rows:
             self._add(*row)
 
-    def learn_one(self, seq: int, innovation: float, variance: float) -> Drift | None:
-        """Test one more ``innovation`` of this noise ``variance``; after a drift, go on with a new detector."""
-        self._add(seq, innovation, variance)
-        terms = np.array(self._terms)  # (n, 2)
-        if found := self._scan(terms):
+    def learn_one(self, seq: int, residual: float, variance: float) -> Drift | None:
+        """Test one more ``residual`` of this noise ``variance``; after a drift, go on with a new detector."""
+        self._add(seq, residual, variance)
+        if found := self._scan():
             return found
         if self.adwin.drift_detected:
-            recent = min(int(self.adwin.width), len(self._seqs))
-            after, before = terms[-recent:].sum(axis=0), terms[:-recent].sum(axis=0)
-            shift = after[0] / after[1] - (before[0] / before[1] if before[1] else 0.0)
-            return Drift(self._model, seq, self._seqs[-recent], float(shift), "adwin")
+            recent = min(int(self.adwin.width), self._n)
+            terms = self._terms[:2, self._end - self._n : self._end]
+            after, before = terms[:, -recent:].sum(axis=1), terms[:, :-recent].sum(axis=1)
+            shift = after[1] / after[0] - (before[1] / before[0] if before[0] else 0.0)
+            return Drift(self._model, seq, int(self._seqs[self._end - recent]), float(shift), "adwin")
         return None
 
-    def rows(self) -> list[tuple[int, float, float]]:
-        """(position, innovation, variance) of the last scores."""
-        return [(seq, value / weight, 1.0 / weight) for seq, (value, weight) in zip(self._seqs, self._terms)]
+    def rows(self) -> list[Row]:
+        """The last scores."""
+        at = slice(self._end - self._n, self._end)
+        precision, weighted, _ = self._terms[:, at]
+        return list(zip(self._seqs[at].tolist(), (weighted / precision).tolist(), (1.0 / precision).tolist()))
 
-    def _add(self, seq: int, innovation: float, variance: float) -> None:
+    @property
+    def _n(self) -> int:
+        return min(self._end, self._config.window)
+
+    def _add(self, seq: int, residual: float, variance: float) -> None:
         bound = 2.5 * variance**0.5  # Huber's clip: no single score is an alarm
-        value = min(max(innovation, -bound), bound)
-        self._seqs.append(seq)
-        self._terms.append((value / variance, 1.0 / variance))
+        value = min(max(residual, -bound), bound)
+        if self._end == len(self._seqs):
+            self._end = self._config.window
+            self._seqs[: self._end] = self._seqs[self._end :]
+            self._terms[:, : self._end] = self._terms[:, self._end :]
+        self._seqs[self._end] = seq
+        self._terms[:, self._end] = 1.0 / variance, value / variance, value * value / variance
+        self._end += 1
         self.adwin.update(value)
 
-    def _scan(self, terms: Array) -> Drift | None:
-        """The most significant change point among ``terms``, (n, 2)."""
-        n, min_after = len(terms), self._config.min_after
-        if n < 3 * min_after:
+    def _scan(self) -> Drift | None:
+        """The most significant change point among the last scores."""
+        n, least, first = self._n, self._config.min_after, self._end - self._n
+        if n < 3 * least:
             return None
-        observed = float((terms[:, 0] ** 2 / terms[:, 1]).mean())  # 1 where the noise is as assumed
-        noise = min(max(observed, _MIN_NOISE), 1.0)
-        after = terms[::-1].cumsum(axis=0)  # (n, 2): the last 1, 2, ... n scores
-        before = after[-1] - after[:-1]
-        mean_after, precision_after = after[:-1, 0] / after[:-1, 1], after[:-1, 1]
-        precision_before = before[:, 1] + self._config.baseline_precision
-        mean_before = before[:, 0] / precision_before
-        z = (mean_after - mean_before) / np.sqrt(noise * (1.0 / precision_after + 1.0 / precision_before))
-        z[: min_after - 1] = 0.0
-        z[n - 2 * min_after :] = 0.0
-        best = int(np.abs(z).argmax())
-        if abs(z[best]) < self._config.threshold:
+        sums = self._terms[:, first : self._end].cumsum(axis=1)  # (3, n): of the first 1, 2, ... n scores
+        before, total = sums[:2, 2 * least - 1 : n - least], sums[:, -1]
+        (precision_before, sum_before), (precision_after, sum_after) = before, total[:2, None] - before
+        mean_after, mean_before = sum_after / precision_after, sum_before / precision_before
+        within = total[2] - sum_after * mean_after - sum_before * mean_before
+        noise = (_ASSUMED + within) / (_ASSUMED + n)  # 1 where it is as assumed
+        shift = mean_after - mean_before
+        squared = shift * shift / (noise * (1.0 / precision_after + 1.0 / precision_before))
+        best = int(squared.argmax())
+        if squared[best] < self._config.threshold**2:
             return None
-        shift = float(mean_after[best] - mean_before[best])
-        return Drift(self._model, self._seqs[-1], self._seqs[n - 1 - best], shift, "scan")
+        since = int(self._seqs[first + 2 * least + best])
+        return Drift(self._model, int(self._seqs[self._end - 1]), since, float(shift[best]), "scan")
 
 
 class DriftDetectors:
@@ -152,7 +169,7 @@ class DriftDetectors:
         self._n_scores = dict(n_scores)
         self._detectors = {model: DriftDetector(model, config, rows) for model, rows in (state or {}).items()}
 
-    def learn_one(self, model: str, seq: int, score: float, weight: float, expected: float) -> Drift | None:
+    def learn_one(self, model: str, seq: int, score: float, weight: float, predicted: float) -> Drift | None:
         """Count a new score of ``model`` and test it for a change.
 
         Parameters
@@ -161,14 +178,16 @@ class DriftDetectors:
             Its position in the log.
         score, weight
             Its calibrated value, and its weight beside a clean evaluation.
-        expected
-            What the decision expected of it, in [0, 1]; NaN where that is not known, and it is only counted.
+        predicted
+            The snapshot's estimate of it, in [0, 1]; NaN where that is not known, and it is only counted.
         """
         self._n_scores[model] = self.n_scores(model) + 1.0
-        if weight <= MIN_WEIGHT or np.isnan(expected) or self._n_scores[model] < self._config.warmup:
+        if weight <= MIN_WEIGHT or np.isnan(predicted) or self._n_scores[model] < self._config.warmup:
             return None
-        detector = self._detectors.setdefault(model, DriftDetector(model, self._config))
-        found = detector.learn_one(seq, score - expected, _innovation_variance(expected) / weight)
+        detector = self._detectors.get(model)
+        if detector is None:
+            detector = self._detectors[model] = DriftDetector(model, self._config)
+        found = detector.learn_one(seq, score - predicted, _residual_variance(predicted) / weight)
         if found is not None:
             del self._detectors[model]
         return found
@@ -177,7 +196,7 @@ class DriftDetectors:
         """Number of scores of a model, those of the snapshot included."""
         return self._n_scores.get(model, 0.0)
 
-    def state(self) -> dict[str, list[tuple[int, float, float]]]:
+    def state(self) -> dict[str, list[Row]]:
         """What a snapshot carries on, as JSON."""
         return {model: detector.rows() for model, detector in self._detectors.items()}
 
@@ -187,7 +206,7 @@ class DriftDetectors:
         return tuple(self._n_scores.items()), self.state(), adwin
 
 
-def _innovation_variance(expected: float) -> float:
-    """Noise variance of a score of weight 1 around what its decision expected: most of a coin's, and 0.05."""
-    p = min(max(expected, 0.0), 1.0)
+def _residual_variance(predicted: float) -> float:
+    """Assumed noise variance of a score of weight 1 around what was predicted: most of a coin's, and 0.05."""
+    p = min(max(predicted, 0.0), 1.0)
     return 0.05 + 0.7 * p * (1.0 - p)

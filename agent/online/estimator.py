@@ -1,15 +1,14 @@
 """Online estimator: what calibrated scores since the snapshot change in its estimates, by task and model.
 
 Each score's residual (calibrated score less the snapshot's prediction) updates a hierarchical Gaussian over task effects
-(`agent.online.effects`), and its innovation (less the decision's expectation) a drift detector (`agent.online.drift`). On
-drift, the model's scores from before the change are dropped and its prior is widened, so that it is estimated anew. The
-state is a function of the snapshot and the ordered log alone, so every replica computes the same.
+(`agent.online.effects`) and is tested for a drift (`agent.online.drift`). On drift, the model's scores from before the
+change are dropped and its prior is widened, so that it is estimated anew. The state is a function of the snapshot and the
+ordered log alone, so every replica computes the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,14 +79,14 @@ class ResidualObservation:
 
 @dataclass(frozen=True, slots=True)
 class ResidualChange:
-    """What a row changes: ``new`` replaces what is held under ``key``; ``score``, its ``weight`` and what was ``expected``."""
+    """What a row changes: ``new`` replaces what is held under ``key``; ``score``, its ``weight`` and what was ``predicted``."""
 
     key: Hashable
     observation: Observation
     new: ResidualObservation
     score: float
     weight: float
-    expected: float
+    predicted: float
 
 
 class OnlineEstimator:
@@ -171,9 +170,6 @@ class OnlineEstimator:
         o, weight = observation, max(score.weight, _MIN_WEIGHT)
         coefficients = {o.model: 1.0} if o.other is None else {o.model: 1.0, o.other: -1.0}
         estimates = [predicted[model] for model in coefficients]
-        expected = o.expected
-        if math.isnan(expected):
-            expected = estimates[0] + float(self.predict_one((o.model,), task_probabilities).mean[0])
         signs = coefficients.values()
         new = ResidualObservation(
             seq=o.seq,
@@ -182,7 +178,7 @@ class OnlineEstimator:
             residual=score.value - sum(sign * estimate for sign, estimate in zip(signs, estimates)),
             variance=float(noise_variance(np.array(estimates)).sum()) / weight,
         )
-        return ResidualChange((o.decision_id, o.source, o.rater, o.other), o, new, score.value, weight, expected)
+        return ResidualChange((o.decision_id, o.source, o.rater, o.other), o, new, score.value, weight, estimates[0])
 
     def apply(self, change: ResidualChange) -> Drift | None:
         """Make a change that was prepared since the last one; the model's drift, where this score revealed one."""
@@ -198,7 +194,7 @@ class OnlineEstimator:
             self._rebuild()
         if old is not None or o.other is not None:
             return None
-        drift = self._detectors.learn_one(o.model, o.seq, change.score, change.weight, change.expected)
+        drift = self._detectors.learn_one(o.model, o.seq, change.score, change.weight, change.predicted)
         if drift is not None:
             self._forget(drift)
         return drift

@@ -130,9 +130,9 @@ def _append(as_json: bool, *event: Any, **more: Any) -> None:
 
 def _ledger() -> Ledger:
     """The ledger at the head of the log."""
-    from agent.feedback.state import feedback_state
+    from agent.feedback.state import ledger_after
 
     with context() as ctx:
         champion = ctx.champion()
         rows = ctx.feedback.between(champion.position if champion else 0, ctx.feedback.head())
-        return feedback_state(champion, rows).ledger
+        return ledger_after(champion, rows)

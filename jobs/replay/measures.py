@@ -78,6 +78,14 @@ def drift_delay(trace: Trace, change: Change, models: Sequence[str]) -> int | No
     return int(mine.sum())
 
 
+def false_alarms(trace: Trace, degrades: Sequence[Change]) -> int:
+    """Drifts that were reported of a model that had not degraded."""
+    return sum(
+        event.kind == "drift" and not any(event.detail == c.model and at >= c.step for c in degrades)
+        for at, event in trace.events
+    )
+
+
 def spend_curve(runs: Mapping[float, Sequence[Trace]]) -> Array:
     """(k, 2) mean USD and mean quality at each cost setting."""
     return np.array(

@@ -83,6 +83,7 @@ def _policy(replay: Replay, name: str, traces: Sequence[Trace]) -> dict[str, Any
     out["drift_delays"] = {
         c.model: [measures.drift_delay(t, c, replay.models) for t in traces] for c in replay.scenario.degrades
     }
+    out["false_alarms"] = [measures.false_alarms(t, replay.scenario.degrades) for t in traces]
     return out
 
 
@@ -148,11 +149,13 @@ def _changes(row: Mapping[str, Any]) -> list[str]:
     for key, what in (
         ("adoption_steps", "adopted after {} steps"),
         ("abandonment_steps", "abandoned after {} steps"),
-        ("drift_delays", "its change detected after {} of its own scores"),
+        ("drift_delays", "told by an alarm within {} of its own scores"),
     ):
         for model, by_seed in row[key].items():
             if any(n is not None for n in by_seed):
                 lines.append(f"{model} {what.format(', '.join('never' if n is None else str(n) for n in by_seed))}")
+    if any(row["false_alarms"]) or row["drift_delays"]:
+        lines.append(f"false alarms: {', '.join(map(str, row['false_alarms']))}")
     return lines
 
 

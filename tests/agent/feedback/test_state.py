@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from agent.estimate import Estimator
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import feedback_state, latest_ratings, since_last_drift
 from agent.online.drift import STALE_WEIGHT
+from agent.snapshot import Snapshot
 from agent.types import Drift, Encoded, Observation
+from tests.agent import clusters
 
 PROMPT = Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
 DRIFTS = [Drift("m", 70, 50, -0.3, "scan"), Drift("n", 40, 30, -0.3, "scan")]
@@ -56,3 +59,18 @@ def test_revisions_and_comparisons_are_not_tested_for_drift() -> None:
     alone, all_rows = feedback_state(None, rows), feedback_state(None, [*rows, *revisions, *comparisons])
     assert all_rows.drift_detectors.state() == alone.drift_detectors.state() != {}
     assert all_rows.drift_detectors.n_scores("m") == 200
+
+
+def test_drift_is_tested_against_the_champions_estimates_of_its_own_encoders_rows() -> None:
+    champion: Snapshot = clusters.snapshot()
+    rows = [clusters.observed(seq, "code", "v/gamma", 0.2 + 0.6 * (seq % 2), prompt=seq) for seq in range(101, 131)]
+    rows += [replace(clusters.observed(131, "code", "v/new", 0.5), expected=0.1)]
+    rows += [replace(clusters.observed(132, "code", "v/gamma", 0.5), encoder="another", expected=0.1)]
+    found = feedback_state(champion, rows).drift_detectors.state()
+    estimator, ledger = Estimator(champion), Ledger.from_state(None, n_evaluated=champion.n_evaluated)
+    scores = [ledger.learn_one(row).value for row in rows]
+    column = champion.models.index("v/gamma")
+    expected = [s - estimator.estimate(row.encoded).quality[0, column] for s, row in zip(scores[:30], rows)]
+    tested = {model: [residual for _, residual, _ in found[model]] for model in found}
+    np.testing.assert_allclose(tested["v/gamma"], expected, atol=1e-5)
+    assert len(tested) == 1, "a model of few scores is not tested"

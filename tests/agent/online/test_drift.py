@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from agent.online.drift import STALE_WEIGHT, DriftConfig, DriftDetector, DriftDetectors, drift_adjustment
+from agent.online.drift import STALE_WEIGHT, DriftConfig, DriftDetector, DriftDetectors, drift_adjustment, moved
 from agent.types import Drift
 
 MIN_TESTED = 3 * DriftConfig().min_after
@@ -16,7 +17,7 @@ MIN_TESTED = 3 * DriftConfig().min_after
 def found_drifts(
     n: int, change_at: int | None, shift: float, seed: int, config: DriftConfig = DriftConfig()
 ) -> list[Drift]:
-    """Coins of 0.7 against an expectation of 0.7; from ``change_at`` on they fall by ``shift``."""
+    """Coins of 0.7 against an estimate of 0.7; from ``change_at`` on they fall by ``shift``."""
     rng, detector, found = np.random.default_rng(seed), DriftDetector("a", config), []
     for seq in range(n):
         chance = 0.7 - (shift if change_at is not None and seq >= change_at else 0.0)
@@ -27,13 +28,21 @@ def found_drifts(
     return found
 
 
-def test_a_fall_of_a_third_is_found_within_150_scores_with_its_size() -> None:
-    delays = []
+def test_a_fall_of_coins_by_a_third_is_found_within_100_scores_mostly() -> None:
+    """The noise of a coin and a threshold that hardly ever alarms leave some falls to be found later."""
+    drifts = [found_drifts(1100, 800, 0.3, seed)[0] for seed in range(20)]
+    delays = np.array([drift.position - 800 for drift in drifts])
+    assert all(drift.shift < -0.15 for drift in drifts) and delays.min() > 0
+    assert np.median(delays) < 70 and np.mean(delays <= 100) >= 0.8 and delays.max() < 200
+
+
+def test_a_fall_by_which_good_answers_lose_a_third_is_found_within_100_scores() -> None:
+    """As `thalweg replay --degrade` lowers scores of 0 and 1: what scored 1 scores .7, what scored 0 stays."""
     for seed in range(20):
-        drift = found_drifts(700, 400, 0.3, seed)[0]
-        delays.append(drift.position - 400)
-        assert drift.model == "a" and drift.shift < -0.1
-    assert np.median(delays) < 70 and max(delays) < 150 and min(delays) > 0
+        rng, detector = np.random.default_rng(seed), DriftDetector("a")
+        scores = [float(rng.random() < 0.8) * (0.7 if n >= 800 else 1.0) for n in range(900)]
+        found = next(d for n, score in enumerate(scores) if (d := detector.learn_one(n, score - 0.8, 0.162)))
+        assert 800 < found.position < 900 and abs(found.since - 800) < 80
 
 
 def test_steady_models_hardly_ever_alarm() -> None:
@@ -50,17 +59,17 @@ def test_adwin_backs_up_the_scan() -> None:
     no_scan = DriftConfig(threshold=1e9)
     drift = found_drifts(2500, 1200, 0.4, 0, no_scan)[0]
     assert drift.detector == "adwin" and 1200 < drift.position < 2200
-    assert abs(drift.since - 1200) < 200 and -0.5 < drift.shift < -0.15  # some scores from before are among the later
+    assert abs(drift.since - 1200) < 300 and -0.5 < drift.shift < -0.1  # some scores from before are among the later
 
 
 def test_the_shift_that_adwin_finds_is_that_of_the_mean_over_the_window() -> None:
     rng, window = np.random.default_rng(0), DriftConfig().window
-    innovations = [*rng.normal(0.1, 0.1, 900), *rng.normal(-0.2, 0.1, 300)]
+    residuals = [*rng.normal(0.1, 0.1, 900), *rng.normal(-0.2, 0.1, 300)]
     detector = DriftDetector("a", DriftConfig(threshold=1e9))
-    found = next(d for seq, i in enumerate(innovations) if (d := detector.learn_one(seq, i, 1.0 + seq % 2)))
-    weights = np.array([1.0 / (1.0 + seq % 2) for seq in range(len(innovations))])
+    found = next(d for seq, i in enumerate(residuals) if (d := detector.learn_one(seq, i, 1.0 + seq % 2)))
+    weights = np.array([1.0 / (1.0 + seq % 2) for seq in range(len(residuals))])
     before, after = (
-        np.average(innovations[part], weights=weights[part])
+        np.average(residuals[part], weights=weights[part])
         for part in (slice(found.position + 1 - window, found.since), slice(found.since, found.position + 1))
     )
     assert 900 < found.position < 1000 and found.shift == pytest.approx(after - before)
@@ -73,10 +82,10 @@ def test_one_wild_score_is_no_alarm() -> None:
     assert detector.learn_one(100, -1.0, 0.01) is None
 
 
-def test_innovations_are_clipped_at_two_and_a_half_standard_deviations() -> None:
+def test_residuals_are_clipped_at_two_and_a_half_standard_deviations() -> None:
     detector = DriftDetector("a")
-    for seq, innovation in enumerate([-9.0, 9.0, 0.4]):
-        detector.learn_one(seq, innovation, 0.04)
+    for seq, residual in enumerate([-9.0, 9.0, 0.4]):
+        detector.learn_one(seq, residual, 0.04)
     assert np.array(detector.rows()) == pytest.approx(np.array([(0, -0.5, 0.04), (1, 0.5, 0.04), (2, 0.4, 0.04)]))
 
 
@@ -85,44 +94,75 @@ def test_few_scores_are_no_drift_whatever_they_say() -> None:
     least = DriftConfig().min_after
     for before, after in ((2 * least, least - 1), (2 * least - 1, least), (1, MIN_TESTED - 2)):
         detector = DriftDetector("a")
-        innovations = [0.0] * before + [-0.9] * after
-        assert [detector.learn_one(seq, i, 0.01) for seq, i in enumerate(innovations)] == [None] * (before + after)
+        residuals = [0.0] * before + [-0.9] * after
+        assert [detector.learn_one(seq, i, 0.01) for seq, i in enumerate(residuals)] == [None] * (before + after)
 
 
 def test_enough_scores_of_a_clear_change_are_a_drift_at_once() -> None:
     least, detector = DriftConfig().min_after, DriftDetector("a")
-    innovations = [0.0] * (2 * least) + [-0.9] * least
-    found = [detector.learn_one(seq, i, 0.01) for seq, i in enumerate(innovations)]
+    residuals = [0.0] * (2 * least) + [-0.9] * least
+    found = [detector.learn_one(seq, i, 0.01) for seq, i in enumerate(residuals)]
     assert found[-1] is not None and found[-1].since == 2 * least and found[:-1] == [None] * (3 * least - 1)
 
 
-def test_the_shift_that_the_scan_finds_is_from_a_baseline_shrunken_to_zero() -> None:
+def test_the_shift_that_the_scan_finds_is_the_difference_of_the_means() -> None:
     detector = DriftDetector("a")
     found = [detector.learn_one(seq, 0.1 if seq < 60 else -0.9, 0.1) for seq in range(68)]
     assert found[-1] is not None and found[-1].since == 60
-    clipped, before = -2.5 * 0.1**0.5, 0.1 * 600.0 / (600.0 + DriftConfig().baseline_precision)
-    assert found[-1].shift == pytest.approx(clipped - before)
+    assert found[-1].shift == pytest.approx(-2.5 * 0.1**0.5 - 0.1)
 
 
-@pytest.mark.parametrize(("expected", "variance"), [(-0.5, 0.05), (0.0, 0.05), (0.5, 0.225), (0.9, 0.113), (1.5, 0.05)])
-def test_an_innovations_variance_is_that_of_its_expectation_over_its_weight(expected: float, variance: float) -> None:
+@pytest.mark.parametrize("error", [-0.3, 0.3])
+def test_a_snapshots_constant_error_is_no_drift_and_hides_none(error: float) -> None:
+    rng, detector = np.random.default_rng(0), DriftDetector("a")
+    steady = [detector.learn_one(seq, error + rng.normal(0.0, 0.4), 0.2) for seq in range(2000)]
+    assert not any(steady)
+    found = [d for seq in range(2000, 2150) if (d := detector.learn_one(seq, error + rng.normal(-0.3, 0.4), 0.2))]
+    assert found[0].position < 2100 and abs(found[0].since - 2000) < 25
+
+
+def test_noise_below_the_assumed_is_seen_as_such() -> None:
+    """Means of several runs vary less than a coin: a fall that noise of a coin would hide is found."""
+    rng, detector = np.random.default_rng(0), DriftDetector("a")
+    residuals = [*rng.normal(0.0, 0.1, 300), *rng.normal(-0.12, 0.1, 60)]
+    found = next(d for seq, r in enumerate(residuals) if (d := detector.learn_one(seq, float(r), 0.2)))
+    assert 300 < found.position < 345 and abs(found.since - 300) < 5
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_snapshot_that_mends_an_error_of_the_last_is_no_drift(told: bool) -> None:
+    rng, old = np.random.default_rng(0), DriftDetectors({"a": 500.0, "b": 500.0})
+    for seq in range(200):
+        assert old.learn_one("a", seq, 0.7 + rng.normal(0.0, 0.3), 1.0, 0.4) is None
+        assert old.learn_one("b", seq, 0.5, 1.0, 0.5) is None
+    state = moved(old.state(), {"a": 0.3} if told else {})
+    new = DriftDetectors({"a": 700.0, "b": 700.0}, state=state)
+    found = [d for seq in range(200, 400) if (d := new.learn_one("a", seq, 0.7 + rng.normal(0.0, 0.3), 1.0, 0.7))]
+    assert bool(found) is not told and state["b"] == old.state()["b"]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "variance"), [(-0.5, 0.05), (0.0, 0.05), (0.5, 0.225), (0.9, 0.113), (1.5, 0.05)]
+)
+def test_a_residuals_variance_is_that_of_its_prediction_over_its_weight(predicted: float, variance: float) -> None:
     detectors = DriftDetectors({"a": 500.0})
-    detectors.learn_one("a", 7, expected + 0.01, 0.5, expected)
+    detectors.learn_one("a", 7, predicted + 0.01, 0.5, predicted)
     assert np.array(detectors.state()["a"]) == pytest.approx(np.array([(7, 0.01, 2.0 * variance)]))
 
 
 def test_a_restored_detector_goes_on_as_the_first_would_have() -> None:
     rng = np.random.default_rng(0)
-    innovations = [*rng.normal(0.0, 0.4, 150), *rng.normal(-0.5, 0.4, 60)]
+    residuals = [*rng.normal(0.0, 0.4, 150), *rng.normal(-0.5, 0.4, 60)]
     one = DriftDetectors({"a": 500.0})
-    for seq, innovation in enumerate(innovations[:154]):
-        assert one.learn_one("a", seq, 0.5 + innovation, 1.0, 0.5) is None
+    for seq, residual in enumerate(residuals[:154]):
+        assert one.learn_one("a", seq, 0.5 + residual, 1.0, 0.5) is None
     other = DriftDetectors({"a": 500.0}, state=one.state())
     found = [
-        [d for seq in range(154, 162) if (d := detectors.learn_one("a", seq, 0.5 + innovations[seq], 1.0, 0.5))]
+        [d for seq in range(154, 162) if (d := detectors.learn_one("a", seq, 0.5 + residuals[seq], 1.0, 0.5))]
         for detectors in (one, other)
     ]
-    assert len(found[0]) == 1 and found[0] == found[1] and abs(found[0][0].since - 150) < 10
+    [first], [restored] = found
+    assert replace(restored, shift=pytest.approx(restored.shift)) == first and abs(first.since - 150) < 10
 
 
 def test_a_model_of_few_scores_is_counted_and_not_tested() -> None:
@@ -135,10 +175,10 @@ def test_a_model_of_few_scores_is_counted_and_not_tested() -> None:
     assert len(detectors.state()["a"]) == 130 - DriftConfig().warmup + 1
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(0.02, 0.5), (1.0, math.nan)])
-def test_a_score_of_no_weight_or_without_expectation_is_counted_and_not_tested(weight: float, expected: float) -> None:
+@pytest.mark.parametrize(("weight", "predicted"), [(0.02, 0.5), (1.0, math.nan)])
+def test_a_score_of_no_weight_or_without_prediction_is_counted_and_not_tested(weight: float, predicted: float) -> None:
     detectors = DriftDetectors({"a": 500.0})
-    assert not any(detectors.learn_one("a", seq, float(seq < 50), weight, expected) for seq in range(100))
+    assert not any(detectors.learn_one("a", seq, float(seq < 50), weight, predicted) for seq in range(100))
     assert detectors.n_scores("a") == 600 and detectors.state() == {}
 
 

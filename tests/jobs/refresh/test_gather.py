@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from agent.examples import Examples, join
-from agent.feedback.state import evaluated_scores, feedback_state
+from agent.feedback.state import evaluated_scores, ledger_after
 from agent.snapshot import FORMAT, Snapshot
 from agent.types import Observation
 from tests.jobs.made import WordEncoder
@@ -61,14 +61,9 @@ def test_the_ledger_continues_the_champions_and_is_calibrated_by_evaluations() -
     ]
     scores = evaluated_scores(made("pq", "ab", [[0.0, float("nan")], [1.0, 0.5]]))
     assert (scores("q", "a"), scores("p", "b"), scores("r", "a"), scores("p", "z")) == (1.0, None, None, None)
-    [informed], [guessing] = (
-        feedback_state(None, rows, scores).ledger.sources(),
-        feedback_state(None, rows).ledger.sources(),
-    )
+    [informed], [guessing] = ledger_after(None, rows, scores).sources(), ledger_after(None, rows).sources()
     assert informed.slope < 0.6 < guessing.slope
-    half = feedback_state(None, rows[:100], scores).ledger
+    half = ledger_after(None, rows[:100], scores)
     trained = {"task_n_scores": np.zeros((1, 1))}
     champion = Snapshot(1, 100, {"format": FORMAT, "models": ["a"], "ledger": half.state()}, trained, (), ())
-    assert (
-        feedback_state(champion, rows[100:], scores).ledger.state() == feedback_state(None, rows, scores).ledger.state()
-    )
+    assert ledger_after(champion, rows[100:], scores).state() == ledger_after(None, rows, scores).state()

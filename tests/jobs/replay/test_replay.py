@@ -17,7 +17,7 @@ from jobs.cli.app import app
 from jobs.refresh import seed
 from jobs.replay.data import ReplayData, load
 from jobs.replay.harness import Trace, run, run_fixed
-from jobs.replay.measures import compare_spend, drift_delay, follow_steps, loss, moving, regret
+from jobs.replay.measures import compare_spend, drift_delay, false_alarms, follow_steps, loss, moving, regret
 from jobs.replay.plots import draw
 from jobs.replay.policies import COST_SETTINGS, POLICIES, factory
 from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
@@ -283,6 +283,14 @@ def test_drift_is_counted_in_the_models_own_scores_after_the_change() -> None:
     trace = trace_of(model, learned=learned, events=drifts)
     assert drift_delay(trace, Change("b", 50), ("a", "b")) == len([i for i in range(50, 76) if i % 2])
     assert drift_delay(trace, Change("a", 50), ("a", "b")) is None
+
+
+def test_alarms_of_other_models_or_before_the_change_are_false() -> None:
+    events = [(20, "b"), (49, "b"), (50, "b"), (80, "a"), (90, "b")]
+    trace = trace_of([0] * 100, events=tuple((at, PolicyEvent("drift", model)) for at, model in events))
+    assert false_alarms(trace, [Change("b", 50)]) == 3
+    assert false_alarms(trace, [Change("b", 50), Change("a", 80)]) == 2
+    assert false_alarms(trace_of([0], events=((0, PolicyEvent("promoted", "b")),)), []) == 0
 
 
 def test_moving_means_begin_with_fewer_values() -> None:

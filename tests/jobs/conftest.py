@@ -17,6 +17,7 @@ from jobs.settings import JobSettings
 from store.database import Database
 from store.runs import Run
 from tests.jobs.made import WordEncoder
+from tests.store.build import migrated_file
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def word_encoder(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
 @pytest.fixture
 def home_database(settings: JobSettings) -> Iterator[Database]:
     """The home's database, which the command line opens too."""
+    migrated_file(settings.home / "thalweg.db")
     database = Database.open(settings.database_url)
     yield database
     database.close()

@@ -25,6 +25,7 @@ from store.encoders.backends import BUNDLED, load_encoder
 from store.settings import StoreSettings
 from store.snapshots import SnapshotStore
 from tests.serve.upstream import Upstream
+from tests.store.build import migrated_file
 
 KINDS = {
     "river": "Name a river that flows through {}.",
@@ -152,6 +153,7 @@ def new_home(home: Path, cache_dir: Path, *snapshots: Snapshot) -> StoreSettings
     home.mkdir(parents=True, exist_ok=True)
     (home / "cache").symlink_to(cache_dir)
     settings = StoreSettings.from_env({"THALWEG_HOME": str(home)})
+    migrated_file(home / "thalweg.db")
     database = Database.open(settings.database_url)
     for snapshot in snapshots:
         publish(database, snapshot)

@@ -16,6 +16,16 @@ from store.writer import GroupCommitter
 from tests.store.build import migrated_file
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, one runs all of a file, and one all that start Ray; these come first."""
+    if not config.pluginmanager.has_plugin("xdist"):
+        return
+    for item in items:
+        live = item.path.name.startswith("test_live")
+        item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
+    items.sort(key=lambda item: not item.path.name.startswith("test_live"))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """URL of the `postgres` database of a fresh server."""
@@ -64,9 +74,7 @@ def empty_postgres_url(postgres_server: str, postgres_admin: Callable[[str], Non
 
 
 @pytest.fixture
-def postgres_url(
-    postgres_server: str, postgres_admin: Callable[[str], None], postgres_template: str
-) -> Iterator[str]:
+def postgres_url(postgres_server: str, postgres_admin: Callable[[str], None], postgres_template: str) -> Iterator[str]:
     """URL of a migrated PostgreSQL database of this test's own."""
     yield from _postgres(postgres_server, postgres_admin, postgres_template)
 

@@ -69,6 +69,18 @@ def encoder(cache_dir: Path) -> WindowedEncoder:
     return load_encoder(BUNDLED, cache_dir)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_encoder(encoder: WindowedEncoder) -> Iterator[None]:
+    """Servers in this process share the encoder; one that runs as a process of its own opens its own."""
+
+    def shared(name: str, *rest: Any) -> WindowedEncoder:
+        return encoder if name == BUNDLED else load_encoder(name, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.service.load_encoder", shared)
+        yield
+
+
 @pytest.fixture(scope="session")
 def snapshot(encoder: WindowedEncoder) -> Snapshot:
     """A snapshot trained on the `KINDS`."""
@@ -161,9 +173,9 @@ def new_home(home: Path, cache_dir: Path, *snapshots: Snapshot) -> StoreSettings
     return settings
 
 
-def wait(until: Callable[[], Any], timeout_s: float = 20.0) -> None:
-    """Returns once ``until`` holds."""
+def wait(until: Callable[[], Any], timeout_s: float = 20.0, period_s: float = 0.02) -> None:
+    """Returns once ``until`` holds, which is asked every ``period_s``."""
     deadline = time.monotonic() + timeout_s
     while not until():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(period_s)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from jobs.refresh import seed
 from jobs.schedule.timetable import Timetable
 from jobs.settings import JobSettings
 from store.database import Database
@@ -41,6 +42,15 @@ def word_encoder(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
     encoder = WordEncoder()
     monkeypatch.setattr("jobs.context.load_encoder", lambda *_: encoder)
     return encoder
+
+
+@pytest.fixture(scope="module")
+def few_seed_prompts() -> Iterator[None]:
+    """A twelfth of the seed prompts: most of the time of a refresh here is training on them."""
+    few = seed.seed_prompts()[::12]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seed, "seed_prompts", lambda: few)
+        yield
 
 
 @pytest.fixture

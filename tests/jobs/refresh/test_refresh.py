@@ -25,6 +25,8 @@ from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
 from tests.jobs.made import BEST, MODELS, WordEncoder, age_snapshots, give_feedback, record_decision, records, write
 
+pytestmark = pytest.mark.usefixtures("few_seed_prompts")
+
 
 @pytest.fixture
 def import_records(tmp_path: Path) -> Callable[..., None]:

@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TEST_PROCESSES ?= 2
 
 # HAProxy in front of the replicas: less time a request than Serve's own proxy. It listens on every interface.
 export RAY_SERVE_ENABLE_HA_PROXY ?= 1
@@ -32,7 +33,7 @@ run: $(READY)
 	$(BIN)/serve run serve.app:app
 
 test: $(READY) check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .

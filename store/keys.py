@@ -18,7 +18,7 @@ def bootstrap_key(given: str | None, home: Path) -> tuple[str, bool]:
     Raises
     ------
     StoreUnavailable
-        Where the file can be neither read nor written.
+        Where the file can be neither read nor written, or holds no key.
     """
     if given:
         return given, False
@@ -26,7 +26,10 @@ def bootstrap_key(given: str | None, home: Path) -> tuple[str, bool]:
     try:
         home.mkdir(parents=True, exist_ok=True)
         made = _create(path)
-        return path.read_text(encoding="ascii").strip(), made
+        key = path.read_text(encoding="ascii").strip()
+        if not key:  # it would open the server to an empty token
+            raise OSError("the file is empty; delete it, and a new key is made")
+        return key, made
     except (OSError, UnicodeDecodeError) as error:
         raise StoreUnavailable(
             f"the API key cannot be kept in {path} ({error}); set THALWEG_API_KEY or another THALWEG_HOME"

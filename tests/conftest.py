@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +13,17 @@ from sqlalchemy import create_engine, text
 
 from store.database import Database
 from store.writer import GroupCommitter
+from tests.store.build import migrated_file
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, one runs all of a file, and one all that start Ray; these come first."""
+    if not config.pluginmanager.has_plugin("xdist"):
+        return
+    for item in items:
+        live = item.path.name.startswith("test_live")
+        item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
+    items.sort(key=lambda item: not item.path.name.startswith("test_live"))
 
 
 @pytest.fixture(scope="session")
@@ -33,30 +44,69 @@ def postgres_server() -> Iterator[str]:
             server.cleanup()
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """URL of a PostgreSQL database of this test's own."""
-    name = f"thalweg_{uuid4().hex}"
-    admin = create_engine(
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_server: str) -> Iterator[Callable[[str], None]]:
+    """Runs a statement as the server's administrator, outside a transaction."""
+    engine = create_engine(
         postgres_server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
     )
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgres_server.replace("/postgres?", f"/{name}?")
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+
+    def run(statement: str) -> None:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+
+    yield run
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str, postgres_admin: Callable[[str], None]) -> str:
+    """Name of a migrated database without rows, which others are copies of."""
+    postgres_admin("CREATE DATABASE thalweg_template")
+    Database.open(postgres_server.replace("/postgres?", "/thalweg_template?")).close()
+    return "thalweg_template"
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
+def empty_postgres_url(postgres_server: str, postgres_admin: Callable[[str], None]) -> Iterator[str]:
+    """URL of a PostgreSQL database of this test's own without tables."""
+    yield from _postgres(postgres_server, postgres_admin, "template1")
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_admin: Callable[[str], None], postgres_template: str) -> Iterator[str]:
+    """URL of a migrated PostgreSQL database of this test's own."""
+    yield from _postgres(postgres_server, postgres_admin, postgres_template)
+
+
+def _postgres(server: str, admin: Callable[[str], None], template: str) -> Iterator[str]:
+    name = f"thalweg_{uuid4().hex}"
+    admin(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.replace("/postgres?", f"/{name}?")
+    admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path: Path) -> str:
     """URL of a SQLite file that is not there yet."""
     return f"sqlite:///{tmp_path}/home/thalweg.db"
 
 
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of a migrated SQLite file."""
+    return f"sqlite:///{migrated_file(tmp_path / 'home' / 'thalweg.db')}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """URL of a database without tables; a test that asks for it runs on both kinds."""
+    return str(request.getfixturevalue(f"empty_{request.param}_url"))
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """URL of an empty database; a test that asks for it runs on both kinds."""
+    """URL of a migrated database without rows; a test that asks for it runs on both kinds."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 

@@ -12,12 +12,14 @@ from typing import Any, Protocol
 
 import pytest
 
+from jobs.refresh import seed
 from jobs.schedule.timetable import Timetable
 from jobs.settings import JobSettings
 from store.columns import Clock, utc_now
 from store.database import Database
 from store.runs import Run
 from tests.jobs.made import WordEncoder
+from tests.store.build import migrated_file
 
 
 @pytest.fixture
@@ -43,9 +45,19 @@ def word_encoder(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
     return encoder
 
 
+@pytest.fixture(scope="module")
+def few_seed_prompts() -> Iterator[None]:
+    """A twelfth of the seed prompts: most of the time of a refresh here is training on them."""
+    few = seed.seed_prompts()[::12]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seed, "seed_prompts", lambda: few)
+        yield
+
+
 @pytest.fixture
 def home_database(settings: JobSettings) -> Iterator[Database]:
     """The home's database, which the command line opens too."""
+    migrated_file(settings.home / "thalweg.db")
     database = Database.open(settings.database_url)
     yield database
     database.close()

@@ -26,6 +26,7 @@ from store.encoders.backends import BUNDLED, load_encoder
 from store.settings import StoreSettings
 from store.snapshots import SnapshotStore
 from tests.serve.upstream import Upstream
+from tests.store.build import migrated_file
 
 KINDS = {
     "river": "Name a river that flows through {}.",
@@ -67,6 +68,18 @@ def cache_dir(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def encoder(cache_dir: Path) -> WindowedEncoder:
     return load_encoder(BUNDLED, cache_dir)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_encoder(encoder: WindowedEncoder) -> Iterator[None]:
+    """Servers in this process share the encoder; one that runs as a process of its own opens its own."""
+
+    def shared(name: str, *rest: Any) -> WindowedEncoder:
+        return encoder if name == BUNDLED else load_encoder(name, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.service.load_encoder", shared)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -161,6 +174,7 @@ def new_home(home: Path, cache_dir: Path, *snapshots: Snapshot) -> StoreSettings
     home.mkdir(parents=True, exist_ok=True)
     (home / "cache").symlink_to(cache_dir)
     settings = StoreSettings.from_env({"THALWEG_HOME": str(home)})
+    migrated_file(home / "thalweg.db")
     database = Database.open(settings.database_url)
     for snapshot in snapshots:
         publish(database, snapshot)
@@ -168,9 +182,9 @@ def new_home(home: Path, cache_dir: Path, *snapshots: Snapshot) -> StoreSettings
     return settings
 
 
-def wait(until: Callable[[], Any], timeout_s: float = 20.0) -> None:
-    """Returns once ``until`` holds."""
+def wait(until: Callable[[], Any], timeout_s: float = 20.0, period_s: float = 0.02) -> None:
+    """Returns once ``until`` holds, which is asked every ``period_s``."""
     deadline = time.monotonic() + timeout_s
     while not until():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(period_s)

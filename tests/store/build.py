@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import sqlite3
+import tempfile
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,28 @@ import numpy as np
 import store
 from agent.snapshot import FORMAT, GENERAL, Head, LineageEvent, Snapshot
 from agent.types import Candidate, Decision, Encoded, Evidence, Part, TaskAssignment
+from store.database import Database
 from store.decisions import DecisionRecord
 
 POOL = Path(store.__file__).parent / "data" / "pool.yaml"
 OLD_STORE = Path(__file__).parent / "data" / "old_store.sql.gz"
 ENCODER = "test-encoder@1"
+
+
+@cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "thalweg.db"
+        Database.open(f"sqlite:///{path}").close()
+        return path.read_bytes()
+
+
+def migrated_file(path: Path) -> Path:
+    """Makes a migrated SQLite file without rows, in less time than migrations take."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(_migrated())
+    return path
 
 
 def restore_old_store(path: Path) -> Path:

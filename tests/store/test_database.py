@@ -33,7 +33,7 @@ def test_migrations_make_what_the_tables_say(database: Database) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_migrations_make_the_same_checks_and_partial_indexes(sqlite_url: str, tmp_path: Path) -> None:
+def test_migrations_make_the_same_checks_and_partial_indexes(empty_sqlite_url: str, tmp_path: Path) -> None:
     def schema(url: str) -> dict[str, list[str]]:
         with create_engine(url).connect() as connection:
             rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
@@ -43,10 +43,10 @@ def test_migrations_make_the_same_checks_and_partial_indexes(sqlite_url: str, tm
             }
             return {name: sorted(filter(None, found)) for name, found in parts.items()}
 
-    Database.open(sqlite_url).close()
+    Database.open(empty_sqlite_url).close()
     direct = create_engine(f"sqlite:///{tmp_path}/direct.db")
     Base.metadata.create_all(direct)
-    migrated = schema(sqlite_url)
+    migrated = schema(empty_sqlite_url)
     del migrated["alembic_version"]
     assert migrated == schema(str(direct.url))
 
@@ -58,8 +58,8 @@ def test_migrations_go_back(database: Database) -> None:
         assert inspect(connection).get_table_names() == ["alembic_version"]
 
 
-def test_processes_that_open_at_once_all_succeed(database_url: str) -> None:
-    children = [Child(migrate, database_url) for _ in range(4)]
+def test_processes_that_open_at_once_all_succeed(empty_database_url: str) -> None:
+    children = [Child(migrate, empty_database_url) for _ in range(4)]
     start_together(children)
     for child in children:
         child.join()
@@ -105,9 +105,9 @@ def test_read_only_reads_and_refuses_to_write(database: Database, database_url: 
     other.close()
 
 
-def test_read_only_makes_no_database(sqlite_url: str, tmp_path: Path) -> None:
+def test_read_only_makes_no_database(empty_sqlite_url: str, tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="unable to open"):
-        Database.open(sqlite_url, read_only=True)
+        Database.open(empty_sqlite_url, read_only=True)
     assert list(tmp_path.rglob("*.db")) == []
 
 
@@ -133,12 +133,12 @@ def test_a_deleted_file_acknowledges_nothing_and_recovers_when_it_is_back(sqlite
     database.close()
 
 
-def test_a_dropped_database_acknowledges_nothing(postgres_url: str, postgres_server: str) -> None:
+def test_a_dropped_database_acknowledges_nothing(postgres_url: str, postgres_admin: Callable[[str], None]) -> None:
     database = Database.open(postgres_url)
     writer = GroupCommitter(database)
     log, feedback = DecisionLog(database, writer), FeedbackLog(database, writer)
     log.append(a_record("d")).result()
-    _run_as_admin(postgres_server, f"DROP DATABASE {_name(postgres_url)} WITH (FORCE)")
+    postgres_admin(f"DROP DATABASE {_name(postgres_url)} WITH (FORCE)")
     try:
         with pytest.raises(StoreUnavailable, match="does not exist"):
             log.append(a_record("lost")).result()
@@ -149,18 +149,14 @@ def test_a_dropped_database_acknowledges_nothing(postgres_url: str, postgres_ser
     finally:
         writer.close()
         database.close()
-        _run_as_admin(postgres_server, f"CREATE DATABASE {_name(postgres_url)}")  # for the fixture to drop
 
 
-def test_lost_connections_are_made_anew(postgres_url: str, postgres_server: str) -> None:
+def test_lost_connections_are_made_anew(postgres_url: str, postgres_admin: Callable[[str], None]) -> None:
     database = Database.open(postgres_url)
     writer = GroupCommitter(database)
     log = DecisionLog(database, writer)
     log.append(a_record("one")).result()
-    _run_as_admin(
-        postgres_server,
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{_name(postgres_url)}'",
-    )
+    postgres_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{_name(postgres_url)}'")
     log.append(a_record("two")).result()
     assert log.get("two") is not None
     writer.close()
@@ -193,10 +189,3 @@ def test_a_number_too_large_is_the_callers_fault(database: Database) -> None:
 
 def _name(url: str) -> str:
     return url.split("/")[3].split("?")[0]
-
-
-def _run_as_admin(url: str, statement: str) -> None:
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(statement))
-    engine.dispose()

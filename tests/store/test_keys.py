@@ -19,9 +19,21 @@ def test_a_given_key_is_used_and_not_kept(tmp_path: Path) -> None:
 
 def test_a_key_is_made_once_readable_by_its_owner_only(tmp_path: Path) -> None:
     key, made = bootstrap_key(None, tmp_path / "home")
-    assert made and len(key) > 32
+    assert made and len(key) > 32 and key == key.strip()
     assert (tmp_path / "home" / "api_key").stat().st_mode & 0o777 == 0o600
     assert bootstrap_key(None, tmp_path / "home") == (key, False)
+
+
+def test_an_empty_key_is_no_key(tmp_path: Path) -> None:
+    key, made = bootstrap_key("", tmp_path)
+    assert made and key
+
+
+@pytest.mark.parametrize("content", ["", "\n", "s\u00e9cret"])
+def test_a_kept_key_that_is_none_opens_nothing_and_says_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / "api_key").write_text(content, encoding="utf-8")
+    with pytest.raises(StoreUnavailable, match=r"api_key .*THALWEG_API_KEY"):
+        bootstrap_key(None, tmp_path)
 
 
 def test_replicas_that_start_at_once_agree(tmp_path: Path) -> None:

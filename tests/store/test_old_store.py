@@ -51,7 +51,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     path = restore_old_store(tmp_path / "old" / "thalweg.db")
     url = f"sqlite:///{path}"
     if request.param == "postgres":
-        url = str(request.getfixturevalue("postgres_url"))
+        url = str(request.getfixturevalue("empty_postgres_url"))
         copy_to_postgres(path, url)
     database = Database.open(url)
     yield database

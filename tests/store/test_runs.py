@@ -35,9 +35,17 @@ def test_the_oldest_run_is_claimed_and_never_two_of_a_job(runs: JobRuns) -> None
     other = runs.claim(["refresh", "probe"], "w2")
     assert other is not None and other.id == probe
     assert runs.finish(first, {"promoted": True})
+    done = runs.get(first)
+    assert (done.state, done.result) == ("done", {"promoted": True}) and done.finished_at is not None
     later = runs.claim(["refresh"], "w2")
     assert later is not None and later.id == second
     assert runs.claim(["judge"], "w2") is None
+
+
+def test_of_two_jobs_the_one_that_waits_longer_is_claimed_first(runs: JobRuns) -> None:
+    waiting = [runs.request(job, {}, "ann") for job in ("refresh", "probe")]
+    claims = [runs.claim(["probe", "refresh"], "w") for _ in range(2)]
+    assert [run.id for run in claims if run is not None] == waiting
 
 
 def test_a_run_is_closed_once(runs: JobRuns) -> None:
@@ -58,6 +66,7 @@ def test_a_worker_that_died_is_reaped_and_its_late_word_ignored(runs: JobRuns) -
     assert runs.heartbeat(alive)
     assert runs.reap(0.2) == [dead] and runs.reap(0.2) == []
     assert (runs.get(dead).state, runs.get(dead).reason) == ("failed", "worker died")
+    assert runs.get(dead).finished_at is not None
     assert not runs.heartbeat(dead) and not runs.finish(dead, {}) and runs.get(dead).state == "failed"
     runs.request("refresh", {}, "ann")
     assert runs.claim(["refresh"], "w2") is not None

@@ -84,7 +84,7 @@ def test_the_doctor_says_what_is_wrong_and_exits_with_1(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.usefixtures("word_encoder")
+@pytest.mark.usefixtures("word_encoder", "few_seed_prompts")
 def test_drifts_are_listed_and_the_doctor_warns_of_them(home_database: Database) -> None:
     data("route", "Prove that sqrt(2) is irrational")
     assert data("drifts", "list") == []

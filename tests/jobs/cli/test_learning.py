@@ -44,12 +44,14 @@ def test_a_fresh_install_routes() -> None:
     assert "no task 999" in refused("tasks", "show", "999")
 
 
+@pytest.mark.usefixtures("few_seed_prompts")
 def test_bad_requests_are_refused() -> None:
     assert "prompt is empty" in refused("route", "  ")
     assert "--tradeoff is 7" in refused("route", PROMPT, "--tradeoff", "7")
     assert "gpt-4o" in refused("route", PROMPT, "--candidate", "openai/gpt-4oo")
 
 
+@pytest.mark.usefixtures("few_seed_prompts")
 def test_import_refresh_and_roll_back(tmp_path: Path) -> None:
     file = write(tmp_path / "made" / "train.jsonl.gz", records(240))
     assert data("route", PROMPT)["snapshot"] == 1
@@ -138,6 +140,7 @@ def test_a_file_with_a_bad_line_leaves_nothing_behind(tmp_path: Path) -> None:
     assert data("import", str(good))[0]["rows"] == 9
 
 
+@pytest.mark.usefixtures("few_seed_prompts")
 def test_a_refresh_that_fails_says_why_and_keeps_the_champion(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ from store.writer import GroupCommitter
 from tests.jobs.made import BEST, MODELS, WordEncoder, records, write
 from tests.store.build import restore_old_store
 
+pytestmark = pytest.mark.usefixtures("few_seed_prompts")
+
 
 class OtherEncoder(WordEncoder):
     """The same, as if it were another encoder."""

@@ -26,6 +26,8 @@ from store.snapshots import SnapshotStore
 from store.trials import TrialStore
 from tests.jobs.made import BEST, MODELS, WordEncoder, age_snapshots, give_feedback, record_decision, records, write
 
+pytestmark = pytest.mark.usefixtures("few_seed_prompts")
+
 
 @pytest.fixture
 def import_records(tmp_path: Path) -> Callable[..., None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from typer.testing import CliRunner
 
 from agent.errors import InvalidInput
 from jobs.cli.app import app
-from jobs.refresh import seed
 from jobs.replay.data import ReplayData, load
 from jobs.replay.harness import Trace, run, run_fixed
 from jobs.replay.measures import compare_spend, drift_delay, false_alarms, follow_steps, loss, moving, regret
@@ -27,6 +25,8 @@ from jobs.replay.scenario import Change, Noise, Scenario, parse
 from jobs.replay.stream import RATERS, Stream
 from store.encoders.cache import CachedEncoder
 from tests.jobs.made import COSTS, MODELS, WordEncoder, records, write
+
+pytestmark = pytest.mark.usefixtures("few_seed_prompts")
 
 
 def play(folder: Path, n: int, *policies: str, scenario: Scenario = Scenario(), **options: Any) -> Replay:
@@ -76,15 +76,6 @@ def recorded(stream: Stream) -> tuple[Recorder, Trace]:
 
     trace = run(stream, factory)
     return built[-1], trace
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_seed_prompts() -> Iterator[None]:
-    """A twelfth of the seed prompts: most of the time here is training."""
-    few = seed.seed_prompts()[::12]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seed, "seed_prompts", lambda: few)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from store.runs import JobRuns
 from store.snapshots import SnapshotStore
 from tests.jobs.made import WordEncoder, until
 
+pytestmark = pytest.mark.usefixtures("few_seed_prompts")
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -81,6 +81,13 @@ def http(server: Server) -> httpx.Client:
 
 
 @pytest.fixture(scope="module")
+def anyone(url: str) -> Iterator[httpx.Client]:
+    """A client without a key."""
+    with httpx.Client(base_url=url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
 def client(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
 
@@ -439,15 +446,17 @@ def test_what_no_model_can_do_says_why(http: httpx.Client) -> None:
         ("GET", "/nowhere"),
     ],
 )
-def test_nothing_answers_without_the_key(url: str, authorization: str | None, method: str, path: str) -> None:
+def test_nothing_answers_without_the_key(
+    anyone: httpx.Client, authorization: str | None, method: str, path: str
+) -> None:
     headers = {"authorization": authorization} if authorization else {}
-    response = httpx.request(method, url + path, headers=headers, content=b"{}")
+    response = anyone.request(method, path, headers=headers, content=b"{}")
     assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_needs_no_key(url: str, path: str) -> None:
-    assert httpx.get(url + path).status_code == 200
+def test_health_needs_no_key(anyone: httpx.Client, path: str) -> None:
+    assert anyone.get(path).status_code == 200
 
 
 @pytest.mark.parametrize(

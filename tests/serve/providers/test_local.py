@@ -66,9 +66,9 @@ async def test_text_in_parts_is_read_like_plain_text(local: LocalModel) -> None:
 
 
 async def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(local: LocalModel) -> None:
-    whole = json.loads(await local.complete(ask("Count: 1, 2, 3", max_tokens=30)))["choices"][0]["message"]["content"]
+    whole = json.loads(await local.complete(ask("Count: 1, 2, 3", max_tokens=12)))["choices"][0]["message"]["content"]
     stop = whole[6:9]
-    cut = json.loads(await local.complete(ask("Count: 1, 2, 3", max_tokens=30, stop=[stop, "never"])))["choices"][0]
+    cut = json.loads(await local.complete(ask("Count: 1, 2, 3", max_tokens=12, stop=[stop, "never"])))["choices"][0]
     assert cut["message"]["content"] == whole[: whole.index(stop)] and cut["finish_reason"] == "stop"
 
 

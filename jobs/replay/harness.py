@@ -126,6 +126,7 @@ def _rebuild(
     """A new policy that learns the same feedback with the degraded model's scores lowered by the change's delta."""
     policy = factory(stream.start(announced=True))
     for feedback in learned:
+        feedback = replace(feedback, choice=replace(feedback.choice, trial=None))  # of another policy's trials
         if feedback.choice.model == change.model:
             # What the decision expected of the model is no longer what would be expected.
             choice = replace(feedback.choice, expected=float("nan"))

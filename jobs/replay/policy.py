@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.examples import Examples
-from agent.types import UNKNOWN_TASK, Array, Candidate, Encoded, ModelCard, Source
+from agent.types import UNKNOWN_TASK, Array, Candidate, Encoded, ModelCard, Source, TrialChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class PolicyChoice:
     expected: float = float("nan")
     task: int = UNKNOWN_TASK
     candidates: tuple[Candidate, ...] = ()
+    trial: TrialChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class PolicyEvent:
-    """A model that was found to ``drift`` (``detail``: its name), or a refresh with its verdict (``detail``: the reason)."""
+    """A model that was found to ``drift`` (``detail``: its name), or what became of a snapshot (``detail``: why).
 
-    kind: Literal["drift", "promoted", "rejected"]
+    A challenger is ``promoted``, ``rejected``, put ``on trial`` or ``let go``; a champion is ``held back`` from some
+    requests and then ``kept`` or ``demoted``.
+    """
+
+    kind: Literal["drift", "promoted", "rejected", "on trial", "let go", "held back", "kept", "demoted"]
     detail: str
 
 

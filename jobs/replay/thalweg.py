@@ -1,30 +1,66 @@
-"""Thalweg as a policy: the router of the server, a feedback log in memory, and a refresh when the refresh rule asks for one."""
+"""Thalweg as a policy: the router of the server, a feedback log in memory, a refresh when the refresh rule asks for one, and
+the trials and hold-backs that follow."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from agent.choice.limiter import ExplorationLimiter
 from agent.evaluation.challenger import RefreshData, train_challenger
 from agent.evaluation.refresh_rule import RECENT, RefreshSignals, refresh_reason
+from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig, judge_trial, trial_evidence
 from agent.examples import Examples, join
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import evaluated_scores, feedback_state, latest_ratings, since_last_drift
 from agent.online.drift import drift_adjustment
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import UNKNOWN_TASK, Array, Drift, Observation, RouteRequest
+from agent.trial import Trial, TrialKind, route_on_trial
+from agent.types import UNKNOWN_TASK, Array, Decision, Drift, Observation, RouteRequest
 from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
 
 KEY = "replay"
 """The API key of every prompt; its exploration is limited as the server limits it."""
 
 DUE_EVERY = 10
-"""Rows of the log between two checks of the refresh rule; the server checks it every few seconds."""
+"""Rows of the log between two checks of the refresh rule and of a trial; the server checks both every few seconds."""
+
+
+@dataclass(slots=True)
+class Experiment:
+    """A trial or hold-back under way: the other router, and what was spent so far.
+
+    Parameters
+    ----------
+    trial, config
+        As routing and test need it.
+    rival
+        The challenger, or the predecessor.
+    ledger
+        Calibrates scores, as it was at the start.
+    since
+        Rows of the log before.
+    decisions, expected_regret
+        See `agent.evaluation.trial.TrialEvidence`.
+    """
+
+    trial: Trial
+    config: TrialConfig
+    rival: Router
+    ledger: Ledger
+    since: int
+    decisions: int = 0
+    expected_regret: float = 0.0
+
+    def count(self, decision: Decision) -> None:
+        """Account for a decision."""
+        if decision.trial is not None:
+            self.decisions += 1
+            self.expected_regret += decision.trial.expected_regret
 
 
 class Thalweg:
@@ -44,6 +80,7 @@ class Thalweg:
     def __init__(self, start: Start, *, tradeoff: float = 1.0, learn: bool = True) -> None:
         self.events: list[PolicyEvent] = []
         self._start = start
+        self._router: Router
         self._learn = learn
         self._rng = np.random.default_rng(start.seed)
         self._limiter = ExplorationLimiter()
@@ -57,6 +94,11 @@ class Thalweg:
         self._known = 0  # scored prompts that it was trained on
         self._recent: list[tuple[Prompt, int]] = []  # prompts since then, each with its task
         self._read_outliers = 0  # those before, since the champion was trained
+        self._versions = 0
+        self._trials = 0
+        self._experiment: Experiment | None = None
+        # by champion, most scored prompts of what was tried beside it or failed in its place
+        self._tried: dict[int, int] = {}
         self._refresh(None)
         self.events.clear()  # the first snapshot is not a promotion
 
@@ -66,7 +108,11 @@ class Thalweg:
 
     def set_models(self, models: Sequence[str]) -> None:
         self._cards = [self._start.cards[m] for m in models]
-        self._router.set_models(self._cards)
+        for router in self._routers():
+            router.set_models(self._cards)
+
+    def _routers(self) -> list[Router]:
+        return [self._router] if self._experiment is None else [self._router, self._experiment.rival]
 
     def choose(self, prompt: Prompt, allowed: Sequence[str] | None) -> PolicyChoice:
         """Route as the server does."""
@@ -74,13 +120,19 @@ class Thalweg:
         affordable = self._limiter.affordable(self._router.n_scores(), self._router.position)
         candidates = None if allowed is None else tuple(allowed)
         request = replace(self._request, candidates=candidates, explore=explore, affordable=affordable)
-        decision = self._router.route(prompt.encoded, request, self._rng)
+        found = self._experiment
+        if found is None:
+            decision = self._router.route(prompt.encoded, request, self._rng)
+        else:
+            decision = route_on_trial(self._router, found.rival, found.trial, prompt.encoded, request, self._rng)
+            found.count(decision)
         self._limiter.count(KEY, decision)
         chosen = decision.chosen
         self._recent.append((prompt, decision.task.id))
         return PolicyChoice(
-            decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id, decision.candidates
-        )
+            decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id,
+            decision.candidates, decision.trial,
+        )  # fmt: skip
 
     def learn_one(self, feedback: Feedback) -> None:
         """Append to the log, learn the row, and refresh where that is due."""
@@ -92,16 +144,20 @@ class Thalweg:
             model=choice.model, score=feedback.score, source=feedback.source, rater=feedback.rater,
             encoded=feedback.prompt.encoded, propensity=choice.propensity, expected=choice.expected, task=choice.task,
             actions=tuple(c.action for c in choice.candidates if c.excluded is None), encoder=self._start.encoder,
+            trial=choice.trial,
         )  # fmt: skip
         self._log.append(row)
         self._prompts[row.prompt_id] = feedback.prompt
         before = self._router.drifts()
-        self._router.learn_one(row)
+        for router in self._routers():
+            router.learn_one(row)
         new = self._router.drifts()[len(before) :]
         self._drifts += new
         self.events += [PolicyEvent("drift", drift.model) for drift in new]
-        if len(self._log) % DUE_EVERY == 0 and refresh_reason(self._signals()) is not None:
-            self._refresh(self._router.snapshot)
+        if len(self._log) % DUE_EVERY == 0:
+            self._judge()
+            if refresh_reason(self._signals()) is not None:
+                self._refresh(self._router.snapshot)
 
     def _signals(self) -> RefreshSignals:
         recent = self._recent[-RECENT:]
@@ -125,17 +181,71 @@ class Thalweg:
         return Counter(row.model for row in rows if row.model not in self._router.snapshot.models)
 
     def _refresh(self, champion: Snapshot | None) -> None:
-        """Train a challenger on everything learned; where the gate promotes it, route by it."""
+        """Train a challenger on everything learned, and do with it what the gate says, as `jobs.refresh` does."""
         self._read_outliers += sum(task == UNKNOWN_TASK for _, task in self._recent[-RECENT:])
         self._read, self._recent = len(self._log), []
-        found = train_challenger(self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed)
-        self.events.append(PolicyEvent("promoted" if found.verdict.promote else "rejected", found.verdict.reason))
+        version = 0 if champion is None else champion.version
+        tried = self._tried.get(version, 0)
+        found = train_challenger(
+            self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed, outgrow=tried
+        )
+        self._versions += 1
         self._known = found.snapshot.n_scored
-        if found.verdict.promote:
-            self._read_outliers = 0
-            self._router = Router(found.snapshot, self._cards)
-            for row in self._log[found.snapshot.position :]:
-                self._router.learn_one(row)
+        verdict, snapshot = found.verdict, found.snapshot.with_version(self._versions)
+        if verdict.outcome == "reject":
+            self.events.append(PolicyEvent("rejected", verdict.reason))
+        elif verdict.outcome == "promote":
+            predecessor = None if champion is None else self._router
+            self._router, self._experiment, self._read_outliers = self._started(snapshot), None, 0
+            self.events.append(PolicyEvent("promoted", verdict.reason))
+            if predecessor is not None and not verdict.proven:
+                self._begin("hold-back", predecessor, HOLD_BACK)
+                self.events.append(PolicyEvent("held back", f"against snapshot {version}"))
+        elif self._experiment is not None or tried:
+            why = "this champion is tested already" if self._experiment else "it does not outgrow what was tried"
+            self.events.append(PolicyEvent("rejected", f"not tried, because {why}; {verdict.reason}"))
+        else:
+            self._tried[version] = snapshot.n_scored
+            self._begin("trial", self._started(snapshot), TRIAL)
+            self.events.append(PolicyEvent("on trial", verdict.reason))
+
+    def _started(self, snapshot: Snapshot) -> Router:
+        """A router that has learned what was logged since ``snapshot`` was trained."""
+        router = Router(snapshot, self._cards)
+        for row in self._log[snapshot.position :]:
+            router.learn_one(row)
+        return router
+
+    def _begin(self, kind: TrialKind, rival: Router, config: TrialConfig) -> None:
+        self._trials += 1
+        snapshot = self._router.snapshot
+        trial = Trial(self._trials, kind, snapshot.version, rival.snapshot.version, config.share)
+        self._experiment = Experiment(trial, config, rival, feedback_state(snapshot, ()).ledger, len(self._log))
+
+    def _judge(self) -> None:
+        """End the experiment that is under way, where its test says so."""
+        found = self._experiment
+        if found is None:
+            return
+        rows = self._log[found.since :]
+        evidence = trial_evidence(
+            rows, found.trial.id, found.ledger, decisions=found.decisions, expected_regret=found.expected_regret
+        )
+        report = judge_trial(found.trial.kind, evidence, found.config)
+        if report.verdict == "continue":
+            return
+        self._experiment = None
+        held = found.trial.kind == "hold-back"
+        if report.verdict == "promote":
+            if held:
+                before = self._tried.get(found.trial.challenger, 0)
+                self._tried[found.trial.challenger] = max(before, self._router.snapshot.n_scored)
+            self._router, self._read_outliers = found.rival, 0
+            self.events.append(PolicyEvent("demoted" if held else "promoted", report.reason))
+        elif held:
+            self.events.append(PolicyEvent("kept", report.reason))
+        else:
+            self.events.append(PolicyEvent("rejected" if report.verdict == "reject" else "let go", report.reason))
 
     def _data(self, champion: Snapshot | None) -> RefreshData:
         """What `jobs.refresh.run.read_refresh_data` reads from a store."""

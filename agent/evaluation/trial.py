@@ -155,26 +155,31 @@ def trial_evidence(
     Parameters
     ----------
     rows
-        Of the feedback log since the trial began, in order; those of other decisions are skipped.
+        Of the feedback log since the trial began, in order. Those of other decisions are skipped, and what cannot be used:
+        answers of a model that was not eligible (the chosen one failed), and figures that are missing.
     ledger
         Calibrates and weights the ratings: as it was when the trial began, since a later one is calibrated by what the
         champion expects.
     decisions, expected_regret
         Of all decisions of this trial, see `TrialEvidence`.
     """
-    ratings = [o for o in rows if o.trial is not None and o.trial.trial == trial and o.other is None]
+    ratings = [
+        o for o in rows
+        if o.trial is not None and o.trial.trial == trial and o.other is None and 0.0 <= o.score <= 1.0
+    ]  # fmt: skip
     last = latest_ratings(ratings)
     scores = ledger.mean_scores(replace(o, prompt_id=o.decision_id) for o in last)
     found = []
     for o in {o.decision_id: o for o in last}.values():
-        mean, choice = scores.get((o.decision_id, o.model)), o.trial
-        if mean is None or choice is None:
+        mean, choice, action = scores.get((o.decision_id, o.model)), o.trial, {a.model: a for a in o.actions}
+        if mean is None or choice is None or not {o.model, choice.champion, choice.challenger} <= action.keys():
             continue
-        action = {a.model: a for a in o.actions}
         chosen = 1 if o.model == choice.challenger else -1 if o.model == choice.champion else 0
         net = mean.value - action[o.model].cost_penalty
         pair = action[choice.champion].propensity, action[choice.challenger].propensity
-        found.append((net, mean.weight, chosen, *pair, choice.champion_utility, choice.challenger_utility))
+        utilities = choice.champion_utility, choice.challenger_utility
+        if min(pair) > 0.0 and np.isfinite((net, *utilities)).all():
+            found.append((net, mean.weight, chosen, *pair, *utilities))
     score, weight, arm, p_champion, p_challenger, u_champion, u_challenger = np.array(found).reshape(-1, 7).T
     return TrialEvidence(
         score, weight, arm.astype(np.int8), p_champion, p_challenger, u_champion, u_challenger,

@@ -68,7 +68,7 @@ def test_decisions_without_a_choice_are_left_out_and_counted() -> None:
     explored = found.explored()
     assert explored.prompts == ("p-free",) and len(explored) == 1
     assert dict(explored.excluded) == {
-        "of another encoder": 1, "without weight": 0, "without a choice": 3, "unexplored": 1,
+        "of another encoder": 1, "unreadable": 0, "without weight": 0, "without a choice": 3, "unexplored": 1,
     }  # fmt: skip
 
 

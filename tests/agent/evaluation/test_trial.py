@@ -139,6 +139,11 @@ def test_evidence_is_read_from_the_log() -> None:
         row(5, "d5", "c", 0.4),
         replace(row(6, "d1", "b", 0.8), revises=0.2),
         replace(row(7, "d2", "a", 1.0), other="b"),
+        row(8, "fallen back", "z", 1.0),
+        row(9, "odd", "a", np.nan),
+        row(10, "unknown", "a", 1.0, replace(choice, champion_utility=np.nan)),
+        replace(row(11, "impossible", "b", 1.0), actions=(actions[0], replace(actions[1], propensity=0.0))),
+        replace(row(12, "unlogged", "a", 1.0), actions=()),
     ]
     found = trial_evidence(rows, 3, Ledger(), decisions=9, expected_regret=0.4)
     scores = Ledger().mean_scores([replace(o, prompt_id=o.decision_id) for o in (rows[5], rows[1], rows[4])])

@@ -71,7 +71,7 @@ def evidence(world: Simulated, rng: np.random.Generator) -> tuple[TrialEvidence,
     utility = (asked.champion + asked.challenger) / 2
     if world.blind:
         utility = utility - utility.mean(axis=1, keepdims=True) + utility.mean()
-    at = np.flatnonzero(mine != theirs)
+    at, position = np.flatnonzero(mine != theirs), np.arange(1.0, n + 1.0)
     arm = np.where(chosen == theirs, 1, np.where(chosen == mine, -1, 0)).astype(np.int8)
     found = TrialEvidence(
         score=score[at], score_weight=np.ones(len(at)), chosen=arm[at],
@@ -79,7 +79,7 @@ def evidence(world: Simulated, rng: np.random.Generator) -> tuple[TrialEvidence,
         champion_utility=utility[rows, mine][at], challenger_utility=utility[rows, theirs][at],
         decisions=len(at), expected_regret=0.0,
     )  # fmt: skip
-    return found, at + 1.0
+    return found, position[at]
 
 
 def outcome(world: Simulated, seed: int) -> tuple[TrialReport, float]:

@@ -94,7 +94,7 @@ def render(title: str, report: Mapping[str, Any]) -> RenderableType:
         "Regret is to the best model on each prompt; loss is to the reference run (announced changes, full and true feedback)."
     )
     grid = Grid(title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left")
-    grid.add_column("policy")
+    grid.add_column("policy", min_width=max(map(len, report["policies"])))
     for column in (*COLUMNS, "us a choice", "us a score"):
         grid.add_column(column, justify="right")
     for name, row in report["policies"].items():

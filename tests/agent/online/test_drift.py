@@ -42,7 +42,8 @@ def test_a_fall_by_which_good_answers_lose_a_third_is_found_within_100_scores_mo
         rng, detector = np.random.default_rng(seed), DriftDetector("a")
         scores = [float(rng.random() < 0.8) * (0.7 if n >= 800 else 1.0) for n in range(900)]
         found += [d for n, score in enumerate(scores) if (d := detector.learn_one(n, score - 0.8, 0.162))][:1]
-    assert len(found) >= 18 and all(d.position > 800 and abs(d.since - 800) < 80 for d in found)
+    assert len(found) >= 16 and all(d.position > 800 for d in found)
+    assert np.median([abs(d.since - 800) for d in found]) < 20
 
 
 def test_steady_models_hardly_ever_alarm() -> None:

@@ -306,12 +306,12 @@ class SnapshotStore:
                 return False
             row.report = dict(report)
             if state == "promoted":
-                _set_champion(session, load_snapshot(session, row.challenger), reason, utc_now())
+                _set_champion(session, load_snapshot(session, row.challenger), reason, self._clock())
                 if row.kind == "hold-back":
                     why = {"reason": reason, "successor": row.challenger, "trial": trial}
                     _keep_why_demoted(session, row.champion, why | {"live": dict(report)})
             else:
-                close_trial(session, row, state, reason, utc_now())
+                close_trial(session, row, state, reason, self._clock())
             session.commit()
         return True
 
@@ -327,7 +327,7 @@ class SnapshotStore:
             row = running_trial(session)
             if row is None:
                 raise InvalidInput("no trial runs; `thalweg snapshots list` shows the past ones", param="trial")
-            close_trial(session, row, "ended", reason, utc_now())
+            close_trial(session, row, "ended", reason, self._clock())
             session.commit()
             return row.id
 

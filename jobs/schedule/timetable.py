@@ -104,7 +104,7 @@ class Timetable:
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
         self._every(CHECK_PERIOD_S, self._monitor.check)
-        self._every(CHECK_PERIOD_S, self._trials.check)
+        self._every(CHECK_PERIOD_S, self.judge)
         self._every(CHECK_PERIOD_S, self.request_due)
         self._every(CHECK_PERIOD_S, self.request_early)
         self._scheduler.start()
@@ -123,6 +123,10 @@ class Timetable:
             why = f"snapshot {champion.version} was made by another version of Thalweg"
             _log.warning("%s and cannot be read; a refresh is requested", why)
             self._runs.request("refresh", {"why": why}, "timetable")
+
+    def judge(self) -> None:
+        """Look at the trial that runs."""
+        self._trials.check(self._clock())
 
     def request_due(self) -> None:
         """Request the jobs that are due by their schedules. A refresh that would read nothing new is recorded as such."""

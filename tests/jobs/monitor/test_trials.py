@@ -195,5 +195,5 @@ def test_a_snapshot_that_cannot_be_read_ends_its_trial(
 def test_the_timetable_judges(home_database: Database, make_timetable: MakeTimetable) -> None:
     publish(home_database, misled=True)
     serve(home_database, on_trial(home_database, misled=False), 250, seed=7)
-    make_timetable(home_database, start=True, refresh_interval_s=0, refresh_min_feedback=0)
+    make_timetable(home_database, start=True, refresh_schedule="off", refresh_min_feedback=0)
     until(lambda: SnapshotStore(home_database).champion_version() == 2)

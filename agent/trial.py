@@ -49,6 +49,8 @@ def route_on_trial(
     encoded: Encoded,
     request: RouteRequest,
     rng: np.random.Generator,
+    *,
+    explore: bool = True,
 ) -> Decision:
     """Choose a model as ``champion`` does, but where ``challenger`` would choose another one by a coin for some requests.
 
@@ -60,6 +62,9 @@ def route_on_trial(
         How often the coin decides.
     encoded, request, rng
         See `agent.router.Router.route`, whose errors this raises.
+    explore
+        Whether the champion may explore beside: where an exploration budget is used up the coin is tossed all the same,
+        since a trial has bounds of its own.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def route_on_trial(
         the model is drawn from ``(1 - share) * (champion's propensities) + share * (1/2 for each of the two)``; the
         candidates' propensities are these, and ``trial`` is set. A choice of the coin does not count as explored.
     """
-    decision = champion.route(encoded, request, rng)
+    decision = champion.route(encoded, replace(request, explore=request.explore and explore), rng)
     if not request.explore:
         return decision
     other = challenger.route(encoded, replace(request, explore=False), rng)

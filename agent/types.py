@@ -241,6 +241,10 @@ class TrialChoice:
     challenger_utility: float
     expected_regret: float
 
+    def side(self, model: str) -> str:
+        """Whose choice ``model`` is: ``champion``, ``challenger``, or ``other``."""
+        return "champion" if model == self.champion else "challenger" if model == self.challenger else "other"
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from agent.evaluation.refresh_rule import RefreshRuleConfig
+from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig
 from store.encoders.backends import BUNDLED
 from store.retention import RetentionConfig
 from store.schedule import HOW_TO_WRITE, checked
 from store.settings import AbsolutePath, StoreSettings
+from store.trials import TrialPlan
 
 Schedule = Annotated[str, AfterValidator(checked)]
 _KEPT = RetentionConfig()
@@ -49,6 +52,15 @@ class JobSettings(StoreSettings):
         The latest rejected snapshots, and former champions, that keep their weights; the champion's parent always does.
     retention_history_days
         For how many days runs of jobs, and reports of rejected snapshots, are listed. 0: no limit.
+    trial_share
+        Of the requests on which a challenger on trial would choose otherwise, those decided by a coin; 0: no trials.
+    hold_back_share
+        The same beside a champion that was promoted without proof; 0: no hold-back.
+    trial_max_scored, hold_back_max_scored
+        Scored requests, of those on which the two differ, after which a trial ends.
+    trial_max_decisions, trial_max_days, trial_max_regret
+        A trial or hold-back also ends after so many requests on which the two differ, scored or not, so many days, and
+        when it was expected to have cost so much quality, summed over its requests.
     seed
         Of everything random in a job.
     """
@@ -75,6 +87,15 @@ class JobSettings(StoreSettings):
     retention_rejected: int = Field(default=_KEPT.rejected, ge=0, description="a whole number of at least 0")
     retention_retired: int = Field(default=_KEPT.retired, ge=0, description="a whole number of at least 0")
     retention_history_days: float = Field(default=_KEPT.history_days, ge=0, description="a number of at least 0")
+    trial_share: float = Field(default=TRIAL.share, ge=0, le=1, description="a number from 0 to 1")
+    hold_back_share: float = Field(default=HOLD_BACK.share, ge=0, le=1, description="a number from 0 to 1")
+    trial_max_scored: float = Field(default=TRIAL.most, ge=100, le=1e6, description="a number from 100 to 1,000,000")
+    hold_back_max_scored: float = Field(
+        default=HOLD_BACK.most, ge=100, le=1e6, description="a number from 100 to 1,000,000"
+    )
+    trial_max_decisions: int = Field(default=TRIAL.most_decisions, ge=1, description="a whole number above 0")
+    trial_max_days: float = Field(default=14.0, gt=0, le=3650, description="a number above 0, at most 3650")
+    trial_max_regret: float = Field(default=TRIAL.max_regret, gt=0, allow_inf_nan=False, description="a number above 0")
     seed: int = Field(default=0, ge=0, description="a whole number of at least 0")
 
     @property
@@ -89,3 +110,21 @@ class JobSettings(StoreSettings):
             retired=self.retention_retired,
             history_days=self.retention_history_days,
         )
+
+    @property
+    def trial_plan(self) -> TrialPlan | None:
+        """Of a challenger's trial; None where trials are off."""
+        return self._plan(TRIAL, self.trial_share, self.trial_max_scored)
+
+    @property
+    def hold_back_plan(self) -> TrialPlan | None:
+        """Of a hold-back; None where there is none."""
+        return self._plan(HOLD_BACK, self.hold_back_share, self.hold_back_max_scored)
+
+    def _plan(self, config: TrialConfig, share: float, most: float) -> TrialPlan | None:
+        if share == 0.0:
+            return None
+        fixed = replace(
+            config, share=share, most=most, most_decisions=self.trial_max_decisions, max_regret=self.trial_max_regret
+        )
+        return TrialPlan(fixed, self.trial_max_days)

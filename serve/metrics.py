@@ -25,6 +25,15 @@ class Metrics:
             ["key"],
             registry=registry,
         )
+        self.trial_decisions = Counter(
+            "thalweg_trial_decisions",
+            "Decisions on which the two snapshots of a trial differed, by whose choice was taken",
+            ["trial", "side"],
+            registry=registry,
+        )
+        self.trial_regret = Counter(
+            "thalweg_trial_regret", "Utility that a trial's coin was expected to cost", ["trial"], registry=registry
+        )
         self.routing = Histogram(
             "thalweg_routing_seconds", "Time to encode and route a request", buckets=_MILLISECONDS, registry=registry
         )

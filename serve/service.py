@@ -26,6 +26,7 @@ from store.runs import JobRuns
 from store.schedule import JobPlan
 from store.set_aside import SetAsideStore
 from store.snapshots import SnapshotStore
+from store.trials import TrialStore
 from store.writer import GroupCommitter
 
 BOOTSTRAP = "bootstrap"
@@ -64,6 +65,7 @@ class Service:
         self.decisions = DecisionLog(self.database, self.writer, settings.store_prompts)
         self.feedback = FeedbackLog(self.database, self.writer)
         self.snapshots = SnapshotStore(self.database)
+        self.trials = TrialStore(self.database)
         self.lineage = TaskLineage(self.database)
         self.drifts = DriftStore(self.database)
         self.runs = JobRuns(self.database)
@@ -74,6 +76,7 @@ class Service:
             database=self.database,
             snapshots=self.snapshots,
             feedback=self.feedback,
+            trials=self.trials,
             pool=self.pool,
             drifts=self.drifts,
             load_encoder=lambda: load_encoder(settings.encoder, settings.cache),

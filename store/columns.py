@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import orjson
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeDecorator
 
-from agent.types import Candidate, Part, Vector
+from agent.types import Candidate, Part, TrialChoice, Vector
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """An integer, and the type of autoincrement keys, which SQLite has for INTEGER only."""
@@ -120,3 +121,15 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
 
 def _finite(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
     return {name: math.nan if row[name] is None else row[name] for name in names}
+
+
+def trial_choice_json(choice: TrialChoice | None) -> dict[str, Any] | None:
+    """The JSON of a trial choice but its trial's id, which has a column of its own."""
+    return None if choice is None else {name: value for name, value in asdict(choice).items() if name != "trial"}
+
+
+def trial_choice(trial: int | None, row: str | Mapping[str, Any] | None) -> TrialChoice | None:
+    """A trial choice as it was written, from its JSON or what that says; None where there was none."""
+    if trial is None or row is None:
+        return None
+    return TrialChoice(trial, **(orjson.loads(row) if isinstance(row, str) else row))

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from agent.errors import UnknownDecision
 from agent.types import Decision, Evidence, TaskAssignment
-from store.columns import Clock, utc_now
+from store.columns import Clock, trial_choice, trial_choice_json, utc_now
 from store.database import Database
 from store.prompts import ENCODED, encoded, insert_or_ignore, prompt_row, table
 from store.settings import PromptsSetting
@@ -192,6 +192,8 @@ def _row(record: DecisionRecord, prompt_id: str) -> dict[str, Any]:
         "candidates": decision.candidates,  # dataclasses, which orjson writes as objects
         "evidence": decision.evidence,
         "why": decision.why,
+        "trial": None if decision.trial is None else decision.trial.trial,
+        "trial_choice": trial_choice_json(decision.trial),
     }
 
 
@@ -206,6 +208,7 @@ def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
         encoded=encoded(row),
         explored=row.explored,
         why=row.why,
+        trial=trial_choice(row.trial, row.trial_choice),
     )
     return DecisionRecord(
         id=row.id,

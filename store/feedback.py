@@ -23,7 +23,7 @@ from agent.examples import Examples
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
 from agent.types import Drift, Observation, SetAside, Source
-from store.columns import Clock, clean, literal, read_candidates, utc_now
+from store.columns import Clock, clean, literal, read_candidates, trial_choice, utc_now
 from store.database import Database
 from store.prompts import ENCODED, Score, encoded, table, to_examples
 from store.tables import DecisionTable, FeedbackTable, PromptTable
@@ -115,14 +115,18 @@ class FeedbackLog:
         assert self._writer is not None, "this log was opened for reading"
         return self._writer.submit(work)
 
-    def tail(self, after: int, limit: int = 1000, encoder: str | None = None) -> list[Observation]:
+    def tail(
+        self, after: int, limit: int = 1000, encoder: str | None = None, trial: int | None = None
+    ) -> list[Observation]:
         """The ``limit`` observations after position ``after``, in order; fewer at the log's end, or without unreadable rows.
 
-        Where ``encoder`` is given, only those whose prompts it encoded.
+        Where ``encoder`` is given, only those whose prompts it encoded; where ``trial`` is, only those of its decisions.
         """
-        return [row for row in self.page(after, limit, encoder) if isinstance(row, Observation)]
+        return [row for row in self.page(after, limit, encoder, trial) if isinstance(row, Observation)]
 
-    def page(self, after: int, limit: int = 1000, encoder: str | None = None) -> list[Observation | SetAside]:
+    def page(
+        self, after: int, limit: int = 1000, encoder: str | None = None, trial: int | None = None
+    ) -> list[Observation | SetAside]:
         """The same with the rows that cannot be read, as set aside: a decision that is no JSON, or lacks what it needs."""
         query = (
             select(
@@ -139,6 +143,8 @@ class FeedbackLog:
                 DecisionTable.propensity,
                 DecisionTable.task,
                 cast(DecisionTable.candidates, Text).label("candidates"),
+                DecisionTable.trial,
+                cast(DecisionTable.trial_choice, Text).label("trial_choice"),
                 PromptTable.encoder,
                 *ENCODED,
             )
@@ -150,14 +156,19 @@ class FeedbackLog:
         )
         if encoder is not None:
             query = query.where(PromptTable.encoder == encoder)
+        if trial is not None:
+            query = query.where(DecisionTable.trial == trial)
         with self._database.session() as session:
             rows: Sequence[Row[*tuple[Any, ...]]] = session.execute(query).all()
         return [_readable(row) for row in rows]
 
-    def between(self, after: int, upto: int) -> list[Observation]:
-        """The observations after position ``after``, up to and including position ``upto``, in order, without odd values."""
+    def between(self, after: int, upto: int, trial: int | None = None) -> list[Observation]:
+        """The observations after position ``after``, up to and including position ``upto``, in order, without odd values.
+
+        Where ``trial`` is given, only those of its decisions.
+        """
         found: list[Observation] = []
-        while after < upto and (page := self.page(after)):
+        while after < upto and (page := self.page(after, trial=trial)):
             found += [row for row in page if isinstance(row, Observation) and row.seq <= upto and defect(row) is None]
             after = page[-1].seq
         return found
@@ -233,6 +244,7 @@ def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
         key=row.key or "",
         actions=tuple(c.action for c in ranked if c.excluded is None),
         encoder=row.encoder,
+        trial=trial_choice(row.trial, row.trial_choice),
     )
 
 

@@ -32,7 +32,9 @@ from store.tables import (
     SnapshotTable,
     TaskEventTable,
     TaskTable,
+    TrialTable,
 )
+from store.trials import running_trial
 
 BATCH = 200
 """Decisions per transaction."""
@@ -340,8 +342,9 @@ _LATEST_FIRST = (
 
 
 def in_trial(session: Session) -> set[int]:
-    """Versions of the snapshots of running trials."""
-    return set()
+    """Versions of the snapshots of the running trial."""
+    running = running_trial(session)
+    return set() if running is None else {running.champion, running.challenger}
 
 
 def forget_feedback(session: Session, positions: Sequence[int]) -> None:
@@ -362,7 +365,15 @@ def _unused(prompts: set[str]) -> tuple[ColumnElement[bool], ...]:
 def _referred_to() -> ColumnElement[bool]:
     """Whether a row of any table refers to a snapshot."""
     other = aliased(SnapshotTable)
-    columns = (other.parent, TaskEventTable.snapshot, TaskTable.spawned_in, TaskTable.retired_in, DriftTable.snapshot)
+    columns = (
+        other.parent,
+        TaskEventTable.snapshot,
+        TaskTable.spawned_in,
+        TaskTable.retired_in,
+        DriftTable.snapshot,
+        TrialTable.champion,
+        TrialTable.challenger,
+    )
     return or_(*(select(column).where(column == SnapshotTable.version).exists() for column in columns))
 
 

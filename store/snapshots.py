@@ -1,5 +1,8 @@
 """Snapshots: each published in one transaction, checked by its hash when it is read, at most one of them the champion.
 
+A challenger that is neither proven better nor worse is published on trial (`store.trials`), and a champion that was never
+proven with a hold-back against its predecessor. Whatever makes another snapshot the champion ends the running trial.
+
 Weights are kept as safetensors, the rest as JSON, so that reading a snapshot never runs code.
 """
 
@@ -12,25 +15,23 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as read_tensors
-from safetensors.numpy import save as write_tensors
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
-from agent.snapshot import FORMAT, Head, Snapshot, Tensor
+from agent.snapshot import FORMAT, Snapshot
 from store.columns import Clock, utc_now
 from store.database import Database
-from store.lineage import record_events, snapshot_events, update_tasks
+from store.lineage import record_events, update_tasks
 from store.prompts import table
 from store.tables import HeadTable, SnapshotTable
+from store.trials import Settled, TrialPlan, close_trial, running_trial, start_trial
+from store.weights import load_snapshot, pack
 
 DEMOTED = "demoted"
 """Key of a snapshot's report: why the champion monitor rolled it back."""
 
-Status = Literal["champion", "challenger", "rejected", "retired"]
+Status = Literal["champion", "challenger", "trial", "rejected", "retired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,14 @@ class SnapshotRow:
     archived_at: datetime | None = None
 
     @property
+    def promoted_by_publication(self) -> bool:
+        """Whether it was last promoted when it was published, not by a trial, a person or a rollback."""
+        return self.reason == _published_by(self.created_by)
+
+    @property
     def champion_since_published(self) -> bool:
         """Whether it is the champion since it was published, without a promotion or rollback in between."""
-        return self.status == "champion" and self.reason == _published_by(self.created_by)
+        return self.status == "champion" and self.promoted_by_publication
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +92,29 @@ class SnapshotStore:
         self,
         snapshot: Snapshot,
         *,
-        status: Literal["champion", "challenger", "rejected"],
+        status: Literal["champion", "challenger", "trial", "rejected"],
         report: Mapping[str, Any],
         created_by: str,
         expected_champion: int | None | Literal["any"] = "any",
+        plan: TrialPlan | None = None,
+        supersedes: int | None = None,
     ) -> Snapshot:
         """Write a snapshot, its heads and its tasks' lineage in one transaction.
 
         Parameters
         ----------
         status
-            ``champion`` also retires the champion before it.
+            ``champion`` also retires the champion before it; ``trial`` also starts its trial beside the champion.
         report
-            The gate's; kept with the snapshot.
+            The gate's; kept with the snapshot. Its ``reason`` is that of the trial.
         created_by
             Name of the job or person.
         expected_champion
-            Version of the champion that it was compared with before it was to be one; None where there was none.
+            Version of the champion that it was compared with before it was to be one, or to be tried; None: there was none.
+        plan
+            Of the trial; with a champion it starts a hold-back against the one before, where there is one.
+        supersedes
+            Id of the running trial that a new one may end; None where none ran.
 
         Returns
         -------
@@ -114,21 +126,25 @@ class SnapshotStore:
         SnapshotCorrupt
             Where ``meta`` cannot be written as JSON.
         ChampionChanged
-            Where it was to be champion and another one serves than expected; nothing is written.
+            Where it was to be champion or on trial, and another champion serves than expected or another trial runs than
+            the new one may end; nothing is written.
         """
         try:
             json.dumps(snapshot.meta, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise SnapshotCorrupt(f"the snapshot's meta cannot be kept as JSON: {error}") from error
-        tensors = _pack(snapshot.tensors)
-        heads = [(head.task, head.model, _pack(head.tensors)) for head in snapshot.heads]
+        tensors = pack(snapshot.tensors)
+        heads = [(head.task, head.model, pack(head.tensors)) for head in snapshot.heads]
         now = self._clock()
         with self._database.session(lock="snapshots") as session:
             parent = session.scalar(_CHAMPION)
-            if status == "champion" and expected_champion not in ("any", parent):
+            if status in ("champion", "trial") and expected_champion not in ("any", parent):
                 raise ChampionChanged(f"the champion is snapshot {parent}, no longer {expected_champion}")
+            running = running_trial(session)
+            if status == "trial" and running is not None and running.id != supersedes:
+                raise ChampionChanged(f"trial {running.id} was started meanwhile, of snapshot {running.challenger}")
             row = SnapshotTable(
-                status="challenger" if status == "champion" else status,
+                status=status if status == "rejected" else "challenger",
                 position=snapshot.position,
                 parent=parent,
                 encoder=snapshot.encoder,
@@ -153,8 +169,21 @@ class SnapshotStore:
                 )
             record_events(session, row.version, snapshot.lineage)
             published = snapshot.with_version(row.version)
+            reason = str(report.get("reason", ""))
             if status == "champion":
                 _set_champion(session, published, _published_by(created_by), now)
+                if plan is not None and parent is not None:
+                    new, old = row.version, parent
+                    start_trial(session, "hold-back", champion=new, challenger=old, plan=plan, reason=reason, now=now)
+            elif status == "trial":
+                assert plan is not None and parent is not None, "a trial needs a plan, and a champion beside it"
+                if running is not None:
+                    instead = f"ended: snapshot {row.version}, which knows more, is tried instead"
+                    close_trial(session, running, "ended", instead, now)
+                row.status = "trial"
+                start_trial(
+                    session, "trial", champion=parent, challenger=row.version, plan=plan, reason=reason, now=now
+                )
             session.commit()
         return published
 
@@ -183,7 +212,7 @@ class SnapshotStore:
             Where weights differ from what was published, a head is missing, or the format is another one.
         """
         with self._database.session() as session:
-            return _load(session, version)
+            return load_snapshot(session, version)
 
     def list(self) -> list[SnapshotRow]:
         """Every snapshot, newest first."""
@@ -193,7 +222,7 @@ class SnapshotStore:
         return [SnapshotRow(**row._mapping) for row in rows]
 
     def promote(self, version: int, reason: str) -> None:
-        """Make any snapshot the champion; replicas follow within a second.
+        """Make any snapshot the champion, also the champion itself, and end the running trial; replicas follow within a second.
 
         Raises
         ------
@@ -201,10 +230,18 @@ class SnapshotStore:
             As `load`; the champion then stays.
         """
         with self._database.session(lock="snapshots") as session:
-            snapshot = _load(session, version)
+            snapshot = load_snapshot(session, version)
             if session.scalar(_CHAMPION) != version:
                 _set_champion(session, snapshot, reason, self._clock())
-                session.commit()
+            elif (running := running_trial(session)) is not None:
+                close_trial(
+                    session,
+                    running,
+                    "ended",
+                    f"ended: snapshot {version} is to stay champion ({reason})",
+                    self._clock(),
+                )
+            session.commit()
 
     def rollback(self, reason: str) -> int:
         """Make the last champion before this one the champion again, and return its version.
@@ -223,7 +260,7 @@ class SnapshotStore:
             version: int | None = next((row.version for row in rows if DEMOTED not in row.report), None)
             if version is None:
                 raise InvalidInput("there is no former champion to go back to", param="version")
-            _set_champion(session, _load(session, version), reason, self._clock())
+            _set_champion(session, load_snapshot(session, version), reason, self._clock())
             session.commit()
         return version
 
@@ -243,11 +280,56 @@ class SnapshotStore:
         with self._database.session(lock="snapshots") as session:
             if session.scalar(_CHAMPION) != version:
                 return False
-            _set_champion(session, _load(session, successor), reason, self._clock())
-            row = session.get_one(SnapshotTable, version)
-            row.report = {**row.report, DEMOTED: dict(report)}
+            _set_champion(session, load_snapshot(session, successor), reason, self._clock())
+            _keep_why_demoted(session, version, report)
             session.commit()
         return True
+
+    def settle(self, trial: int, state: Settled, reason: str, report: Mapping[str, Any]) -> bool:
+        """End a running trial, with its last figures; ``promoted`` makes its challenger the champion.
+
+        A champion that its hold-back found worse keeps ``reason`` and ``report`` under `DEMOTED`.
+
+        Returns
+        -------
+        bool
+            False, and no change, where the trial has ended.
+
+        Raises
+        ------
+        InvalidInput, SnapshotCorrupt
+            As `load` of the challenger that is promoted; the champion then stays, and the trial runs on.
+        """
+        with self._database.session(lock="snapshots") as session:
+            row = running_trial(session)
+            if row is None or row.id != trial:
+                return False
+            row.report = dict(report)
+            if state == "promoted":
+                _set_champion(session, load_snapshot(session, row.challenger), reason, self._clock())
+                if row.kind == "hold-back":
+                    why = {"reason": reason, "successor": row.challenger, "trial": trial}
+                    _keep_why_demoted(session, row.champion, why | {"live": dict(report)})
+            else:
+                close_trial(session, row, state, reason, self._clock())
+            session.commit()
+        return True
+
+    def end_trial(self, reason: str) -> int:
+        """End the running trial by hand, and return its id; a challenger on trial is then rejected.
+
+        Raises
+        ------
+        InvalidInput
+            Where no trial runs.
+        """
+        with self._database.session(lock="snapshots") as session:
+            row = running_trial(session)
+            if row is None:
+                raise InvalidInput("no trial runs; `thalweg snapshots list` shows the past ones", param="trial")
+            close_trial(session, row, "ended", reason, self._clock())
+            session.commit()
+            return row.id
 
 
 _CHAMPION = select(SnapshotTable.version).where(SnapshotTable.status == "champion")
@@ -267,7 +349,12 @@ def _published_by(created_by: str) -> str:
 
 
 def _set_champion(session: Session, snapshot: Snapshot, reason: str, now: datetime) -> None:
-    """Retire the champion, then promote: in this order, as the index allows one champion at a time."""
+    """End the running trial, retire the champion, then promote: in this order, as the index allows one champion at a time."""
+    trial = running_trial(session)
+    if trial is not None and trial.challenger == snapshot.version:
+        close_trial(session, trial, "promoted", reason, now)
+    elif trial is not None:
+        close_trial(session, trial, "ended", f"ended: snapshot {snapshot.version} was made champion ({reason})", now)
     session.execute(update(SnapshotTable).where(SnapshotTable.status == "champion").values(status="retired"))
     session.execute(
         update(SnapshotTable)
@@ -277,45 +364,6 @@ def _set_champion(session: Session, snapshot: Snapshot, reason: str, now: dateti
     update_tasks(session, snapshot, now)
 
 
-def _load(session: Session, version: int) -> Snapshot:
-    row = session.get(SnapshotTable, version)
-    if row is None:
-        raise InvalidInput(f"there is no snapshot {version}; `thalweg snapshots list` shows them", param="version")
-    if row.archived_at is not None:
-        raise InvalidInput(
-            f"snapshot {version} was archived at {row.archived_at:%Y-%m-%d %H:%M} UTC: its weights were deleted, its report "
-            "was kept; THALWEG_RETENTION_RETIRED and THALWEG_RETENTION_REJECTED say how many keep theirs",
-            param="version",
-        )
-    heads = session.scalars(
-        select(HeadTable).where(HeadTable.snapshot == version).order_by(HeadTable.task, HeadTable.model)
-    ).all()
-    if len(heads) != row.heads:
-        raise SnapshotCorrupt(f"snapshot {version} has {len(heads)} of its {row.heads} heads; {_NEXT}")
-    return Snapshot(
-        version=version,
-        position=row.position,
-        meta=row.meta,
-        tensors=_unpack(row.tensors, row.sha256, f"snapshot {version}"),
-        heads=tuple(
-            Head(h.task, h.model, _unpack(h.tensors, h.sha256, f"snapshot {version}, head ({h.task}, {h.model})"))
-            for h in heads
-        ),
-        lineage=snapshot_events(session, version),
-    )
-
-
-_NEXT = "roll back with `thalweg snapshots rollback`, or build a new one with `thalweg refresh`"
-
-
-def _pack(tensors: Mapping[str, Tensor]) -> bytes:
-    return write_tensors({name: np.asarray(array, order="C") for name, array in tensors.items()})
-
-
-def _unpack(blob: bytes, digest: str, what: str) -> dict[str, Tensor]:
-    if sha256(blob).hexdigest() != digest:
-        raise SnapshotCorrupt(f"{what}: the weights differ from what was published; {_NEXT}")
-    try:
-        return read_tensors(blob)
-    except SafetensorError as error:
-        raise SnapshotCorrupt(f"{what}: {error}; {_NEXT}") from error
+def _keep_why_demoted(session: Session, version: int, report: Mapping[str, Any]) -> None:
+    row = session.get_one(SnapshotTable, version)
+    row.report = {**row.report, DEMOTED: dict(report)}

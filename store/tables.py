@@ -42,9 +42,14 @@ class Base(DeclarativeBase):
     }
 
 
+def _where(name: str, column: str, where: str, *, unique: bool = False) -> Index:
+    """An index of the rows ``where`` a condition holds."""
+    return Index(name, column, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
 def _one(name: str, column: str, where: str) -> Index:
     """An index that allows each value of ``column`` once among the rows ``where`` a condition holds."""
-    return Index(name, column, unique=True, sqlite_where=text(where), postgresql_where=text(where))
+    return _where(name, column, where, unique=True)
 
 
 class ModelTable(Base):
@@ -77,9 +82,14 @@ class PromptTable(Base):
 
 
 class DecisionTable(Base):
-    """A decision of the router: all that was known when a request's model was chosen."""
+    """A decision of the router: all that was known when a request's model was chosen.
+
+    ``trial_choice`` is what the two snapshots of the running ``trial`` chose, see `agent.types.TrialChoice`; null where
+    they did not differ, or no coin was tossed.
+    """
 
     __tablename__ = "decisions"
+    __table_args__ = (_where("ix_decisions_trial", "trial", "trial IS NOT NULL"),)
 
     id: Mapped[DecisionId] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
@@ -100,6 +110,8 @@ class DecisionTable(Base):
     candidates: Mapped[Any] = mapped_column(Candidates)
     evidence: Mapped[Json]
     why: Mapped[Safe]
+    trial: Mapped[int | None]
+    trial_choice: Mapped[Json | None]
 
 
 class OutcomeTable(Base):
@@ -172,11 +184,13 @@ class EvaluationTable(Base):
 
 
 class SnapshotTable(Base):
-    """A published snapshot without its heads. The index allows at most one champion. An archived one has lost its weights."""
+    """A published snapshot without its heads. The indexes allow at most one champion, and one challenger on trial. An archived
+    one has lost its weights."""
 
     __tablename__ = "snapshots"
     __table_args__ = (
         _one("one_champion", "status", "status = 'champion'"),
+        _one("one_on_trial", "status", "status = 'trial'"),
         {"sqlite_autoincrement": True},
     )
 
@@ -196,6 +210,28 @@ class SnapshotTable(Base):
     created_at: Mapped[datetime]
     promoted_at: Mapped[datetime | None]
     archived_at: Mapped[datetime | None]
+
+
+class TrialTable(Base):
+    """A trial of one snapshot beside the champion, see `store.trials.TrialRow`. The index allows at most one that runs."""
+
+    __tablename__ = "trials"
+    __table_args__ = (
+        _one("one_running_trial", "state", "state = 'running'"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[Key]
+    kind: Mapped[str]
+    champion: Mapped[int] = mapped_column(ForeignKey("snapshots.version"))
+    challenger: Mapped[int] = mapped_column(ForeignKey("snapshots.version"))
+    state: Mapped[str]
+    plan: Mapped[Json]
+    position: Mapped[int]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[Safe]
+    report: Mapped[Json]
 
 
 class HeadTable(Base):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.choice.explain import why_not
 from agent.snapshot import Snapshot, TaskInfo
-from agent.types import Candidate, Decision, Evidence, Part, Source, TaskAssignment
+from agent.types import Candidate, Decision, Evidence, Part, Source, TaskAssignment, TrialChoice
 from store.decisions import DecisionRecord, Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackRow, Thumb
@@ -97,6 +97,9 @@ class DecisionView(DecisionSummary):
     """A decision with all that was known when it was made; candidates by utility, the excluded ones last."""
 
     position: int = Field(description="last row of the feedback log that the router had learned from")
+    trial: TrialChoice | None = Field(
+        description="the choices that a coin decided between; null: no trial had a part in it"
+    )
     tokens: int = Field(description="length of the conversation")
     coverage: float = Field(description="share of its tokens that the encoder read")
     candidates: list[CandidateView]

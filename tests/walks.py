@@ -28,7 +28,14 @@ models:
 """
 
 
-POLLED = {"serve.routing.follower", "store.feedback", "store.snapshots", "store.pool.models"}
+POLLED = {
+    "serve.routing.follower",
+    "serve.routing.rival",
+    "store.feedback",
+    "store.snapshots",
+    "store.trials",
+    "store.pool.models",
+}
 """What a replica runs several times a second whether anything happens or not."""
 
 
@@ -96,7 +103,7 @@ async def requests(recorder: Recorder) -> tuple[set[str], set[str]]:
         for i in range(25):  # what the refresh reads
             await rate(await chat(f"What is {i} + 7?"), i / 25, f"rater-{i}")
         await service.close()
-    return prompt - POLLED, feedback - {"store.snapshots", "store.pool.models"}
+    return prompt - POLLED, feedback - {"serve.routing.rival", "store.snapshots", "store.trials", "store.pool.models"}
 
 
 def refresh(recorder: Recorder) -> set[str]:

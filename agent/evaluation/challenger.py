@@ -82,8 +82,9 @@ def train_challenger(
     next_task
         No new task gets a lower id.
     outgrow
-        Most scored prompts of the snapshots that the champion was put back in place of; growth is measured from there, so
-        that the same evidence does not promote another snapshot after a rollback.
+        Most scored prompts of the snapshots that the champion was put back in place of, or that were tried beside it;
+        growth is measured from there, so that the same evidence does not promote another snapshot after a rollback, and
+        a snapshot without proof does not end a trial of one that knows as much.
     progress
         Called with (stage, share done); what it raises ends the training.
 
@@ -120,7 +121,7 @@ def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot, outg
 
     A greedy router hardly ever tries what would prove a challenger better, so a champion of few prompts, or one that does
     not know a model of the pool, could never be replaced (docs/log.md). Either must rest on at least `GateConfig.least`
-    scores, and on more prompts than a snapshot that was rolled back (``outgrow``).
+    scores, and on more prompts than a snapshot that was rolled back or tried beside it (``outgrow``).
     """
     if verdict.outcome != "trial":
         return verdict
@@ -130,13 +131,24 @@ def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot, outg
     why = ""
     if new and after >= outgrow + (least if outgrow else 0):
         why = f"it was trained on scores of {', '.join(sorted(new))}, which the champion does not know"
-    elif after >= max(GROWTH * before, before + least):
-        rolled_back = "" if before == champion.n_scored else f", those rolled back since on at most {before:,}"
+    elif outgrows(after, before):
+        rolled_back = "" if before == champion.n_scored else f", those rolled back or tried since on at most {before:,}"
         why = f"it was trained on {after:,} scored prompts and the champion on {champion.n_scored:,}{rolled_back}"
     if not why:
         return verdict
     reason = f"promoted although not proven better, because {why} ({describe(verdict.pooled)})"
     return replace(verdict, outcome="promote", reason=reason)
+
+
+def outgrows(after: int, before: int) -> bool:
+    """Whether a snapshot trained on ``after`` scored prompts knows far more than one trained on ``before``.
+
+    Examples
+    --------
+    >>> outgrows(60, 40), outgrows(70, 40), outgrows(1499, 1000), outgrows(1500, 1000)
+    (False, True, False, True)
+    """
+    return after >= max(GROWTH * before, before + GateConfig().least)
 
 
 def evaluate_challenger(

@@ -53,7 +53,7 @@ def refresh(
         version = int(ended.result["version"])
         row = next(r for r in ctx.snapshots.list() if r.version == version)
     data = {"run": run_id, "version": version, "status": row.status, "report": row.report}
-    show(data, as_json, lambda: _render(version, row.report))
+    show(data, as_json, lambda: _render(version, row.status, row.report))
 
 
 def _follow(queue: JobRuns, run_id: int, report: Progress) -> None:
@@ -67,11 +67,11 @@ def _follow(queue: JobRuns, run_id: int, report: Progress) -> None:
         time.sleep(_POLL_S)
 
 
-def _render(version: int, report: Mapping[str, Any]) -> RenderableType:
+def _render(version: int, status: str, report: Mapping[str, Any]) -> RenderableType:
     labels, counts = report.get("labels"), report["counts"]
     rows = [
         ("snapshot", str(version)),
-        ("verdict", "promoted" if report["promoted"] else "rejected"),
+        ("verdict", {"champion": "promoted", "trial": "on trial"}.get(status, status)),
         ("why", report["reason"]),
         ("trained on", f"{counts['prompts']:,} prompts, {counts['scores']:,} scores"),
         ("judged on", f"{counts['evaluations']:,} evaluated prompts, {counts['feedback_rows']:,} feedback rows"),

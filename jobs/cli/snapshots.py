@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,10 @@ import typer
 from jobs.cli.console import Json, confirm, context, show, table, when
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from agent.evaluation.off_policy import Value
+    from store.snapshot_views import SnapshotView, TrialView
 
 app = typer.Typer(
     help="Versions of the router: list them with the gate's verdicts, promote one, roll back, estimate their values.",
@@ -21,24 +25,48 @@ Reason = Annotated[str, typer.Option(help="Kept with the snapshot.")]
 
 @app.command("list")
 def list_snapshots(as_json: Json = False) -> None:
-    """Snapshots, newest first."""
-    from store.snapshots import DEMOTED
+    """Snapshots and their trials, newest first, with why each is what it is."""
+    from store.snapshot_views import SnapshotView, TrialView
+    from store.trials import TrialStore
 
     with context() as ctx:
-        found = ctx.snapshots.list()
-    show(found, as_json, lambda: table(
+        trials = TrialStore(ctx.database).list()
+        found = SnapshotView.of_all(ctx.snapshots.list(), trials)
+    show(found, as_json, lambda: _list(found, [TrialView.of(trial) for trial in trials]))
+
+
+def _list(snapshots: Sequence[SnapshotView], trials: Sequence[TrialView]) -> RenderableType:
+    from rich.console import Group
+
+    tables = [table(
         "",
         {"version": "right", "status": "left", "made": "left", "by": "left", "tasks": "right", "heads": "right",
-         "feedback to": "right", "verdict": "left"},
+         "feedback to": "right", "why": "left"},
         [
             (
                 str(s.version), s.status, when(s.created_at), s.created_by, str(s.tasks), f"{s.heads:,}", str(s.position),
-                str((s.report.get(DEMOTED) or s.report).get("reason", "")),
+                s.why,
             )
-            for s in found
+            for s in snapshots
         ],
         "there is no snapshot yet; `thalweg route` or `thalweg refresh` makes one",
-    ))  # fmt: skip
+    )]  # fmt: skip
+    if trials:
+        columns = {"trial": "right", "kind": "left", "champion": "right", "challenger": "right", "state": "left",
+                   "started": "left", "scored": "right", "difference": "left", "regret": "right", "days left": "right",
+                   "why": "left"}  # fmt: skip
+        tables.append(table("trials: challenger less champion", columns, [_trial(t) for t in trials]))
+    return Group(*tables)
+
+
+def _trial(t: TrialView) -> tuple[str, ...]:
+    known = t.difference is not None and t.lower is not None and t.upper is not None
+    return (
+        str(t.id), t.kind, str(t.champion), str(t.challenger), t.state, when(t.started_at),
+        f"{t.scored:,} of {t.decisions:,}",
+        f"{t.difference:+.4f} [{t.lower:+.3f}, {t.upper:+.3f}]" if known else "-",
+        f"{t.expected_regret:.2f}", "-" if t.days_left is None else f"{t.days_left:.1f}", t.why,
+    )  # fmt: skip
 
 
 @app.command("promote")
@@ -51,6 +79,16 @@ def promote(
     with context() as ctx:
         ctx.snapshots.promote(version, reason)
     _confirm(version, reason, as_json)
+
+
+@app.command("end-trial")
+def end_trial(reason: Reason = "ended by hand", as_json: Json = False) -> None:
+    """End the trial that runs; the champion stays, and a challenger on trial is rejected."""
+    with context() as ctx:
+        trial = ctx.snapshots.end_trial(reason)
+    confirm(
+        {"trial": trial, "state": "ended", "reason": reason}, as_json, f"trial {trial} has ended; the champion stays"
+    )
 
 
 @app.command("rollback")

@@ -10,6 +10,7 @@ from agent.evaluation.monitor import LiveComparison, MonitorConfig, compare_live
 from agent.feedback.state import feedback_state
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotRow, SnapshotStore
+from store.trials import TrialStore
 
 MIN_NEW_FEEDBACK = 20
 """Fewest new feedback rows between two checks of a champion; a twentieth of those since its training, where that is more."""
@@ -25,17 +26,22 @@ class ChampionMonitor:
 
     Parameters
     ----------
-    snapshots, feedback
-        Of one database.
+    snapshots, feedback, trials
+        Of one database. While a trial runs, `jobs.monitor.trials` judges the champion, by better evidence.
     config
         Confidence, and between how many feedback rows a champion is monitored.
     """
 
     def __init__(
-        self, snapshots: SnapshotStore, feedback: FeedbackLog, config: MonitorConfig = MonitorConfig()
+        self,
+        snapshots: SnapshotStore,
+        feedback: FeedbackLog,
+        trials: TrialStore,
+        config: MonitorConfig = MonitorConfig(),
     ) -> None:
         self._snapshots = snapshots
         self._feedback = feedback
+        self._trials = trials
         self._config = config
         self._next_check = (0, 0)  # (champion, head of the log from which it is checked again)
 
@@ -57,7 +63,7 @@ class ChampionMonitor:
         self._next_check = version, head + max(MIN_NEW_FEEDBACK, n_feedback // 20)
         if champion.created_by != "refresh" or not champion.champion_since_published:
             return None  # promoted by hand, or by a rollback
-        if successor is None or successor.encoder != champion.encoder:
+        if successor is None or successor.encoder != champion.encoder or self._trials.running() is not None:
             return None
         if not self._config.least <= n_feedback <= self._config.most:
             return None

@@ -1,7 +1,8 @@
 """A refresh: read the store, train a challenger, let the gate compare it with the champion, and publish the result.
 
 The challenger is trained on the seed prompts' priors, all evaluations and all feedback up to the head of the log; tasks
-are discovered anew. It becomes the champion if the gate promotes it, and is kept as rejected otherwise.
+are discovered anew. By the gate's outcome it becomes the champion (with a hold-back against the one before, where it was
+not proven better), goes on trial, or is kept as rejected, see `jobs.refresh.placement`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
@@ -23,6 +24,7 @@ from agent.examples import Examples, join
 from agent.feedback.state import evaluated_scores, feedback_state, since_last_drift
 from agent.snapshot import Snapshot
 from jobs.context import peak_rss_mb
+from jobs.refresh.placement import placement, tried_beside
 from jobs.refresh.seed import seed_examples
 from jobs.settings import JobSettings
 from store.database import Database
@@ -91,6 +93,7 @@ def refresh(
     champion = _load(snapshots, serving)
     former = [row for row in snapshots.list() if row.status == "retired" and row.parent == serving]
     rolled_back = [row.report.get("n_scored", 0) for row in former]  # in whose place the champion was put back
+    tried = tried_beside(database, serving)
     log, cached = FeedbackLog(database), CachedEncoder(encoder, settings.cache)
     data, labels, counts = read_refresh_data(database, log, cached, champion=champion)
     challenger = train_challenger(
@@ -99,13 +102,15 @@ def refresh(
         encoder=encoder.fingerprint,
         seed=seed,
         next_task=TaskLineage(database).next_id(),
-        outgrow=max(rolled_back, default=0),
+        outgrow=max(*rolled_back, tried.most_scored, 0),
         progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
     )
     verdict, snapshot = challenger.verdict, challenger.snapshot
+    rival = champion if champion is not None and champion.encoder == encoder.fingerprint else None
+    place = placement(verdict, snapshot.n_scored, rival, tried, settings)
     kept: dict[str, Any] = {
-        "promoted": verdict.promote,
-        "reason": verdict.reason,
+        "promoted": place.status == "champion",
+        "reason": place.reason,
         "gate": asdict(verdict),
         "champion": champion.version if champion else None,
         "position": data.position,
@@ -122,10 +127,14 @@ def refresh(
     report("publishing", 0.97)
     publish = partial(snapshots.publish, snapshot, created_by="refresh")
     try:
-        status: Literal["champion", "rejected"] = "champion" if verdict.promote else "rejected"
-        published = publish(status=status, report=kept, expected_champion=serving)
+        published = publish(
+            status=place.status, report=kept, expected_champion=serving, plan=place.plan, supersedes=tried.running
+        )
     except ChampionChanged as error:
-        reason = f"not promoted, because another snapshot was made champion during the refresh: {error.message}"
+        meanwhile = "promoted, because another snapshot was made champion"
+        if place.status == "trial":
+            meanwhile = "tried, because another snapshot was made champion or went on trial"
+        reason = f"not {meanwhile} during the refresh: {error.message}"
         kept |= {"promoted": False, "reason": reason}
         published = publish(status="rejected", report=kept)
     report("done", 1.0)

@@ -14,6 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from agent.errors import ThalwegError
 from agent.evaluation.refresh_rule import RefreshRuleConfig
 from jobs.monitor.rollback import ChampionMonitor
+from jobs.monitor.trials import TrialMonitor
 from jobs.schedule.worker import STALE_AFTER_S, reason
 from jobs.settings import JobSettings
 from store.columns import Clock, utc_now
@@ -23,6 +24,7 @@ from store.runs import JobRuns, Run
 from store.schedule import JobPlan, scheduled_jobs
 from store.signals import anything_new, refresh_reason_now
 from store.snapshots import SnapshotStore
+from store.trials import TrialStore
 from store.writer import GroupCommitter
 
 JOBS = ("refresh", "retention")
@@ -85,7 +87,9 @@ class Timetable:
         self._snapshots = SnapshotStore(database, clock)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer, clock)
-        self._monitor = ChampionMonitor(self._snapshots, self._feedback)
+        trials = TrialStore(database)
+        self._monitor = ChampionMonitor(self._snapshots, self._feedback, trials)
+        self._trials = TrialMonitor(self._snapshots, trials, self._feedback)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._executing: Future[None] | None = None
@@ -100,6 +104,7 @@ class Timetable:
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
         self._every(CHECK_PERIOD_S, self._monitor.check)
+        self._every(CHECK_PERIOD_S, self.judge)
         self._every(CHECK_PERIOD_S, self.request_due)
         self._every(CHECK_PERIOD_S, self.request_early)
         self._scheduler.start()
@@ -118,6 +123,10 @@ class Timetable:
             why = f"snapshot {champion.version} was made by another version of Thalweg"
             _log.warning("%s and cannot be read; a refresh is requested", why)
             self._runs.request("refresh", {"why": why}, "timetable")
+
+    def judge(self) -> None:
+        """Look at the trial that runs."""
+        self._trials.check(self._clock())
 
     def request_due(self) -> None:
         """Request the jobs that are due by their schedules. A refresh that would read nothing new is recorded as such."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.encoding.encoder import Encoder
 from agent.errors import InvalidInput, SnapshotCorrupt, ThalwegError
@@ -20,6 +20,7 @@ from agent.router import Router
 from serve.metrics import Metrics
 from serve.routing.catch_up import CatchUp
 from serve.routing.pool_view import PoolView
+from serve.routing.rival import OnTrial, RivalLoader
 from store.database import Database
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
@@ -28,6 +29,7 @@ from store.pool.file import PoolModel
 from store.pool.models import ModelPool
 from store.set_aside import SetAsideStore
 from store.snapshots import SnapshotStore
+from store.trials import TrialStore
 
 TAIL_S = 0.25
 """Longest wait between two readings of the feedback log; `Follower.wake` ends it at once."""
@@ -43,11 +45,18 @@ _log = logging.getLogger("thalweg.serve")
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What requests are routed with: a router, the encoder of its snapshot, and how it catches up with the log."""
+    """What requests are routed with: a router, the encoder of its snapshot, how it catches up with the log, and what runs
+    beside it."""
 
     encoder: Encoder
     router: Router
     catch_up: CatchUp
+    on_trial: OnTrial | None = None
+
+    @property
+    def routers(self) -> list[Router]:
+        """All that learn."""
+        return [self.router] if self.on_trial is None else [self.router, self.on_trial.router]
 
 
 class Follower:
@@ -84,6 +93,7 @@ class Follower:
         database: Database,
         snapshots: SnapshotStore,
         feedback: FeedbackLog,
+        trials: TrialStore,
         pool: ModelPool,
         drifts: DriftStore,
         load_encoder: Callable[[], Encoder],
@@ -113,6 +123,8 @@ class Follower:
         self._builder = ThreadPoolExecutor(
             2, thread_name_prefix="builder"
         )  # a champion may take minutes, prompts may not
+        self._former: Router | None = None
+        self._rival = RivalLoader(trials, lambda version: self._build_exactly(version).router, self._builder, self.wake)
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
@@ -133,12 +145,12 @@ class Follower:
 
     @property
     def degraded_reason(self) -> str | None:
-        """Why the champion is not what serves; None where it is."""
+        """Why the champion is not what serves, or serves without the trial that runs; None where all is well."""
         if self.serving is None and self._degraded_reason is None:
             if self._wanted is not None:
                 return f"snapshot {self._wanted} is being loaded"
             return "there is no snapshot yet; the scheduler builds the first one, its log says why where it fails"
-        return self._degraded_reason
+        return self._degraded_reason or self._rival.missing_reason
 
     def _run(self) -> None:
         while not self._stopping:
@@ -160,6 +172,7 @@ class Follower:
             self._poll_pool()
             self._poll_champion(now)
         self._swap(now)
+        self._follow_trial(now)
         if self.serving is not None:
             self._learn(self.serving)
             self._metrics.position.set(self.serving.router.position)
@@ -173,7 +186,7 @@ class Follower:
                 return
             encoding, self._encoding = self._encoding, None
             encoding.result()
-        if missing := serving.catch_up.advance([serving.router]):
+        if missing := serving.catch_up.advance(serving.routers):
             self._encoding = self._builder.submit(serving.catch_up.encode, missing)
             self._encoding.add_done_callback(lambda _: self.wake())
 
@@ -194,14 +207,18 @@ class Follower:
         if revision != self._revision:
             self.pool_view = self._pool_view_of(self._pool.list())
             self._revision = revision
-            if self.serving is not None:
-                self.serving.router.set_models(self.pool_view.cards)
+            for router in self.serving.routers if self.serving is not None else ():
+                router.set_models(self.pool_view.cards)
 
     def _poll_champion(self, now: float) -> None:
         self._wanted = self._snapshots.champion_version()
         served = self.serving.router.snapshot.version if self.serving else None
+        if served is not None:
+            self._rival.poll(served)
         if self._wanted == served:
             self._degraded_reason = None
+        elif self.serving is not None and self._wanted in [router.snapshot.version for router in self.serving.routers]:
+            self._serve(replace(self.serving, router=self.serving.routers[1], on_trial=None))  # the trial was won
         elif self._wanted is not None and self._building is None and now >= self._next_try:
             self._building = self._builder.submit(self._build, self._wanted)
             self._building.add_done_callback(lambda _: self.wake())
@@ -257,10 +274,26 @@ class Follower:
         except BaseException:
             self._next_try = now + RETRY_S
             raise
-        serving.router.set_models(self.pool_view.cards)
         if serving.router.snapshot.version != self._wanted:
             self._next_try = now + RETRY_S
+        self._serve(serving)
+
+    def _follow_trial(self, now: float) -> None:
+        """Take part in the trial that runs, or no longer."""
+        if self.serving is None:
+            return
+        on_trial = self._rival.current(self.serving.on_trial, self._former, now)
+        if on_trial is not self.serving.on_trial:
+            if on_trial is not None:
+                on_trial.router.set_models(self.pool_view.cards)
+            self.serving = replace(self.serving, on_trial=on_trial)
+        self._former = None
+
+    def _serve(self, serving: Serving) -> None:
+        self._former = None if self.serving is None else self.serving.router
+        serving.router.set_models(self.pool_view.cards)
         self.serving, self._recorded = serving, 0
         self._metrics.snapshot.set(serving.router.snapshot.version)
         self._metrics.swaps.inc()
         _log.info("snapshot %d serves from position %d", serving.router.snapshot.version, serving.router.position)
+        self._rival.poll(serving.router.snapshot.version)

@@ -13,6 +13,7 @@ import numpy as np
 
 from agent.choice.limiter import ExplorationLimiter
 from agent.errors import NoCandidate
+from agent.trial import route_on_trial
 from agent.types import Decision, RouteRequest
 from serve.errors import ModelUnavailable, NotReady
 from serve.metrics import Metrics
@@ -105,10 +106,9 @@ class LiveRouter:
         start = time.perf_counter()
 
         def decide() -> tuple[Routed, Future[None]]:
-            allowed = request.explore and self._limiter.may_explore(key)
             router = serving.router
             affordable = self._limiter.affordable(router.n_scores(), router.position)
-            decision = self._decide(serving, replace(request, explore=allowed, affordable=affordable))
+            decision = self._decide(serving, replace(request, affordable=affordable), self._limiter.may_explore(key))
             self._limiter.count(key, decision)
             record = DecisionRecord(
                 id=decision_id(),
@@ -127,7 +127,11 @@ class LiveRouter:
         routed, written = await asyncio.get_running_loop().run_in_executor(self._thread, decide)
         self._metrics.routing.observe(time.perf_counter() - start)
         self._metrics.decisions.labels(routed.decision.model, kind, str(routed.decision.explored).lower()).inc()
-        self._metrics.exploration_regret.labels(key).inc(routed.decision.exploration_regret)
+        if (choice := routed.decision.trial) is None:
+            self._metrics.exploration_regret.labels(key).inc(routed.decision.exploration_regret)
+        else:
+            self._metrics.trial_decisions.labels(choice.trial, choice.side(routed.decision.model)).inc()
+            self._metrics.trial_regret.labels(choice.trial).inc(choice.expected_regret)
         await asyncio.wrap_future(written)
         return routed
 
@@ -141,10 +145,16 @@ class LiveRouter:
             )
         return serving
 
-    def _decide(self, serving: Serving, request: RouteRequest) -> Decision:
-        encoded = serving.encoder.encode([request.turns])[0]
+    def _decide(self, serving: Serving, request: RouteRequest, may_explore: bool) -> Decision:
+        encoded, on_trial = serving.encoder.encode([request.turns])[0], serving.on_trial
         try:
-            return serving.router.route(encoded, request, self._rng)
+            if on_trial is None:
+                return serving.router.route(
+                    encoded, replace(request, explore=request.explore and may_explore), self._rng
+                )
+            return route_on_trial(
+                serving.router, on_trial.router, on_trial.trial, encoded, request, self._rng, explore=may_explore
+            )
         except NoCandidate as error:
             if any(card.available for card in self._follower.pool_view.cards):
                 raise

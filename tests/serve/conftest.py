@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,14 @@ def snapshot(encoder: WindowedEncoder) -> Snapshot:
         texts=texts,
     )
     return fit(examples, encoder=encoder.fingerprint)
+
+
+@pytest.fixture(scope="session")
+def misled(snapshot: Snapshot) -> Snapshot:
+    """The same, but taking each model for the next one."""
+    models = [*snapshot.models[1:], snapshot.models[0]]
+    heads = tuple(replace(head, model=models[snapshot.models.index(head.model)]) for head in snapshot.heads)
+    return replace(snapshot, meta={**snapshot.meta, "models": models}, heads=heads)
 
 
 @pytest.fixture(scope="module")

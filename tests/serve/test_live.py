@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
@@ -20,9 +21,12 @@ import psutil
 import pytest
 import yaml
 
+from agent.evaluation.trial import TRIAL
 from agent.snapshot import Snapshot
 from store.database import Database
+from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
+from store.trials import TrialPlan
 from tests.serve.conftest import BEST_AT, KINDS, WORDS, new_home, prompt, wait
 from tests.serve.upstream import Upstream
 
@@ -270,6 +274,67 @@ def test_imported_evaluations_and_a_refresh_move_the_route_while_it_serves(live:
         asking.join()
     assert {response.status_code for response in answers} == {200}
     assert len({response.headers["x-thalweg-snapshot"] for response in answers}) == 2
+
+
+def test_a_better_challenger_wins_its_trial_and_a_worse_unproven_champion_is_demoted(
+    live: Live, http: httpx.Client, snapshot: Snapshot, misled: Snapshot
+) -> None:
+    database = Database.open(f"sqlite:///{live.home}/thalweg.db")
+    store, log, plan = SnapshotStore(database), FeedbackLog(database), TrialPlan(TRIAL, 14.0)
+
+    def publish(made: Snapshot, status: Literal["champion", "trial"], plan: TrialPlan | None) -> int:
+        """With nothing to learn from the log so far, else both would route by what it says."""
+        fresh = replace(made, position=log.head())
+        report = {"reason": "promoted without proof"}
+        return store.publish(fresh, status=status, report=report, created_by="refresh", plan=plan).version
+
+    def trial_runs(trial: int) -> bool:
+        ready = http.get("/readyz").json()
+        return bool(ready["trial"] == trial and ready["snapshot"] == store.champion_version())
+
+    def serve_and_score(round: str) -> str:
+        """80 answers, then their true scores at once; returns the id of a decision that the coin made."""
+        events, tried = [], ""
+        for n in range(20):
+            for kind in KINDS:
+                asked = ask(prompt(kind, f"{round} {n}"), thalweg={"cost_quality_tradeoff": 1.0})
+                decision = http.post("/v1/route", json=asked).raise_for_status().json()
+                score = 0.9 if kind in BEST_AT.get(decision["model"], ()) else 0.1
+                events.append({"decision_id": decision["decision_id"], "score": score, "source": "judge"})
+                tried = tried or (decision["decision_id"] if "is drawn with" in decision["why"] else "")
+        assert http.post("/feedback", json=events).status_code == 202
+        return tried
+
+    publish(misled, "champion", None)
+    better = publish(snapshot, "trial", plan)
+    wait(lambda: trial_runs(1))
+    tried = serve_and_score("first")
+    choice = http.get(f"/v1/decisions/{tried}").json()["trial"]
+    assert choice["trial"] == 1 and choice["champion"] != choice["challenger"]
+    wait(lambda: http.get("/readyz").json()["snapshot"] == better)
+    listed = http.get("/v1/snapshots").json()
+    assert (listed["trials"][0]["state"], listed["trials"][0]["challenger"], listed["trial"]) == (
+        "promoted",
+        better,
+        None,
+    )
+    assert (
+        listed["data"][0]["why"].startswith("promoted: better on trial")
+        and listed["data"][0]["trial"]["difference"] > 0.2
+    )
+
+    worse = publish(misled, "champion", plan)
+    wait(lambda: trial_runs(2))
+    assert (
+        http.get("/v1/snapshots").json()["data"][0]["why"].startswith("promoted without proof, nothing is proven yet")
+    )
+    serve_and_score("second")
+    wait(lambda: http.get("/readyz").json()["snapshot"] == better)
+    database.close()
+    demoted = http.get("/v1/snapshots").json()["data"][0]
+    assert (demoted["version"], demoted["status"], demoted["trial"]["state"]) == (worse, "retired", "promoted")
+    assert demoted["why"].startswith("rolled back: worse than its predecessor")
+    assert http.post("/v1/snapshots/end-trial").status_code == 404
 
 
 def test_what_was_learned_survives_kill_9_of_all_processes(live: Live, http: httpx.Client) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from agent.errors import InvalidInput, UnknownDecision
 from serve.errors import NotFound
 from serve.http.schemas import JsonRoute, Limit, Listed, ReasonIn, ServiceDep
-from store.snapshots import SnapshotRow
+from store.snapshot_views import SnapshotView, TrialView
 from store.views import DriftView, PromotionView, RecordedDecisionView, TaskDetail, TaskView
 
 router = APIRouter(prefix="/v1", tags=["insight"], route_class=JsonRoute)
@@ -19,10 +22,20 @@ class TaskList(Listed[TaskView]):
     snapshot: int
 
 
-class SnapshotList(Listed[SnapshotRow]):
-    """Snapshots; ``serving`` is the one that this replica routes with."""
+class SnapshotList(Listed[SnapshotView]):
+    """Snapshots; ``serving`` is the one that this replica routes with, ``trial`` the trial that it takes part in."""
 
     serving: int | None
+    trial: int | None
+    trials: list[TrialView]
+
+
+class EndedTrial(BaseModel):
+    """A trial that was ended by hand, and why."""
+
+    trial: int
+    state: Literal["ended"] = "ended"
+    reason: str
 
 
 @router.get("/decisions/{decision_id}")
@@ -67,14 +80,20 @@ def drifts(service: ServiceDep, limit: Limit = 50) -> Listed[DriftView]:
 
 @router.get("/snapshots")
 def snapshots(service: ServiceDep) -> SnapshotList:
-    """Every snapshot, newest first, with the gate's report."""
-    serving = service.follower.serving
-    return SnapshotList(serving=serving.router.snapshot.version if serving else None, data=service.snapshots.list())
+    """Every snapshot and the latest trials, newest first: the gate's report, figures of each trial, why each is what it is."""
+    serving, trials = service.follower.serving, service.trials.list()
+    return SnapshotList(
+        serving=serving.router.snapshot.version if serving else None,
+        trial=serving.on_trial.trial.id if serving and serving.on_trial else None,
+        data=SnapshotView.of_all(service.snapshots.list(), trials),
+        trials=[TrialView.of(trial) for trial in trials],
+    )
 
 
 @router.post("/snapshots/{version}/promote")
 def promote(service: ServiceDep, version: int, body: ReasonIn = ReasonIn()) -> PromotionView:
-    """Make a snapshot the champion; an older one too, which is a rollback. Replicas follow within a second."""
+    """Make a snapshot the champion; an older one too, which is a rollback. The running trial ends. Replicas follow within
+    a second."""
     reason = body.reason or "promoted by hand"
     try:
         service.snapshots.promote(version, reason)
@@ -91,3 +110,15 @@ def rollback(service: ServiceDep, body: ReasonIn = ReasonIn()) -> PromotionView:
     version = service.snapshots.rollback(reason)
     service.follower.wake()
     return PromotionView(version=version, reason=reason)
+
+
+@router.post("/snapshots/end-trial")
+def end_trial(service: ServiceDep, body: ReasonIn = ReasonIn()) -> EndedTrial:
+    """End the trial that runs: the champion stays, and a challenger on trial is rejected."""
+    reason = body.reason or "ended by hand"
+    try:
+        trial = service.snapshots.end_trial(reason)
+    except InvalidInput as error:
+        raise NotFound(error.message, param=error.param) from error
+    service.follower.wake()
+    return EndedTrial(trial=trial, reason=reason)

@@ -23,12 +23,14 @@ _WRITE_TIMEOUT_S = 2.0
 
 
 class Readiness(BaseModel):
-    """Whether requests can be routed and recorded; ``degraded`` where an older snapshot than the champion serves."""
+    """Whether requests can be routed and recorded; ``degraded`` where an older snapshot than the champion serves, or where the
+    champion serves without the trial that runs. ``trial`` is the one that this replica takes part in."""
 
     status: Literal["ready", "degraded", "unready"]
     reason: str | None = None
     snapshot: int | None = None
     position: int | None = None
+    trial: int | None = None
 
 
 @router.get("/healthz")
@@ -49,6 +51,7 @@ async def ready(service: ServiceDep, response: Response) -> Readiness:
         reason=unavailable or degraded,
         snapshot=serving.router.snapshot.version if serving else None,
         position=serving.router.position if serving else None,
+        trial=serving.on_trial.trial.id if serving and serving.on_trial else None,
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from jobs.cli.app import main
+from jobs.settings import JobSettings
 from store.database import Database
 from store.runs import JobRuns
 from store.snapshots import SnapshotStore
 from tests.jobs.cli.commands import MAIN, ROOT, data, refused, thalweg
-from tests.jobs.made import live, publish, records, write
+from tests.jobs.made import live, publish, records, trained, write
 
 PROMPT = "Prove that sqrt(2) is irrational"
 pytestmark = pytest.mark.usefixtures("home", "word_encoder")
@@ -111,6 +112,23 @@ def test_values_and_an_automatic_rollback_are_shown(home_database: Database) -> 
     snapshots.demote(2, 1, "worse live", {"reason": "worse live by 0.2"})
     assert "worse live by 0.2" in thalweg("snapshots", "list").stdout
     assert "no former champion" in refused("snapshots", "rollback")
+
+
+def test_trials_are_listed_and_ended_by_hand(home_database: Database, settings: JobSettings) -> None:
+    snapshots = SnapshotStore(home_database)
+    publish(home_database, misled=False)
+    snapshots.publish(
+        trained(True), status="trial", report={"reason": "on trial: undecided"}, created_by="refresh",
+        plan=settings.trial_plan,
+    )  # fmt: skip
+    shown = " ".join(thalweg("snapshots", "list").stdout.split())
+    assert "trials: challenger less champion" in shown and "0 of 0" in shown
+    challenger, champion = data("snapshots", "list")
+    assert (challenger["status"], champion["trial"], challenger["trial"]["state"]) == ("trial", None, "running")
+    assert challenger["why"].startswith("on trial beside snapshot 1, nothing is proven yet")
+    assert data("snapshots", "end-trial", "--reason", "enough") == {"trial": 1, "state": "ended", "reason": "enough"}
+    assert data("snapshots", "list")[0]["why"] == "enough"
+    assert "no trial runs" in refused("snapshots", "end-trial")
 
 
 def test_a_file_with_a_bad_line_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from jobs.monitor.rollback import MIN_NEW_FEEDBACK, ChampionMonitor
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.snapshots import DEMOTED, SnapshotStore
+from store.trials import TrialStore
 from store.writer import GroupCommitter
 from tests.jobs.conftest import MakeTimetable
 from tests.jobs.made import live, publish, records, trained, until
@@ -20,7 +21,7 @@ LIVE = 600
 
 @pytest.fixture
 def monitor(database: Database, writer: GroupCommitter) -> ChampionMonitor:
-    return ChampionMonitor(SnapshotStore(database), FeedbackLog(database, writer))
+    return ChampionMonitor(SnapshotStore(database), FeedbackLog(database, writer), TrialStore(database))
 
 
 def test_a_champion_worse_by_a_clear_margin_is_demoted_with_a_report(
@@ -92,7 +93,7 @@ def test_of_two_monitors_one_demotes(database: Database, writer: GroupCommitter,
     publish(database, misled=False)
     bad = publish(database, misled=True)
     live(database, bad, records(LIVE, seed=7))
-    late = ChampionMonitor(SnapshotStore(database), FeedbackLog(database, writer))
+    late = ChampionMonitor(SnapshotStore(database), FeedbackLog(database, writer), TrialStore(database))
     assert monitor.check() == 1
     assert late.check() is None
     assert SnapshotStore(database).champion_version() == 1

@@ -23,6 +23,7 @@ from store.lineage import TaskLineage
 from store.pool.file import PoolModel, Provider
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore
+from store.trials import TrialStore
 from tests.jobs.made import BEST, MODELS, WordEncoder, age_snapshots, give_feedback, record_decision, records, write
 
 
@@ -80,7 +81,12 @@ def test_evaluations_make_a_better_champion_and_the_same_again_is_rejected(
     assert "neither proven better nor worse" in again.reason
     assert snapshots.champion_version() == 2
     row = next(r for r in snapshots.list() if r.version == again.version)
-    assert (row.status, row.report["reason"]) == ("rejected", again.reason)
+    assert (row.status, row.report["reason"]) == ("trial", again.reason)
+    running = TrialStore(database).running()
+    assert running is not None and (running.champion, running.challenger) == (2, again.version)
+    third = refresh(database, settings, encoder=WordEncoder())
+    assert not third.promoted and third.reason.startswith(f"rejected, not tried: snapshot {again.version} is on trial")
+    assert TrialStore(database).running() == running
 
 
 def test_feedback_is_trained_on_and_the_position_moves(
@@ -128,7 +134,14 @@ def test_what_was_rolled_back_is_not_followed_by_another_of_the_same_evidence(
         record_decision(home_database, f"d{i}", {"chef": 0.9, "cheap": 0.1}, row["prompt"])
         give_feedback(home_database, FeedbackEvent(f"d{i}", float(i % 2), "user"))
     assert result.reason.startswith("promoted although not proven better, because it was trained on 60 scored prompts")
+    assert result.reason.endswith("; kept on hold-back against snapshot 1")
     snapshots = SnapshotStore(home_database)
+    held, tried = TrialStore(home_database).list()
+    assert (held.kind, held.state, held.champion, held.challenger) == ("hold-back", "running", result.version, 1)
+    assert (tried.kind, tried.state) == (
+        "trial",
+        "ended",
+    ) and f"snapshot {result.version} was made champion" in tried.why
     assert snapshots.demote(result.version, 1, "worse live", {})
     again = refresh(home_database, settings, encoder=WordEncoder())
     assert not again.promoted and again.report["n_scored"] > 60 and snapshots.champion_version() == 1

@@ -684,6 +684,7 @@ def test_the_documentation_shows_every_route_with_its_request_and_reply(http: ht
         ("patch", "/v1/models/{name}"): {"provider", "price_input"},
         ("post", "/v1/snapshots/{version}/promote"): {"reason"},
         ("post", "/v1/snapshots/rollback"): {"reason"},
+        ("post", "/v1/snapshots/end-trial"): {"reason"},
     }
     replies = {
         ("post", "/v1/chat/completions"): {"thalweg"},
@@ -696,14 +697,15 @@ def test_the_documentation_shows_every_route_with_its_request_and_reply(http: ht
         ("get", "/v1/tasks"): {"snapshot", "data"},
         ("get", "/v1/tasks/{task_id}"): {"medoids", "lineage", "successor"},
         ("get", "/v1/drifts"): {"data"},
-        ("get", "/v1/snapshots"): {"serving", "data"},
+        ("get", "/v1/snapshots"): {"serving", "trial", "data", "trials"},
+        ("post", "/v1/snapshots/end-trial"): {"trial", "state", "reason"},
         ("get", "/v1/models"): {"data"},
         ("post", "/v1/models"): {"id", "unavailable_reason", "drift"},
         ("patch", "/v1/models/{name}"): {"id", "unavailable_reason", "drift"},
         ("delete", "/v1/models/{name}"): {"deleted"},
         ("get", "/v1/jobs/runs"): {"data"},
         ("post", "/v1/jobs/{job}"): {"id", "state", "result"},
-        ("get", "/readyz"): {"status", "reason"},
+        ("get", "/readyz"): {"status", "reason", "trial"},
     }
     assert {key: fields - shown[key][0] for key, fields in bodies.items() if fields - shown[key][0]} == {}
     assert {key: fields - shown[key][1] for key, fields in replies.items() if fields - shown[key][1]} == {}

@@ -88,7 +88,8 @@ class RouteRequest:
     include_unavailable
         True: also rank and choose models that cannot be called now (``/v1/route`` only).
     affordable
-        model -> most utility that exploring it may be expected to cost, by `agent.choice.limiter`; None for no limit.
+        model -> most utility that exploring it as a newcomer may be expected to cost, below 0 not at all, by
+        `agent.choice.limiter`; None for no limit.
     """
 
     turns: tuple[Turn, ...]

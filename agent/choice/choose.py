@@ -137,6 +137,9 @@ def _propensities(
     price += dearest_extra(request.cost_quality_tradeoff, pool.cost[eligible], penalty)
     limits = request.affordable or {}
     affordable = np.array([limits.get(pool.names[i], np.inf) for i in eligible])
+    # what the others cost is limited by the key's tokens alone, unless no scores of them come in
+    newcomer = pool.added[eligible] | (lowered_by > 0.0)
+    affordable = np.where(newcomer | (affordable < 0.0), affordable, np.inf)
     trials = trial_weights(value, pool.pulls_left[eligible], price, affordable, config)
     trials[lead] = 0.0
     if trials.any():

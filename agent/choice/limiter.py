@@ -23,7 +23,7 @@ class ExplorationBudget:
     burst
         Most tokens that a key can hold.
     regret
-        Most utility that exploring one model may be expected to cost at a time, in a replica.
+        Most utility that exploring one newcomer may be expected to cost at a time, in a replica.
     income
         What every row of the feedback log adds to that again.
     unscored
@@ -71,7 +71,7 @@ class ExplorationLimiter:
         return self._budget.share > 0.0 and self._tokens.get(key, self._budget.burst) >= 1.0
 
     def affordable(self, n_scores: Mapping[str, float], position: int) -> dict[str, float]:
-        """model -> most utility that exploring it may be expected to cost now.
+        """model -> most utility that exploring it as a newcomer may be expected to cost now; below 0: not to be explored.
 
         Parameters
         ----------
@@ -88,9 +88,11 @@ class ExplorationLimiter:
             trials.left = min(trials.left + income, b.regret)
             trials.unscored = max(trials.unscored - b.answers * max(n - trials.n_scores, 0.0), 0.0)
             trials.n_scores = n
-        return {
-            model: self._trials[model].left - b.unscored * (self._trials[model].unscored + 1.0) for model in n_scores
-        }
+        return {model: self._affordable(self._trials[model]) for model in n_scores}
+
+    def _affordable(self, trials: _Trials) -> float:
+        waiting = self._budget.unscored * (trials.unscored + 1.0)
+        return max(trials.left - waiting, 0.0) if waiting <= self._budget.regret else -1.0
 
     def count(self, key: str, decision: Decision) -> None:
         """Account for one request."""
@@ -99,5 +101,5 @@ class ExplorationLimiter:
         self._tokens[key] = min(tokens, b.burst)
         trials = self._trials.get(chosen.model)
         if decision.explored and trials is not None:
-            trials.left -= decision.price(chosen)
+            trials.left = max(trials.left - decision.price(chosen), 0.0)
             trials.unscored += 1.0

@@ -19,7 +19,7 @@ CELL = 256
 """Mean number of points of a cell. One of more than twice as many is cut into pieces."""
 
 CANDIDATES = 8192
-"""Points looked at for a query: those of the cells nearest to the query's own, until there are so many."""
+"""Points looked at: those of the cells nearest to the mean of the queries of one cell, until there are so many."""
 
 _SAMPLED = 32
 """Points a cell from which the centroids are made."""
@@ -77,7 +77,7 @@ class CellIndex:
         by_cell = np.argsort(cell, kind="stable")
         sizes = self._ends - self._starts
         for asked in np.split(by_cell, np.flatnonzero(np.diff(cell[by_cell])) + 1):
-            gap = self._centroids - self._centroids[cell[asked[0]]]
+            gap = self._centroids - queries[asked].mean(axis=0)
             order = np.argsort(np.einsum("cg,cg->c", gap, gap), kind="stable")
             enough = int(np.searchsorted(np.cumsum(sizes[order]), CANDIDATES)) + 1
             yield asked, [slice(self._starts[c], self._ends[c]) for c in order[:enough]]

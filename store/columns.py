@@ -1,19 +1,21 @@
-"""Column types that behave alike on SQLite and PostgreSQL: UTC times, text from outside, float32 vectors, candidates."""
+"""Column types that behave alike on SQLite and PostgreSQL: UTC times, text from outside, float32 vectors, compressed JSON."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary, Text
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, Text
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator
 
-from agent.types import Candidate, Part, TrialChoice, Vector
+from agent.types import Candidate, TrialChoice, Vector
+from store.packing import decompressed, pack_candidates, pack_json, read_candidates, read_json
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """An integer, and the type of autoincrement keys, which SQLite has for INTEGER only."""
@@ -91,36 +93,62 @@ class Float32s(TypeDecorator[Vector]):
         return None if value is None else np.frombuffer(value, "<f4", len(value) // 4)
 
 
-class Candidates(TypeDecorator[tuple[Candidate, ...]]):
-    """The candidates of a decision as JSON, which has null for a number that is not finite; read back as NaN."""
+class CompressedFloat32s(TypeDecorator[Vector]):
+    """The same, compressed: for vectors that are mostly 0. Rows of earlier versions are not compressed."""
 
-    impl = JSON(none_as_null=True)
+    impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """Dataclasses, which orjson writes as objects."""
-        return value
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
+        """Any array of numbers."""
+        return None if value is None else zlib.compress(np.asarray(value, "<f4").tobytes())
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Vector | None:
+        """(d,) float32."""
+        if value is None:
+            return None
+        content = decompressed(value)
+        return np.frombuffer(content, "<f4", len(content) // 4)
+
+
+class PackedBytes(LargeBinary):
+    """Bytes in a column that was declared as JSON: SQLite, which keeps either there, could change that only by a copy of
+    the table."""
+
+
+@compiles(PackedBytes, "sqlite")
+def _declared(*_: Any, **__: Any) -> str:
+    return "JSON"
+
+
+class Candidates(TypeDecorator[tuple[Candidate, ...]]):
+    """The candidates of a decision, see `store.packing`."""
+
+    impl = PackedBytes
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
+        """Candidates in the order of their rank."""
+        return None if value is None else pack_candidates(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Candidate, ...] | None:
-        """In the order of their rank."""
-        return None if value is None else tuple(_candidate(row) for row in value)
+        """As they were, whatever version wrote them."""
+        return None if value is None else read_candidates(value)
 
 
-def read_candidates(json: str) -> tuple[Candidate, ...]:
-    """Candidates from their JSON; raises whatever is wrong with it."""
-    return tuple(_candidate(row) for row in orjson.loads(json))
+class PackedJson(TypeDecorator[Any]):
+    """Compressed JSON, see `store.packing`."""
 
+    impl = PackedBytes
+    cache_ok = True
 
-_NUMBERS = ("quality", "stderr", "cost", "utility", "propensity", "shrinkage", "cost_penalty")
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
+        """Dataclasses, and what JSON has."""
+        return None if value is None else pack_json(value)
 
-
-def _candidate(row: Mapping[str, Any]) -> Candidate:
-    parts = {name: Part(**_finite(part, part)) for name, part in row["parts"].items()}
-    return Candidate(**{**row, **_finite(row, _NUMBERS), "parts": parts})
-
-
-def _finite(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
-    return {name: math.nan if row[name] is None else row[name] for name in names}
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """As JSON has it, whatever version wrote it."""
+        return None if value is None else read_json(value)
 
 
 def trial_choice_json(choice: TrialChoice | None) -> dict[str, Any] | None:

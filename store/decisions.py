@@ -189,7 +189,7 @@ def _row(record: DecisionRecord, prompt_id: str) -> dict[str, Any]:
         "task": int(decision.task.id),
         "task_name": decision.task.name,
         "task_probability": float(decision.task.probability),
-        "candidates": decision.candidates,  # dataclasses, which orjson writes as objects
+        "candidates": decision.candidates,  # packed by the column
         "evidence": decision.evidence,
         "why": decision.why,
         "trial": None if decision.trial is None else decision.trial.trial,

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-from sqlalchemy import Connection, Row, Text, bindparam, cast, func, insert, select
+from sqlalchemy import Connection, LargeBinary, Row, Text, bindparam, cast, func, insert, select, type_coerce
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
@@ -23,8 +23,9 @@ from agent.examples import Examples
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
 from agent.types import Drift, Observation, SetAside, Source
-from store.columns import Clock, clean, literal, read_candidates, trial_choice, utc_now
+from store.columns import Clock, clean, literal, trial_choice, utc_now
 from store.database import Database
+from store.packing import read_candidates
 from store.prompts import ENCODED, Score, encoded, table, to_examples
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 from store.writer import GroupCommitter
@@ -142,7 +143,7 @@ class FeedbackLog:
                 DecisionTable.model,
                 DecisionTable.propensity,
                 DecisionTable.task,
-                cast(DecisionTable.candidates, Text).label("candidates"),
+                type_coerce(DecisionTable.candidates, LargeBinary).label("candidates"),
                 DecisionTable.trial,
                 cast(DecisionTable.trial_choice, Text).label("trial_choice"),
                 PromptTable.encoder,

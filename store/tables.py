@@ -12,7 +12,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary, Me
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from agent.types import Vector
-from store.columns import Candidates, Float32s, SafeText, Serial, UtcDateTime
+from store.columns import Candidates, CompressedFloat32s, Float32s, PackedJson, SafeText, Serial, UtcDateTime
 
 Safe = Annotated[str, mapped_column(SafeText)]
 Json = Annotated[Any, mapped_column(JSON(none_as_null=True))]
@@ -75,7 +75,7 @@ class PromptTable(Base):
     encoder: Mapped[Safe]
     text: Mapped[Safe | None]
     embedding: Mapped[Vector] = mapped_column(Float32s)
-    features: Mapped[Vector] = mapped_column(Float32s)
+    features: Mapped[Vector] = mapped_column(CompressedFloat32s)
     tokens: Mapped[int]
     coverage: Mapped[float]
     created_at: Mapped[datetime]
@@ -108,7 +108,7 @@ class DecisionTable(Base):
     task_name: Mapped[Safe]
     task_probability: Mapped[float]
     candidates: Mapped[Any] = mapped_column(Candidates)
-    evidence: Mapped[Json]
+    evidence: Mapped[Any] = mapped_column(PackedJson)
     why: Mapped[Safe]
     trial: Mapped[int | None]
     trial_choice: Mapped[Json | None]

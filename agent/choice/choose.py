@@ -140,9 +140,6 @@ def _propensities(
     # what the others cost is limited by the key's tokens alone, unless no scores of them come in
     newcomer = pool.added[eligible] | (lowered_by > 0.0)
     affordable = np.where(newcomer | (affordable < 0.0), affordable, np.inf)
-    trials = trial_weights(value, pool.pulls_left[eligible], price, affordable, config)
-    trials[lead] = 0.0
-    if trials.any():
-        trials /= trials.sum()
+    trials = trial_weights(value, pool.pulls_left[eligible], price, affordable, lead, config)
     gamma = config.gamma + config.gamma_growth * pool.task_n_scores
     return choice_probabilities(mean - lowered_by, trials, gamma, config.cap)

@@ -137,6 +137,8 @@ def values_of_trials(
 ) -> Array:
     """(K,) what trying each candidate on this prompt is worth beyond what it costs; 0 where it is worth nothing.
 
+    To choose the leader may be worth something too, where another model leads over all tasks.
+
     Parameters
     ----------
     utility
@@ -158,12 +160,13 @@ def values_of_trials(
     if on_task is not None and under_sampled is not None and under_sampled.any():
         gradient = knowledge_gradient(on_task, config.task_horizon, config.lookahead, lead)
         value = np.maximum(value, np.where(under_sampled, gradient, 0.0))
-    value[lead] = 0.0
     return value
 
 
-def trial_weights(value: Array, pulls_left: Array, price: Array, affordable: Array, config: ChoiceConfig) -> Array:
-    """Probabilities of the candidates that are worth trying; all 0 where none is.
+def trial_weights(
+    value: Array, pulls_left: Array, price: Array, affordable: Array, lead: int, config: ChoiceConfig
+) -> Array:
+    """Probabilities of the candidates that are worth trying; all 0 where none is, or none more than the leader.
 
     Parameters
     ----------
@@ -175,6 +178,8 @@ def trial_weights(value: Array, pulls_left: Array, price: Array, affordable: Arr
         (K,) utility that choosing each is expected to cost here.
     affordable
         (K,) most that it may cost.
+    lead
+        The leader.
 
     Returns
     -------
@@ -184,20 +189,19 @@ def trial_weights(value: Array, pulls_left: Array, price: Array, affordable: Arr
     Examples
     --------
     >>> free, ample = np.zeros(3), np.ones(3)
-    >>> trial_weights(np.array([0.0, 0.3, 0.2]), free, free, ample, ChoiceConfig()).tolist()
+    >>> trial_weights(np.array([0.0, 0.3, 0.2]), free, free, ample, 0, ChoiceConfig()).tolist()
     [0.0, 0.5, 0.5]
-    >>> trial_weights(np.array([0.0, 0.3, 0.2]), free, np.array([0.0, 2.0, 0.0]), ample, ChoiceConfig()).tolist()
+    >>> trial_weights(np.array([0.0, 0.3, 0.2]), free, np.array([0.0, 2.0, 0.0]), ample, 0, ChoiceConfig()).tolist()
     [0.0, 0.0, 1.0]
     """
     within = price <= np.minimum(affordable, config.max_price)
-    pulls, value = np.where(within, pulls_left, 0.0), np.where(within, value, 0.0)
-    if pulls.any():
-        weight = (pulls >= pulls.max()).astype(np.float64)
-    elif value.any():
-        weight = (value >= config.alike * value.max()).astype(np.float64)
-    else:
-        return np.zeros(len(value))
-    out: Array = weight / weight.sum()
+    pulls = np.where(within, pulls_left, 0.0)
+    worth, alike = (pulls, 1.0) if pulls.any() else (np.where(within, value, 0.0), config.alike)
+    out = np.zeros(len(worth))
+    if worth.any() and int(worth.argmax()) != lead:
+        out[(worth > 0.0) & (worth >= alike * worth.max())] = 1.0
+        out[lead] = 0.0
+        out /= out.sum()
     return out
 
 

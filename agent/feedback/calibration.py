@@ -225,8 +225,11 @@ class RaterReliability:
         above = s.value - source.intercept * s.n_ratings - source.slope * s.outcomes
         return above / (s.n_ratings + PRIOR_NOISE[kind] / OFFSET_SD**2)
 
-    def update(self, kind: Kind, value: float, outcome: float, source: AffineCalibration) -> float:
-        """Add a rating; returns what it added to the spam log-odds, for `downdate`."""
+    def update(self, kind: Kind, value: float, outcome: float, source: AffineCalibration, trust: float = 1.0) -> float:
+        """Add a rating; returns what it added to the spam log-odds, for `downdate`.
+
+        ``trust``, in [0, 1]: how far the outcome is believed, for a rater is not found out by a guess.
+        """
         s = self.sums(kind)
         expected = source.intercept + source.slope * outcome
         honest = _clip(_probability(kind, expected + self.offset(kind, source)), 0.05)
@@ -236,7 +239,7 @@ class RaterReliability:
             0.02,
         )
         up = _probability(kind, value)
-        log_odds = up * math.log(spam / honest) + (1.0 - up) * math.log((1.0 - spam) / (1.0 - honest))
+        log_odds = trust * (up * math.log(spam / honest) + (1.0 - up) * math.log((1.0 - spam) / (1.0 - honest)))
         self._add(s, 1.0, value, outcome, log_odds)
         return log_odds
 

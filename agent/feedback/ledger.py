@@ -17,7 +17,6 @@ from typing import Any, Protocol, Self
 from agent.feedback.calibration import (
     MAX_UNVERIFIED_WEIGHT,
     TARGETS,
-    AffineCalibration,
     EvaluatedScore,
     Kind,
     RaterReliability,
@@ -51,13 +50,28 @@ class LedgerConfig:
         Ratings held of one decision; later ones are weighed, but do not update sources and raters.
     raters
         Latest raters held.
+    first_weight, familiar
+        A source of which no rating is known yet counts as a noisy one: factor on the weight of its first rating, and number
+        of ratings after which half of what that lacks of 1 is made up.
     """
 
     quota: QuotaConfig = field(default_factory=QuotaConfig)
-    decision_cap: float = 2.0
+    decision_cap: float = 1.0
     decisions: int = 2048
     ratings: int = 8
     raters: int = 10_000
+    first_weight: float = 0.25
+    familiar: float = 10.0
+
+    def familiarity(self, n_ratings: int) -> float:
+        """Factor on the weight of a rating, in (0, 1], where so many of its source were known before it.
+
+        Examples
+        --------
+        >>> [round(LedgerConfig().familiarity(n), 2) for n in (0, 10, 100)]
+        [0.25, 0.62, 0.93]
+        """
+        return 1.0 - (1.0 - self.first_weight) * self.familiar / (self.familiar + n_ratings)
 
 
 class Scored(LogRow, Protocol):
@@ -146,6 +160,7 @@ class Ledger:
     ) -> None:
         self.config = config
         self._max_unverified_weight = min(MAX_UNVERIFIED_WEIGHT, n_evaluated)
+        self._trust = self._max_unverified_weight / MAX_UNVERIFIED_WEIGHT  # in what decisions expected
         self._evaluated_score = evaluated_score
         self._sources: dict[tuple[str, Kind], SourceCalibration] = {}
         self._raters: dict[tuple[str, str], RaterReliability] = {}
@@ -201,8 +216,8 @@ class Ledger:
             decision.ratings.remove(revised)
             decision.used_weight = max(decision.used_weight - revised.weight, 0.0)
             self._quota.consume(observation, -revised.weight)
-        score = self._weigh(decision, rating, observation)
         is_new = revised is None and observation.revises is None
+        score = self._weigh(decision, rating, observation, is_new)
         self._source(rating).n_ratings += is_new
         if is_new or revised is not None:
             decision.used_weight += score.weight
@@ -214,8 +229,8 @@ class Ledger:
 
     def predict_one(self, source: str, rater: str, score: float) -> CalibratedScore:
         """What `learn_one` would give a score now, caps apart; nothing is updated."""
-        calibration = self._sources.get((source, "score"), SourceCalibration("score")).affine()
-        return _calibrate(score, "score", calibration, self._raters.get((source, rater)))
+        found = self._sources.get((source, "score"), SourceCalibration("score"))
+        return self._calibrate(score, found, found.n_ratings, self._raters.get((source, rater)))
 
     def mean_scores(
         self, rows: Iterable[Scored], drifts: Sequence[Drift] = ()
@@ -250,7 +265,8 @@ class Ledger:
         reports = []
         for (source, kind), calibration in sorted(self._sources.items()):
             a = calibration.affine()
-            reports.append(SourceReport(source, kind, calibration.n_ratings, a.intercept, a.slope, a.noise, a.weight))
+            weight = a.weight * self.config.familiarity(calibration.n_ratings)
+            reports.append(SourceReport(source, kind, calibration.n_ratings, a.intercept, a.slope, a.noise, weight))
         return tuple(reports)
 
     def raters(self, limit: int | None = None) -> tuple[RaterReport, ...]:
@@ -308,15 +324,29 @@ class Ledger:
             ledger._decisions[name] = DecisionRatings(used_weight, [Rating(*rating) for rating in ratings])
         return ledger
 
-    def _weigh(self, decision: DecisionRatings, rating: Rating, row: LogRow) -> CalibratedScore:
+    def _weigh(self, decision: DecisionRatings, rating: Rating, row: LogRow, is_new: bool) -> CalibratedScore:
         """Calibrate and weigh a rating by what is known before it."""
-        rater, affine = self._rater(rating), self._source(rating).affine()
-        score = _calibrate(rating.value, rating.kind, affine, rater)
+        rater, source = self._rater(rating), self._source(rating)
+        score = self._calibrate(rating.value, source, source.n_ratings - (not is_new), rater)
         remaining = self._quota.remaining(row)
         rating.calibrated, rating.source_weight = score.value, score.weight
         rating.sample_weight = remaining * (rater.reliability if rater else 1.0)
         rating.weight = score.weight * remaining * (1.0 - min(decision.used_weight / self.config.decision_cap, 1.0))
         return CalibratedScore(score.value, rating.weight)
+
+    def _calibrate(
+        self, value: float, source: SourceCalibration, n_known: int, rater: RaterReliability | None
+    ) -> CalibratedScore:
+        """A rating as an estimate of quality, and its weight before any cap, where ``n_known`` of its source were known before.
+
+        ``rater`` is None for a nameless one.
+        """
+        affine = source.affine()
+        offset, reliability = (
+            (self._trust * rater.offset(source.kind, affine), rater.reliability) if rater else (0.0, 1.0)
+        )
+        weight = affine.weight * self.config.familiarity(max(n_known, 0)) * reliability
+        return CalibratedScore((value - affine.intercept - offset) / affine.slope, weight)
 
     def _update(self, decision: DecisionRatings, sign: float = 1.0) -> None:
         """Add the decision's ratings to their sources and raters, each beside the others; with ``sign`` -1, subtract."""
@@ -327,9 +357,10 @@ class Ledger:
             for sample in calibration_samples(rating, decision.ratings):
                 source.update(sample, sign)
             if rater is not None:
-                mean, _ = outcome(rating, [other for other in decision.ratings if other is not rating])
+                mean, explained = outcome(rating, [other for other in decision.ratings if other is not rating])
                 if sign > 0.0:
-                    rating.log_odds = rater.update(rating.kind, rating.value, mean, source.affine())
+                    trust = max(explained, self._trust)
+                    rating.log_odds = rater.update(rating.kind, rating.value, mean, source.affine(), trust)
                 elif rating.log_odds is not None:
                     rater.downdate(rating.kind, rating.value, mean, rating.log_odds)
             if sign < 0.0:
@@ -347,9 +378,3 @@ class Ledger:
     def _rater(self, rating: Rating) -> RaterReliability | None:
         """The rater; None where the rating names none."""
         return self._raters.setdefault((rating.source, rating.rater), RaterReliability()) if rating.rater else None
-
-
-def _calibrate(value: float, kind: Kind, source: AffineCalibration, rater: RaterReliability | None) -> CalibratedScore:
-    """A rating as an estimate of quality, and its weight before any cap; ``rater`` None for a nameless one."""
-    offset, reliability = (rater.offset(kind, source), rater.reliability) if rater else (0.0, 1.0)
-    return CalibratedScore((value - source.intercept - offset) / source.slope, source.weight * reliability)

@@ -33,6 +33,10 @@ OWN_VARIANCE, COMMON_VARIANCE = 0.05, 0.06
 """Prior variance of a task's effect on one model alone, and on all models alike (hard and easy tasks)."""
 
 
+PUBLISHED_OWN_VARIANCE, PUBLISHED_COMMON_VARIANCE = 0.01, 0.02
+"""The same for models with published figures."""
+
+
 _PRIOR_TASKS = 15.0
 """Number of tasks that these two variances weigh like in the fit."""
 
@@ -123,8 +127,11 @@ def fit_prior(labels: NDArray[np.int64], means: Array, scores: Array, prior: Arr
     count, total = np.zeros((tasks, m)), np.zeros((tasks, m))
     np.add.at(count, labels, seen)
     np.add.at(total, labels, np.where(seen, scores, 0.0))
-    covariance = initial = OWN_VARIANCE * np.eye(m) + COMMON_VARIANCE
     informed = np.zeros(m, bool) if prior is None else ~np.isnan(prior).all(axis=0)
+    common_sd = np.sqrt(np.where(informed, PUBLISHED_COMMON_VARIANCE, COMMON_VARIANCE))
+    covariance = initial = np.diag(np.where(informed, PUBLISHED_OWN_VARIANCE, OWN_VARIANCE)) + np.outer(
+        common_sd, common_sd
+    )
     overall = np.diag(np.where(informed, PUBLISHED_OVERALL_SD, OVERALL_SD) ** 2)
     scored = count.sum(axis=1) > 0
     if not scored.any():

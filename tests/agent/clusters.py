@@ -70,9 +70,12 @@ def snapshot() -> Snapshot:
 
 
 @cache
-def untrained() -> Snapshot:
-    """The same without any score or published figure."""
-    return fit(_examples(np.full((PROMPTS * len(KINDS), len(MODELS)), np.nan)), encoder="made", position=100)
+def untrained(published: bool = False) -> Snapshot:
+    """The same without any score; ``published``: with a figure of every model on every kind, at the upper end."""
+    nothing = np.full((PROMPTS * len(KINDS), len(MODELS)), np.nan)
+    figures = np.array([[0.95 if TALENT[kind] == model else 0.9 for model in MODELS] for kind in KINDS])
+    prior = np.repeat(figures, PROMPTS, axis=0) if published else None
+    return fit(replace(_examples(nothing), prior=prior), encoder="made", position=100)
 
 
 def _examples(scores: NDArray[np.float64]) -> Examples:

@@ -17,7 +17,7 @@ from agent.choice.limiter import ExplorationLimiter
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot
-from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, RouteRequest, Turn
+from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, Observation, RouteRequest, Turn
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, TALENT, encoded, observed
 
@@ -253,6 +253,31 @@ def test_twenty_down_votes_move_one_task_and_leave_the_others(router: Router) ->
     assert after["rivers"] != before["rivers"]
     assert {k: m for k, m in after.items() if k != "rivers"} == {k: m for k, m in before.items() if k != "rivers"}
     assert route(router, encoded("rivers", 518)).position == 120
+
+
+def test_one_voice_moves_a_fresh_pool_a_little_and_many_move_it_far() -> None:
+    """As many raters of one decision as one: the first thumb of a source that nothing has calibrated is noisy."""
+
+    def moved(rows: list[Observation]) -> tuple[float, float]:
+        fresh = Router(clusters.untrained(published=True), CARDS)
+
+        def quality(kind: str) -> float:
+            return {c.model: c.quality for c in route(fresh, encoded(kind, 531)).candidates}["v/alpha"]
+
+        before = [quality(kind) for kind in KINDS]
+        for row in rows:
+            fresh.learn_one(replace(row, expected=0.95))
+        there, *elsewhere = np.array(before) - [quality(kind) for kind in KINDS]
+        return float(there), float(max(elsewhere))
+
+    one = observed(101, "rivers", "v/alpha", 0.0)
+    there, elsewhere = moved([one])
+    assert 0.02 < there <= 0.08 and 0.0 < elsewhere <= 0.02
+    crowd = [replace(one, seq=101 + i, rater=f"r{i}") for i in range(30)]
+    assert moved(crowd)[0] < 0.3, "thirty raters of one answer are one answer"
+    alone = [replace(observed(101 + i, "rivers", "v/alpha", 0.0), rater="r") for i in range(30)]
+    assert moved(alone)[0] > 0.4, "one rater teaches by many decisions"
+    assert moved([observed(101 + i, "rivers", "v/alpha", 0.0) for i in range(30)])[0] > moved(alone)[0]
 
 
 def test_up_votes_bring_a_model_back(router: Router) -> None:

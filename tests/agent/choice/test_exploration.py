@@ -126,23 +126,23 @@ def test_a_trial_that_costs_more_here_than_elsewhere_waits_for_a_better_place() 
 
 def test_models_that_lack_most_initial_pulls_are_tried_first_and_alike() -> None:
     worth, free, ample, config = np.array([0.0, 0.9, 0.0, 0.0]), np.zeros(4), np.ones(4), ChoiceConfig()
-    assert trial_weights(worth, np.array([0.0, 3.0, 9.0, 9.0]), free, ample, config).tolist() == [0.0, 0.0, 0.5, 0.5]
-    assert trial_weights(worth, free, free, ample, config).tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert trial_weights(worth, np.array([0.0, 3.0, 9.0, 9.0]), free, ample, 0, config).tolist() == [0.0, 0.0, 0.5, 0.5]
+    assert trial_weights(worth, free, free, ample, 0, config).tolist() == [0.0, 1.0, 0.0, 0.0]
 
 
 def test_trials_that_are_worth_about_the_same_are_shared_out() -> None:
     free, ample, config = np.zeros(3), np.ones(3), ChoiceConfig(alike=0.5)
-    assert trial_weights(np.array([0.4, 0.3, 0.1]), free, free, ample, config).tolist() == [0.5, 0.5, 0.0]
+    assert trial_weights(np.array([0.4, 0.3, 0.1]), free, free, ample, 2, config).tolist() == [0.5, 0.5, 0.0]
 
 
 def test_what_cannot_be_afforded_is_not_tried_however_much_it_would_teach() -> None:
     value, pulls, config = np.array([0.0, 9.0, 0.0]), np.array([0.0, 0.0, 8.0]), ChoiceConfig(max_price=0.5)
-    assert trial_weights(value, pulls, np.array([0.0, 0.2, 0.3]), np.array([1.0, 1.0, 0.2]), config).tolist() == [
+    assert trial_weights(value, pulls, np.array([0.0, 0.2, 0.3]), np.array([1.0, 1.0, 0.2]), 0, config).tolist() == [
         0,
         1,
         0,
     ]
-    assert not trial_weights(value, pulls, np.array([0.0, 0.6, 1e6]), np.full(3, np.inf), config).any()
+    assert not trial_weights(value, pulls, np.array([0.0, 0.6, 1e6]), np.full(3, np.inf), 0, config).any()
 
 
 def test_trials_take_all_but_what_the_others_share() -> None:
@@ -161,7 +161,14 @@ def test_a_model_that_does_not_lead_only_for_caution_is_worth_trying() -> None:
         ArmPosterior(np.array([0.7, 0.72]), np.diag([0.0, 0.09]), np.array([0.3, 0.3])),
     )
     assert values_of_trials(utility, np.array([0.0, 0.3]), unsure)[1] > 0.02
-    assert values_of_trials(utility, np.zeros(2), unsure)[1] == 0.0, "the leader is no trial"
+    assert values_of_trials(utility, np.zeros(2), unsure)[1] == 0.0, "the leader over all tasks is no trial"
+
+
+def test_where_the_leader_here_is_worth_most_nothing_else_is_tried() -> None:
+    """Another model leads over all tasks; to choose the one that leads here teaches most already."""
+    free, ample, config = np.zeros(3), np.ones(3), ChoiceConfig()
+    assert not trial_weights(np.array([0.4, 0.3, 0.1]), free, free, ample, 0, config).any()
+    assert trial_weights(np.array([0.3, 0.4, 0.1]), free, free, ample, 0, config).tolist() == [0.0, 1.0, 0.0]
 
 
 def test_an_under_sampled_model_is_tried_on_a_task_where_it_may_be_better() -> None:

@@ -66,10 +66,18 @@ def clean(rng: np.random.Generator, model: str, outcome: float) -> list[tuple[So
     return [("user", f"u{rng.integers(100)}", outcome)]
 
 
-def test_the_first_rating_of_anybody_counts_almost_like_an_evaluation() -> None:
+FAMILIAR = LedgerConfig(first_weight=1.0)
+"""Where every source counts as known, so that only the caps and the calibration are seen."""
+
+
+def test_the_first_rating_of_anybody_counts_like_a_noisy_one_and_many_almost_like_evaluations() -> None:
     for who in ({"source": "judge", "rater": "gpt"}, {"source": "user", "rater": "ann"}, {"source": "implicit"}):
         first = Ledger().learn_one(scored_row(1, 0.9, **who))
-        assert first.value == pytest.approx(0.9) and first.weight > 0.94
+        assert first.value == pytest.approx(0.9) and 0.23 < first.weight <= 0.25
+        assert Ledger(FAMILIAR).learn_one(scored_row(1, 0.9, **who)).weight > 0.94
+    ledger = Ledger()
+    weights = [ledger.learn_one(scored_row(seq, seq % 2)).weight for seq in range(1, 200)]
+    assert weights[10] > 0.5 and weights[-1] > 0.8
 
 
 def test_clean_feedback_stays_as_it_is() -> None:
@@ -197,7 +205,7 @@ def test_a_comparison_reads_as_a_difference_of_qualities() -> None:
 
 
 def test_a_score_without_expectation_still_counts() -> None:
-    ledger = Ledger()
+    ledger = Ledger(FAMILIAR)
     ratings = [ledger.learn_one(scored_row(seq, 0.7, expected=math.nan, rater="ann")) for seq in range(1, 5)]
     assert all(w.value == pytest.approx(0.7) and w.weight > 0.75 for w in ratings)
     json.dumps(ledger.state(), allow_nan=False)
@@ -242,7 +250,7 @@ def test_a_rater_who_only_compared_has_no_offset() -> None:
 
 
 def test_revising_over_and_over_weighs_no_more_than_once() -> None:
-    ledger = Ledger()
+    ledger = Ledger(FAMILIAR)
     ratings = [
         ledger.learn_one(
             scored_row(seq, seq % 2, decision_id="d", rater="ann", revises=None if seq == 1 else (seq + 1) % 2)
@@ -300,12 +308,12 @@ def test_a_rater_weighs_at_most_their_cap_on_a_task_and_has_another_on_others() 
 
 def test_means_are_capped_by_rater_and_key_as_ratings_are() -> None:
     flood = [scored_row(seq, 1.0, rater="ann", prompt_id=f"p{seq}") for seq in range(200)]
-    weights = [mean.weight for mean in Ledger().mean_scores(flood).values()]
+    weights = [mean.weight for mean in Ledger(FAMILIAR).mean_scores(flood).values()]
     cap = LedgerConfig().quota.rater
     assert weights[0] > 0.9 and weights == sorted(weights, reverse=True)
     assert 0.8 * cap < sum(weights) <= cap * (1 + len(flood) / LedgerConfig().quota.recovery)
     keyed = [replace(row, rater=f"sock{row.seq}", key="partner") for row in flood]
-    assert 100.0 < sum(mean.weight for mean in Ledger().mean_scores(keyed).values()) < 150.0
+    assert 100.0 < sum(mean.weight for mean in Ledger(FAMILIAR).mean_scores(keyed).values()) < 150.0
 
 
 def test_made_up_names_share_the_cap_of_the_key_that_posts_them() -> None:
@@ -391,4 +399,4 @@ def test_predict_one_is_what_learn_one_would_give_and_learns_nothing() -> None:
     assert json.dumps(ledger.state()) == before
     live = ledger.learn_one(scored_row(10_000, 0.4, source="judge", rater="gpt", task=99))
     assert (predicted.value, predicted.weight) == pytest.approx((live.value, live.weight))
-    assert ledger.predict_one("implicit", "", 0.4) == CalibratedScore(0.4, 1.0)
+    assert ledger.predict_one("implicit", "", 0.4) == CalibratedScore(0.4, 0.25)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from agent.estimate import Estimator
-from agent.feedback.ledger import Ledger
+from agent.feedback.ledger import Ledger, LedgerConfig
 from agent.feedback.state import feedback_state, latest_ratings, since_last_drift
 from agent.online.drift import STALE_WEIGHT
 from agent.snapshot import Snapshot
@@ -32,7 +32,7 @@ def test_the_latest_rating_of_each_rater_stands_where_the_first_stood() -> None:
 
 def test_a_revision_of_a_score_from_before_a_drift_counts_as_one_from_before() -> None:
     rows = [rated(1, "old"), rated(2, "revised"), rated(60, "new"), rated(80, "revised", 0.9, revises=0.8)]
-    means = Ledger().mean_scores(latest_ratings(rows), DRIFTS)
+    means = Ledger(LedgerConfig(first_weight=1.0)).mean_scores(latest_ratings(rows), DRIFTS)
     weight = {prompt: mean.weight for (prompt, _), mean in means.items()}
     assert weight["p-old"] == weight["p-revised"] == STALE_WEIGHT and weight["p-new"] == 1.0
     assert means["p-revised", "m"].value < 0.7

@@ -1,7 +1,7 @@
 """Compact bytes for what a decision keeps beside its plain columns: its candidates, and other JSON, both compressed by zlib.
 
-Candidates are columns of float64, which come back exactly, after a JSON head with what is text. Rows of earlier versions hold
-plain JSON, which is read as well.
+Candidates are columns of float64, which come back exactly (NaN where they are not finite), after a JSON head with what is
+text. Rows of earlier versions hold plain JSON, which is read as well.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def pack_candidates(candidates: Sequence[Candidate]) -> bytes:
     for name in names:
         parts = [c.parts.get(name, absent) for c in candidates]
         columns += [[part.estimate for part in parts], [part.weight for part in parts]]
-    return zlib.compress(orjson.dumps(head) + b"\n" + np.array(columns, "<f8").tobytes(), _LEVEL)
+    numbers = np.array(columns, "<f8")
+    numbers[~np.isfinite(numbers)] = np.nan
+    return zlib.compress(orjson.dumps(head) + b"\n" + numbers.tobytes(), _LEVEL)
 
 
 def read_candidates(packed: bytes | str) -> tuple[Candidate, ...]:

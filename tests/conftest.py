@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from sqlalchemy import create_engine, text
 from store.database import Database
 from store.writer import GroupCommitter
 from tests.store.build import migrated_file
+
+os.environ.pop("COLUMNS", None)  # set by xdist; what is printed to a pipe is as wide as its tables
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

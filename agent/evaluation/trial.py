@@ -237,7 +237,7 @@ def critical_value(fraction: float, alpha: float, *, last: bool) -> float:
     >>> [round(critical_value(f, 0.05, last=False), 2) for f in (0.25, 0.5, 1.0)]
     [3.92, 2.77, 1.96]
     >>> [round(critical_value(f, 0.05, last=True), 2) for f in (0.25, 0.5, 1.0)]
-    [1.65, 1.69, 1.96]
+    [1.64, 1.65, 1.96]
     """
     boundary = -float(ndtri(alpha / 2.0)) / sqrt(min(fraction, 1.0))
     if not last or fraction >= 1.0:

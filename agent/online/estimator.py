@@ -200,6 +200,8 @@ class OnlineEstimator:
 
     def lacks(self, change: ResidualChange) -> bool:
         """Whether the change names a model for which the posterior must be `rebuilt` before it can be applied."""
+        if change.observation.revises is not None and change.key not in self._held:
+            return False  # it changes nothing
         return any(model not in self._column for model in change.new.coefficients)
 
     def apply(self, change: ResidualChange) -> Drift | None:

@@ -149,5 +149,5 @@ def test_the_champion_of_an_older_format_names_the_command(old: Database) -> Non
 def test_nothing_is_rewritten_twice(old: Database) -> None:
     query = text("SELECT candidates FROM decisions ORDER BY id")
     with old.connect() as connection:
-        kept = [json.loads(v) if isinstance(v, str) else v for v in connection.execute(query).scalars()]
+        kept = [json.loads(v) if isinstance(v, (str, bytes)) else v for v in connection.execute(query).scalars()]
     assert all("caution" not in c["parts"] for found in kept for c in found)

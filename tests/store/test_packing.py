@@ -31,7 +31,8 @@ def a_pool(models: int, seed: int = 0) -> tuple[Candidate, ...]:
         numbers = {
             n: float(rng.random()) for n in ("quality", "stderr", "cost", "utility", "shrinkage", "cost_penalty")
         }
-        return Candidate(f"vendor-{i % 5}/model-{i}.5-instruct", propensity=float(i == 0), parts=parts, **numbers)
+        name = f"vendor-{i % 5}/model-{i}.5-instruct"
+        return replace(Candidate(name, 0.0, 0.0, 0.0, 0.0, float(i == 0), parts), **numbers)  # type: ignore[arg-type]
 
     return tuple(one(i) for i in range(models))
 
@@ -40,11 +41,11 @@ def a_pool(models: int, seed: int = 0) -> tuple[Candidate, ...]:
 def test_candidates_come_back_exactly(models: int) -> None:
     ranked = a_pool(models)
     ranked += (
-        Candidate("x", math.inf, 1e-300, -0.0, 1 / 3, 0.0, {"prior": Part(0.1, 1.0)}, "no vision é", caution=0.25),
+        Candidate("x", 0.1 + 0.2, 1e-300, -0.0, 1 / 3, 0.0, {"prior": Part(0.1, 1.0)}, "no vision é", caution=0.25),
     )
     assert read_candidates(pack_candidates(ranked)) == ranked
     (unknown,) = read_candidates(
-        pack_candidates((replace(ranked[-1], cost=math.nan, parts={"a": Part(0.5, math.nan)}),))
+        pack_candidates((replace(ranked[-1], cost=math.inf, parts={"a": Part(0.5, math.nan)}),))
     )
     assert math.isnan(unknown.cost) and math.isnan(unknown.parts["a"].weight)
 

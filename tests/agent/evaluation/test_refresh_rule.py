@@ -32,7 +32,7 @@ def test_refreshes_get_rarer_the_more_is_known() -> None:
             trained = rows
             at.append(rows)
     assert at[:6] == [16, 32, 48, 72, 108, 162]
-    assert len(at) == 22, "200 where 500 rows always call one"
+    assert len(at) == 21, "200 where 500 rows always call one"
 
 
 def test_newcomers_and_outliers_that_were_read_in_vain_must_grow_too() -> None:

@@ -29,9 +29,11 @@ models:
 
 
 POLLED = {
+    "serve.routing.catch_up",
     "serve.routing.follower",
     "serve.routing.rival",
     "store.feedback",
+    "store.log_pages",
     "store.snapshots",
     "store.trials",
     "store.pool.models",

@@ -40,7 +40,7 @@ def doctor(as_json: Json = False) -> None:
     checks: list[tuple[str, Callable[[JobContext], Finding]]] = [
         ("home", _home), ("disk", _disk), ("database", _database), ("pool", _pool), ("keys", _keys),
         ("encoder", _encoder), ("local model", _local_model), ("ray", _ray), ("snapshot", _snapshot),
-        ("drifts", _drifts),
+        ("drifts", _drifts), ("feedback", _feedback),
     ]  # fmt: skip
     findings = []
     with context() as ctx:
@@ -151,3 +151,14 @@ def _drifts(ctx: JobContext) -> Finding:
     if not found:
         return Finding("drifts", "ok", "no model has changed since the champion was trained")
     return Finding("drifts", "warn", "; ".join(drift.why for drift in found.values()), "thalweg refresh")
+
+
+def _feedback(ctx: JobContext) -> Finding:
+    from store.set_aside import SetAsideStore
+
+    champion = ctx.snapshots.champion()
+    count = SetAsideStore(ctx.database).count(after=champion.position if champion else 0)
+    if not count:
+        return Finding("feedback", "ok", "every row since the champion was learned")
+    found = f"nothing could be learned from {count:,} row{'s' * (count > 1)} since the champion"
+    return Finding("feedback", "warn", found, "thalweg feedback set-aside says why; thalweg refresh goes on without them")

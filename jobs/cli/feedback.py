@@ -115,6 +115,23 @@ def raters(
     ))  # fmt: skip
 
 
+@app.command("set-aside")
+def list_set_aside(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50, as_json: Json = False
+) -> None:
+    """Rows of the log from which nothing was learned, and why, newest first. Learning goes on after them."""
+    from store.set_aside import SetAsideStore
+
+    with context() as ctx:
+        found = SetAsideStore(ctx.database).list(limit=limit)
+    show(found, as_json, lambda: table(
+        "",
+        {"seq": "right", "when": "left", "decision": "left", "model": "left", "score": "right", "why": "left"},
+        [(str(r.seq), when(r.set_aside_at), r.decision_id, r.model, f"{r.score:.2f}", r.reason) for r in found],
+        "no row was set aside",
+    ))  # fmt: skip
+
+
 def _append(as_json: bool, *event: Any, **more: Any) -> None:
     """Append a `FeedbackEvent` of these fields, which it checks, and print the receipt."""
     from agent.errors import InvalidInput, UnknownDecision

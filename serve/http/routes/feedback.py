@@ -23,6 +23,7 @@ from serve.http.schemas import (
 from serve.service import BOOTSTRAP, Service
 from store.columns import clean
 from store.feedback import FeedbackEvent, Receipt
+from store.set_aside import SetAsideRow
 
 router = APIRouter(tags=["feedback"], route_class=JsonRoute)
 
@@ -80,6 +81,13 @@ def raters(service: ServiceDep, limit: Limit = 50) -> ReportList[RaterReport]:
     far above the source they score."""
     routing = service.live.serving.router
     return ReportList(position=routing.position, data=routing.raters(limit))
+
+
+@router.get("/v1/feedback/set-aside")
+def set_aside(service: ServiceDep, limit: Limit = 50) -> Listed[SetAsideRow]:
+    """Rows of the log from which nothing was learned, newest first, and why: a prompt that another encoder encoded and
+    whose text is not stored, or values that no estimate can take. Learning goes on after them."""
+    return Listed(data=service.set_aside.list(limit=limit))
 
 
 async def _record(service: Service, body: Any, kind: type[RatingIn]) -> FeedbackReply | Response:

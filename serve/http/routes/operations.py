@@ -24,13 +24,15 @@ _WRITE_TIMEOUT_S = 2.0
 
 class Readiness(BaseModel):
     """Whether requests can be routed and recorded; ``degraded`` where an older snapshot than the champion serves, or where the
-    champion serves without the trial that runs. ``trial`` is the one that this replica takes part in."""
+    champion serves without the trial that runs. ``trial`` is the one that this replica takes part in, ``set_aside`` the number
+    of rows of the feedback log since the snapshot from which nothing could be learned."""
 
     status: Literal["ready", "degraded", "unready"]
     reason: str | None = None
     snapshot: int | None = None
     position: int | None = None
     trial: int | None = None
+    set_aside: int = 0
 
 
 @router.get("/healthz")
@@ -52,6 +54,7 @@ async def ready(service: ServiceDep, response: Response) -> Readiness:
         snapshot=serving.router.snapshot.version if serving else None,
         position=serving.router.position if serving else None,
         trial=serving.on_trial.trial.id if serving and serving.on_trial else None,
+        set_aside=serving.router.n_set_aside if serving else 0,
     )
 
 

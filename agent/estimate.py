@@ -25,6 +25,9 @@ from agent.types import UNKNOWN_TASK, Array, Encoded, TaskAssignment
 
 _CHUNK = 1024
 
+_BLOCK = 8
+"""Prompts that `Estimator.estimate_each` computes at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
@@ -148,17 +151,21 @@ class Estimator:
         """Estimates for one prompt, n = 1."""
         return self.estimate_batch(encoded.embedding[None], encoded.features[None])
 
+    def estimate_each(self, prompts: Sequence[Encoded]) -> Estimates:
+        """Estimates for n prompts, each the same to the last bit whichever prompts it is asked for with.
+
+        A product of matrices of another shape may differ in its last bits; here all have one shape.
+        """
+        padded = [*prompts, *[prompts[-1]] * (-len(prompts) % _BLOCK)]
+        embeddings, features = np.stack([p.embedding for p in padded]), np.stack([p.features for p in padded])
+        blocks = [slice(i, i + _BLOCK) for i in range(0, len(padded), _BLOCK)]
+        return _join([self._estimate(embeddings[at], features[at]) for at in blocks])
+
     def estimate_batch(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
         """Estimates for (n, d) embeddings with their (n, f) features."""
         starts = range(0, max(len(embeddings), 1), _CHUNK)
         chunks = [self._estimate(embeddings[i : i + _CHUNK], features[i : i + _CHUNK]) for i in starts]
-        if len(chunks) == 1:
-            return chunks[0]
-        joined: dict[str, Any] = {}
-        for name in (f.name for f in fields(Estimates)):
-            parts = [getattr(chunk, name) for chunk in chunks]
-            joined[name] = None if parts[0] is None else np.concatenate(parts)
-        return Estimates(**joined)
+        return _join(chunks)
 
     def task_ids(
         self, ids: Sequence[str], embeddings: NDArray[np.float32], features: NDArray[np.float32]
@@ -220,15 +227,15 @@ class Estimator:
         """Number of the features that it reads, plain ones and words."""
         return len(self._representation.mean) + len(self._representation.idf)
 
-    def predicted(self, model: str, estimates: Estimates) -> float:
-        """The first row's estimate of a model; the mean of its models where it does not know this one, whatever the pool."""
+    def predicted(self, model: str, estimates: Estimates, row: int = 0) -> float:
+        """A row's estimate of a model; the mean of its models where it does not know this one, whatever the pool holds."""
         column = self._column.get(model)
-        return float(estimates.quality[0].mean() if column is None else estimates.quality[0, column])
+        return float(estimates.quality[row].mean() if column is None else estimates.quality[row, column])
 
-    def likely_tasks(self, estimates: Estimates, least: float) -> dict[int, float]:
-        """task id -> probability of the first row, where it is at least ``least``; none for a prompt far from every task."""
-        probabilities = estimates.task_probabilities[0]
-        if not estimates.known[0]:
+    def likely_tasks(self, estimates: Estimates, least: float, row: int = 0) -> dict[int, float]:
+        """task id -> probability of a row, where it is at least ``least``; none for a prompt far from every task."""
+        probabilities = estimates.task_probabilities[row]
+        if not estimates.known[row]:
             return {}
         return {self.tasks[t].id: float(probabilities[t]) for t in np.flatnonzero(probabilities >= least)}
 
@@ -239,6 +246,17 @@ class Estimator:
         if not estimates.known[row]:
             return TaskAssignment(UNKNOWN_TASK, "unknown", probability)
         return TaskAssignment(self.tasks[best].id, self.tasks[best].name, probability)
+
+
+def _join(chunks: Sequence[Estimates]) -> Estimates:
+    """The rows of all ``chunks``, at least one."""
+    if len(chunks) == 1:
+        return chunks[0]
+    joined: dict[str, Any] = {}
+    for name in (f.name for f in fields(Estimates)):
+        parts = [getattr(chunk, name) for chunk in chunks]
+        joined[name] = None if parts[0] is None else np.concatenate(parts)
+    return Estimates(**joined)
 
 
 def _weighted_sum(weight: Array, rows: Array) -> Array:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from agent.estimate import Estimator
+from agent.estimate import Estimates, Estimator
 from agent.feedback.checks import defect, vector_defect
 from agent.feedback.ledger import Ledger, LedgerChange
 from agent.index.prompts import PromptIndex
 from agent.online.effects import Prior
 from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
 from agent.types import Observation, SetAside
+
+_PART = 64
+"""Rows whose prompts are estimated together."""
+
+_YIELD_S = 0.001
+"""Longest wait of a row that is learned for readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,9 @@ class Learner:
         self.position = snapshot.position
         self.n_set_aside = 0
         self.lock = threading.Lock()
+        self._counting, self._readers = threading.Lock(), 0
+        self._idle = threading.Event()  # no reader
+        self._idle.set()
         self.online = OnlineEstimator(
             snapshot.models,
             [task.id for task in snapshot.tasks],
@@ -92,18 +102,38 @@ class Learner:
 
     def learn_many(self, rows: Sequence[Observation | SetAside]) -> list[SetAside]:
         """See `Router.learn_many`."""
-        checked = [self._checked(row) for row in rows if row.seq > self.position]
         aside = []
-        for row in checked:
-            change = row if isinstance(row, SetAside) else self._prepare(row)
-            with self.lock:
-                if isinstance(change, SetAside):
-                    aside.append(change)
-                    self.n_set_aside += 1
+        new = [self._checked(row) for row in rows if row.seq > self.position]
+        for start in range(0, len(new), _PART):
+            part = new[start : start + _PART]
+            estimates = self._estimates([row for row in part if isinstance(row, Observation)])
+            for row in part:
+                self._idle.wait(_YIELD_S)
+                if isinstance(row, Observation):
+                    found = estimates[row.seq]
+                    change = found if isinstance(found, SetAside) else self._prepare(row, *found)
+                    failed = change if isinstance(change, SetAside) else self._learn(change)
                 else:
-                    self._apply(change)
-                self.position = row.seq
+                    failed = row
+                if failed is not None:
+                    aside.append(failed)
+                    with self.lock:
+                        self.position, self.n_set_aside = row.seq, self.n_set_aside + 1
         return aside
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While it is held, learning waits a moment before each row, so that reading is soon done."""
+        with self._counting:
+            self._readers += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._readers -= 1
+                if not self._readers:
+                    self._idle.set()
 
     def digest(self) -> str:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
@@ -125,28 +155,60 @@ class Learner:
         )
         return row if why is None else SetAside(row.seq, why)
 
-    def _prepare(self, row: Observation) -> _Change | SetAside:
+    def _estimates(self, rows: Sequence[Observation]) -> dict[int, tuple[Estimates, int] | SetAside]:
+        """Position of each row -> estimates, and the row of them that is its prompt's."""
+        try:
+            found = self._estimator.estimate_each([row.encoded for row in rows]) if rows else None
+        except Exception as error:  # of any kind, but of one row: the others are learned
+            if len(rows) == 1:
+                return {rows[0].seq: _raised(rows[0], error)}
+            return {seq: found for row in rows for seq, found in self._estimates([row]).items()}
+        return {} if found is None else {row.seq: (found, i) for i, row in enumerate(rows)}
+
+    def _prepare(self, row: Observation, estimates: Estimates, at: int) -> _Change | SetAside:
         """What ``row`` changes; what can raise is done here, before anything is changed."""
         try:
-            estimates = self._estimator.estimate(row.encoded)
             ledger = self.ledger.prepare(row)
             rated = [model for model in (row.model, row.other) if model is not None]
-            predicted = {model: self._estimator.predicted(model, estimates) for model in rated}
-            tasks = self._estimator.likely_tasks(estimates, self._min_task_probability)
-            with self.lock:  # it may fill the posterior's cache, as readers do
-                online = self.online.prepare(row, ledger.score, predicted, tasks)
+            predicted = {model: self._estimator.predicted(model, estimates, at) for model in rated}
+            tasks = self._estimator.likely_tasks(estimates, self._min_task_probability, at)
+            online = self.online.prepare(row, ledger.score, predicted, tasks)
         except Exception as error:  # of any kind: a row must not keep the next ones from being learned
-            return SetAside(row.seq, f"{type(error).__name__} while it was learned: {error}")
+            return _raised(row, error)
         column = self._column.get(row.model) if row.other is None else None
-        return _Change(ledger, online, column, self._estimator.assign_task(estimates).id)
+        return _Change(ledger, online, column, self._estimator.assign_task(estimates, at).id)
+
+    def _learn(self, change: _Change) -> SetAside | None:
+        """Make a change that was prepared since the last one; a posterior is rebuilt aside, then takes the old one's place."""
+        row, online = change.online.observation, self.online
+        if online.lacks(change.online):
+            posterior = online.rebuilt(change.online)
+            with self.lock:
+                online.adopt(posterior)
+        with self.lock:
+            try:
+                self._apply(change)
+            except Exception as error:  # none is known
+                return _raised(row, error)
+            if not online.outdated:
+                self.position = row.seq
+                return None
+        posterior = online.rebuilt()
+        with self.lock:
+            online.adopt(posterior)
+            self.position = row.seq
+        return None
 
     def _apply(self, change: _Change) -> None:
-        """Make a change that was prepared since the last one."""
         row = change.online.observation
-        self.ledger.apply(change.ledger)
-        self.online.apply(change.online)
         if change.column is not None:
             self.memory.learn_one(
                 row.prompt_id, row.encoded.embedding, change.task, change.column, row.score,
                 rating=(row.decision_id, row.source, row.rater), revises=row.revises,
             )  # fmt: skip
+        self.ledger.apply(change.ledger)
+        self.online.apply(change.online)
+
+
+def _raised(row: Observation, error: Exception) -> SetAside:
+    return SetAside(row.seq, f"{type(error).__name__} while it was learned: {error}")

@@ -156,6 +156,10 @@ class Router:
         NoCandidate
             Where no model can take the request; the message says why for each.
         """
+        with self._learner.reading():
+            return self._route(encoded, request, rng)
+
+    def _route(self, encoded: Encoded, request: RouteRequest, rng: np.random.Generator) -> Decision:
         cards = self._cards
         cost = expected_costs(cards, encoded.tokens, request)
         excluded = exclusions(cards, cost, encoded, request)

@@ -101,7 +101,16 @@ class Scheduler:
         self._settings = settings
         self._database = Database.open(settings.database_url)
         self._timetable = Timetable(self._database, settings, self._execute)
-        threading.Thread(target=self._begin, name="begin", daemon=True).start()
+        self._started = False
+        self._starter = threading.Thread(target=self._begin, name="begin", daemon=True)
+        self._starter.start()
+
+    def check_health(self) -> None:
+        """Called by Serve, which restarts the replica where it raises: nothing starts jobs any more."""
+        if self._started:
+            self._timetable.check_health()
+        elif not self._starter.is_alive():
+            raise RuntimeError("the thread that builds the first snapshot and starts the timetable has ended")
 
     def _begin(self) -> None:
         while SnapshotStore(self._database).champion_version() is None:
@@ -111,6 +120,7 @@ class Scheduler:
                 _log.error("the first snapshot could not be built, next try in %g s: %r", _RETRY_S, error)
                 time.sleep(_RETRY_S)
         self._timetable.start()
+        self._started = True
 
     def _execute(self, run: Run) -> None:
         _in_task(work, run, self._settings)

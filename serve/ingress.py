@@ -52,3 +52,7 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve once the constructor is done."""
         return build_api(self._service)
+
+    def check_health(self) -> None:
+        """Called by Serve, which restarts the replica where it raises: its router no longer follows the feedback log."""
+        self._service.follower.check_health()

@@ -239,12 +239,13 @@ class TaskEffects:
 
     def add_weighted(self, weights: Mapping[int, float], coefficients: Mapping[int, float], residual: float) -> None:
         """Add a score with the task ``weights`` that `add` gave an earlier one, as of that one's time."""
-        at, values = np.array(list(coefficients)), np.array(list(coefficients.values()))
-        outer = np.outer(values, values)
         for task, weight in weights.items():
             row = self._add_row(task)
-            self._information_matrix[row][np.ix_(at, at)] += weight * outer
-            self._information_vector[row, at] += weight * residual * values
+            matrix, vector = self._information_matrix[row], self._information_vector[row]
+            for a, left in coefficients.items():
+                vector[a] += weight * residual * left
+                for b, right in coefficients.items():
+                    matrix[a, b] += weight * (left * right)
             self._stale.add(row)
         self._overall = None
 
@@ -263,13 +264,18 @@ class TaskEffects:
         """The overall effects mu."""
         if self._overall is not None:
             return self._overall
-        for row in self._stale:
-            scale, loading = self._scale[row], self._loading[row]
-            _, vector, matrix = marginalise(
-                self._covariance[row], self._information_matrix[row] / scale, self._information_vector[row] / scale
+        if self._stale:
+            rows = np.array(sorted(self._stale))
+            scale, loading = self._scale[rows, None], self._loading[rows]
+            information, weighted = (
+                self._information_matrix[rows] / scale[:, :, None],
+                self._information_vector[rows] / scale,
             )
-            self._effect_vector[row], self._effect_matrix[row] = vector, matrix
-            self._overall_vector[row], self._overall_matrix[row] = loading.T @ vector, loading.T @ matrix @ loading
+            _, vector, matrix = marginalise(self._covariance[rows], information, weighted)
+            turned = loading.transpose(0, 2, 1)
+            self._effect_vector[rows], self._effect_matrix[rows] = vector, matrix
+            self._overall_vector[rows] = (turned @ vector[:, :, None])[:, :, 0]
+            self._overall_matrix[rows] = turned @ matrix @ loading
         self._stale.clear()
         self._posteriors.clear()
         covariance = np.linalg.inv(np.linalg.inv(self._prior.overall_covariance) + self._overall_matrix.sum(axis=0))

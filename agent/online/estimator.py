@@ -9,9 +9,9 @@ ordered log alone, so every replica computes the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,6 +89,16 @@ class ResidualChange:
     predicted: float
 
 
+class Posterior(NamedTuple):
+    """The effects given the held scores, and what they rest on: models beyond the snapshot's, columns, prior, scores."""
+
+    new_models: tuple[str, ...]
+    column: dict[str, int]
+    prior: Prior
+    effects: TaskEffects
+    held: dict[Hashable, ResidualObservation]
+
+
 class OnlineEstimator:
     """Mean and covariance of each model's quality less the snapshot's prediction.
 
@@ -127,14 +137,16 @@ class OnlineEstimator:
     ) -> None:
         self.config = config
         self._models = tuple(models)
-        self._new_models: tuple[str, ...] = ()
         self._tasks = tuple(tasks)
         self._snapshot_prior = prior
         self._held: dict[Hashable, ResidualObservation] = {}
         n_scores = dict(zip(self._models, prior.n_scores.sum(axis=0).tolist()))
         self._detectors = DriftDetectors(n_scores, config.drift, drift_detectors)
         self._drifts: list[Drift] = []
-        self._rebuild()
+        self.outdated = False
+        self._new_models: tuple[str, ...] = ()
+        self._column: dict[str, int] = {}
+        self.adopt(self.rebuilt())
 
     def learn_one(
         self,
@@ -157,7 +169,13 @@ class OnlineEstimator:
         task_probabilities
             task -> probability that the prompt belongs to it; empty far from every task.
         """
-        return self.apply(self.prepare(observation, score, predicted, task_probabilities))
+        change = self.prepare(observation, score, predicted, task_probabilities)
+        if self.lacks(change):
+            self.adopt(self.rebuilt(change))
+        drift = self.apply(change)
+        if self.outdated:
+            self.adopt(self.rebuilt())
+        return drift
 
     def prepare(
         self,
@@ -180,24 +198,62 @@ class OnlineEstimator:
         )
         return ResidualChange((o.decision_id, o.source, o.rater, o.other), o, new, score.value, weight, estimates[0])
 
+    def lacks(self, change: ResidualChange) -> bool:
+        """Whether the change names a model for which the posterior must be `rebuilt` before it can be applied."""
+        return any(model not in self._column for model in change.new.coefficients)
+
     def apply(self, change: ResidualChange) -> Drift | None:
-        """Make a change that was prepared since the last one; the model's drift, where this score revealed one."""
+        """Make a change that was prepared since the last one; the model's drift, where this score revealed one.
+
+        Where `outdated` holds afterwards, the posterior must be `rebuilt`.
+        """
         o, old = change.observation, self._held.get(change.key)
         if old is None and o.revises is not None:
             return None
-        self._add_models(change.new.coefficients)
         if old is None:
-            self._add(change.key, change.new)
+            self._held[change.key] = self._add(self._effects, change.new, self._column)
+            if len(self._held) > self.config.held:
+                del self._held[next(iter(self._held))]
         else:
             self._replace(change.key, old, change.new)
-        if self._effects.overflows:
-            self._rebuild()
+        self.outdated = self._effects.overflows
         if old is not None or o.other is not None:
             return None
         drift = self._detectors.learn_one(o.model, o.seq, change.score, change.weight, change.predicted)
         if drift is not None:
-            self._forget(drift)
+            self._drifts.append(drift)
+            self.outdated = True
         return drift
+
+    def rebuilt(self, change: ResidualChange | None = None) -> Posterior:
+        """The posterior from the held scores, under the prior that drifts and new models, also those of ``change``, call for.
+
+        Scores of a model from before it changed are dropped. It takes a second for a hundred thousand scores; nothing is
+        changed before the result is given to `adopt`.
+        """
+        new = () if change is None else (m for m in change.new.coefficients if m not in self._column)
+        new_models = (*self._new_models, *new)
+        column = {name: i for i, name in enumerate((*self._models, *new_models))}
+        prior = self._snapshot_prior.with_new_models(len(new_models))
+        since: dict[str, int] = {}
+        for drift in self._drifts:
+            since[drift.model] = max(drift.since, since.get(drift.model, drift.since))
+        for model in since:
+            at = column[model]
+            overall, covariance = prior.overall_covariance.copy(), prior.covariance.copy()
+            overall[at, at] += self.config.change_sd**2
+            covariance[at, at] += self.config.change_variance
+            prior = replace(prior, overall_covariance=overall, covariance=covariance)
+        posterior = Posterior(new_models, column, prior, TaskEffects(prior, self._tasks, self.config.memory), {})
+        for key, held in self._held.items():
+            if all(held.seq >= since.get(model, held.seq) for model in held.coefficients):
+                posterior.held[key] = self._add(posterior.effects, held, column)
+        return posterior
+
+    def adopt(self, posterior: Posterior) -> None:
+        """Go on with one that was `rebuilt` since the last change."""
+        self._new_models, self._column, self._prior, self._effects, self._held = posterior
+        self.outdated = False
 
     def predict_one(self, models: Sequence[str], task_probabilities: Mapping[int, float]) -> Gaussian:
         """How far each model's quality is from the snapshot's prediction, on a prompt of these tasks."""
@@ -233,16 +289,11 @@ class OnlineEstimator:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def _add(self, key: Hashable, new: ResidualObservation) -> None:
-        weights = self._effects.add(
-            self._task_weights(new.task_probabilities),
-            self._columns(new.coefficients),
-            new.residual,
-            1.0 / new.variance,
-        )
-        self._held[key] = replace(new, task_weights=weights)
-        if len(self._held) > self.config.held:
-            del self._held[next(iter(self._held))]
+    def _add(self, effects: TaskEffects, new: ResidualObservation, column: Mapping[str, int]) -> ResidualObservation:
+        """Add a score to ``effects``; the score as it is held."""
+        tasks = self._task_weights(new.task_probabilities)
+        coefficients = _columns(new.coefficients, column)
+        return replace(new, task_weights=effects.add(tasks, coefficients, new.residual, 1.0 / new.variance))
 
     def _replace(self, key: Hashable, old: ResidualObservation, new: ResidualObservation) -> None:
         """Let ``new`` stand where ``old`` stood, as if it had come then and weighed no more."""
@@ -251,46 +302,12 @@ class OnlineEstimator:
         self._held[key] = replace(new, task_weights={task: w * surer for task, w in old.task_weights.items()})
         for o, sign in ((old, -1.0), (self._held[key], 1.0)):
             weights = {task: sign * weight for task, weight in o.task_weights.items()}
-            self._effects.add_weighted(weights, self._columns(o.coefficients), o.residual)
-
-    def _forget(self, drift: Drift) -> None:
-        """Drop the scores of a model from before it changed."""
-        self._drifts.append(drift)
-        stale = [k for k, old in self._held.items() if drift.model in old.coefficients and old.seq < drift.since]
-        for key in stale:
-            del self._held[key]
-        self._rebuild()
-
-    def _rebuild(self) -> None:
-        """The posterior from the held scores, under the prior that drifts and new models call for."""
-        self._column = {name: i for i, name in enumerate(self._models + self._new_models)}
-        prior = self._snapshot_prior.with_new_models(len(self._new_models))
-        for model in {d.model for d in self._drifts}:
-            at = self._column[model]
-            overall, covariance = prior.overall_covariance.copy(), prior.covariance.copy()
-            overall[at, at] += self.config.change_sd**2
-            covariance[at, at] += self.config.change_variance
-            prior = replace(prior, overall_covariance=overall, covariance=covariance)
-        self._prior = prior
-        self._effects = TaskEffects(prior, self._tasks, self.config.memory)
-        held, self._held = self._held, {}
-        for key, old in held.items():
-            self._add(key, old)
-
-    def _add_models(self, models: Iterable[str]) -> None:
-        """Extend the posterior by models that neither the snapshot nor the log has named so far."""
-        new = [m for m in models if m not in self._column]
-        if new:
-            self._new_models += tuple(new)
-            self._rebuild()
+            self._effects.add_weighted(weights, _columns(o.coefficients, self._column), o.residual)
 
     def _task_weights(self, task_probabilities: Mapping[int, float]) -> dict[int, float]:
         """The tasks that a prompt counts for; `UNKNOWN_TASK` where there are none."""
         likely = {t: p for t, p in task_probabilities.items() if p >= self.config.min_task_probability}
         return likely or {UNKNOWN_TASK: 1.0}
-
-    def _columns(self, coefficients: Mapping[str, float]) -> dict[int, float]:
-        return {self._column[model]: coefficient for model, coefficient in coefficients.items()}
 
     def _marginal(self, models: Sequence[str], posterior: Gaussian, unknown_variance: float) -> Gaussian:
         """``posterior`` of these models; one that no score named has mean 0 and ``unknown_variance``, independent."""
@@ -300,3 +317,7 @@ class OnlineEstimator:
             np.where(known, 0.0, unknown_variance)
         )
         return Gaussian(np.where(known, posterior.mean[at], 0.0), covariance)
+
+
+def _columns(coefficients: Mapping[str, float], column: Mapping[str, int]) -> dict[int, float]:
+    return {column[model]: coefficient for model, coefficient in coefficients.items()}

@@ -161,4 +161,6 @@ def _feedback(ctx: JobContext) -> Finding:
     if not count:
         return Finding("feedback", "ok", "every row since the champion was learned")
     found = f"nothing could be learned from {count:,} row{'s' * (count > 1)} since the champion"
-    return Finding("feedback", "warn", found, "thalweg feedback set-aside says why; thalweg refresh goes on without them")
+    return Finding(
+        "feedback", "warn", found, "thalweg feedback set-aside says why; thalweg refresh goes on without them"
+    )

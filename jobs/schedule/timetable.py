@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, timedelta
@@ -40,6 +41,8 @@ ALSO = {
 CLAIM_PERIOD_S = 1.0
 CHECK_PERIOD_S = 5.0
 REAP_PERIOD_S = 15.0
+STUCK_S = 60.0
+"""Seconds without a look for runs after which the timetable is taken for stuck."""
 
 _log = logging.getLogger("thalweg.jobs")
 
@@ -94,6 +97,7 @@ class Timetable:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._executing: Future[None] | None = None
         self._made_at = clock()
+        self._claimed_at = time.monotonic()
         self._scheduler = BackgroundScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
@@ -107,6 +111,7 @@ class Timetable:
         self._every(CHECK_PERIOD_S, self.judge)
         self._every(CHECK_PERIOD_S, self.request_due)
         self._every(CHECK_PERIOD_S, self.request_early)
+        self._claimed_at = time.monotonic()
         self._scheduler.start()
 
     def stop(self) -> None:
@@ -115,6 +120,12 @@ class Timetable:
             self._scheduler.shutdown(wait=False)
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._writer.close()
+
+    def check_health(self) -> None:
+        """Raise `RuntimeError` where it no longer looks for runs; a store that is away is no reason."""
+        still = time.monotonic() - self._claimed_at
+        if self._scheduler.running and still > STUCK_S:
+            raise RuntimeError(f"the timetable has not looked for runs for {still:.0f} s")
 
     def request_upgrade(self) -> None:
         """Request a refresh where the champion is of a format that this version of Thalweg does not read."""
@@ -160,6 +171,7 @@ class Timetable:
 
     def claim(self) -> None:
         """Execute a queued run, if there is one and none is being executed here."""
+        self._claimed_at = time.monotonic()
         if self._executing is not None and not self._executing.done():
             return
         run = self._runs.claim(JOBS, self._worker)

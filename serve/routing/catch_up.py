@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from agent.router import Router
 from store.log_pages import LogPages
@@ -13,6 +14,13 @@ PAGE = 500
 """Rows read at a time."""
 
 _log = logging.getLogger("thalweg.serve")
+
+
+class Advance(NamedTuple):
+    """Whether there may be more rows to learn at once, and the prompts that must be encoded first, their texts by id."""
+
+    more: bool
+    missing: Mapping[str, str]
 
 
 class CatchUp:
@@ -30,20 +38,15 @@ class CatchUp:
         self._pages = pages
         self._set_aside = set_aside
 
-    def advance(self, routers: Sequence[Router]) -> Mapping[str, str]:
-        """Let all ``routers`` learn what is new, each from its own position, until they are at the head of the log.
-
-        Returns the prompts, by id, that another encoder encoded and that must be encoded first; none at the head.
-        """
-        while True:
-            page = self._pages.read(min(router.position for router in routers), PAGE)
-            for router in routers if page.rows else ():
-                rows = router.learn_many(page.rows)
-                for row in rows:
-                    _log.warning("row %d of the feedback log was set aside: %s", row.seq, row.reason)
-                self._set_aside.record(router.snapshot.version, rows)
-            if page.missing or not page.rows:
-                return page.missing
+    def advance(self, routers: Sequence[Router]) -> Advance:
+        """Let all ``routers`` learn the next page, each from its own position."""
+        page = self._pages.read(min(router.position for router in routers), PAGE)
+        for router in routers if page.rows else ():
+            rows = router.learn_many(page.rows)
+            for row in rows:
+                _log.warning("row %d of the feedback log was set aside: %s", row.seq, row.reason)
+            self._set_aside.record(router.snapshot.version, rows)
+        return Advance(bool(page.rows) and not page.missing, page.missing)
 
     def encode(self, missing: Mapping[str, str]) -> None:
         """Encode prompts that `advance` returned; it takes milliseconds each."""
@@ -51,5 +54,7 @@ class CatchUp:
 
     def finish(self, routers: Sequence[Router]) -> None:
         """`advance` and `encode` until ``routers`` are at the head of the log."""
-        while missing := self.advance(routers):
-            self.encode(missing)
+        done = self.advance(routers)
+        while done.more or done.missing:
+            self.encode(done.missing)
+            done = self.advance(routers)

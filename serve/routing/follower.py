@@ -37,6 +37,9 @@ TAIL_S = 0.25
 POLL_S = 0.5
 """Time between two looks for a new champion or a changed pool."""
 
+STUCK_S = 60.0
+"""The thread is taken for stuck where a look at the store and a page of the log take longer."""
+
 RETRY_S = 10.0
 """Wait before another try to load a champion that could not be loaded."""
 
@@ -118,17 +121,17 @@ class Follower:
         self._wanted: int | None = None
         self._recorded = 0  # of the serving router's drifts
         self._next_poll = self._next_try = 0.0
+        self._turned_at = time.monotonic()
         self._wake = threading.Event()
         self._stopping = False
-        self._builder = ThreadPoolExecutor(
-            2, thread_name_prefix="builder"
-        )  # a champion may take minutes, prompts may not
+        self._builder = ThreadPoolExecutor(3, thread_name_prefix="builder")  # champion, rival, prompts
         self._former: Router | None = None
         self._rival = RivalLoader(trials, lambda version: self._build_exactly(version).router, self._builder, self.wake)
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
         """Begin to follow."""
+        self._turned_at = time.monotonic()
         self._thread.start()
 
     def wake(self) -> None:
@@ -154,18 +157,28 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stopping:
+            self._turned_at, more = time.monotonic(), False
             try:
-                self._follow()
+                more = self._follow()
                 self.unavailable_reason = None
             except ThalwegError as error:
                 self.unavailable_reason = error.message
             except Exception as error:
                 _log.exception("following the log failed; it is tried again")
                 self.unavailable_reason = f"{type(error).__name__} while following the log; see the replica's log"
-            self._wake.wait(TAIL_S)
-            self._wake.clear()
+            if not more:
+                self._wake.wait(TAIL_S)
+                self._wake.clear()
 
-    def _follow(self) -> None:
+    def check_health(self) -> None:
+        """Raise `RuntimeError` where the thread has ended or is stuck; a store that is away is neither."""
+        still = time.monotonic() - self._turned_at
+        if not self._stopping and (not self._thread.is_alive() or still > STUCK_S):
+            raise RuntimeError(f"the thread that follows the feedback log has not moved for {still:.0f} s")
+
+    def _follow(self) -> bool:
+        """Look at the store once; whether there is more to learn at once."""
+        more = False
         now = time.monotonic()
         if now >= self._next_poll:
             self._next_poll = now + POLL_S
@@ -174,21 +187,24 @@ class Follower:
         self._swap(now)
         self._follow_trial(now)
         if self.serving is not None:
-            self._learn(self.serving)
+            more = self._learn(self.serving)
             self._metrics.position.set(self.serving.router.position)
             self._metrics.set_aside.set(self.serving.router.n_set_aside)
             self._record_drifts(self.serving.router)
+        return more
 
-    def _learn(self, serving: Serving) -> None:
-        """Learn what is new in the log, up to a row whose prompt the builder must encode first."""
+    def _learn(self, serving: Serving) -> bool:
+        """Learn the next page of the log, up to a row whose prompt the builder must encode first; whether there may be more."""
         if self._encoding is not None:
             if not self._encoding.done():
-                return
+                return False
             encoding, self._encoding = self._encoding, None
             encoding.result()
-        if missing := serving.catch_up.advance(serving.routers):
-            self._encoding = self._builder.submit(serving.catch_up.encode, missing)
+        done = serving.catch_up.advance(serving.routers)
+        if done.missing:
+            self._encoding = self._builder.submit(serving.catch_up.encode, done.missing)
             self._encoding.add_done_callback(lambda _: self.wake())
+        return done.more
 
     def _record_drifts(self, router: Router) -> None:
         """Record the drifts found since the last call. Every replica does; the store returns those that are new."""

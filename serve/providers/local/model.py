@@ -19,6 +19,9 @@ from serve.errors import validated
 from serve.providers.local.engine import Engine, Finish, Finished, LocalBody
 from serve.providers.local.weights import NAME, unpack
 
+STUCK_S = 300.0
+"""Longest time between two pieces of an answer, the loading of the model included."""
+
 
 class LocalModel:
     """The deployment: answers OpenAI chat bodies in OpenAI's shape.
@@ -34,6 +37,13 @@ class LocalModel:
         self._cache = cache
         self._engine: Engine | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="local-model")
+        self._moved_at: float | None = None  # when the answer that is being generated last had a new piece
+
+    def check_health(self) -> None:
+        """Called by Serve, which restarts the replica where it raises: an answer has had no new piece for long."""
+        moved_at = self._moved_at
+        if moved_at is not None and time.monotonic() - moved_at > STUCK_S:
+            raise RuntimeError(f"the local model has made nothing for {STUCK_S:g} s")
 
     async def complete(self, body: Mapping[str, Any]) -> bytes:
         """The whole answer as a ``chat.completion``."""
@@ -77,14 +87,18 @@ class LocalModel:
         cancelled = threading.Event()
 
         def put(piece: str | Finished | BaseException) -> None:
+            self._moved_at = time.monotonic()
             loop.call_soon_threadsafe(made.put_nowait, piece)
 
         def run() -> None:
+            self._moved_at = time.monotonic()
             try:
                 if not cancelled.is_set():
                     put(self._loaded().generate(body, put, cancelled))
             except BaseException as error:  # handed over to the waiting request, whatever it is
                 put(error)
+            finally:
+                self._moved_at = None
 
         self._worker.submit(run)
         try:

@@ -63,9 +63,20 @@ def test_a_wrong_setting_is_named(
 
 def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(home: Path) -> None:
     findings = {f["check"]: f for f in data("doctor")}
-    assert {"home", "disk", "database", "pool", "keys", "encoder", "local model", "ray", "snapshot", "drifts"} == set(
-        findings
-    )
+    checks = {
+        "home",
+        "disk",
+        "database",
+        "pool",
+        "keys",
+        "encoder",
+        "local model",
+        "ray",
+        "snapshot",
+        "drifts",
+        "feedback",
+    }
+    assert set(findings) == checks
     assert all(f["state"] != "fail" for f in findings.values()), findings
     assert all(f["fix"] for f in findings.values() if f["state"] != "ok")
 

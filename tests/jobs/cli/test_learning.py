@@ -85,6 +85,7 @@ def test_import_refresh_and_roll_back(tmp_path: Path) -> None:
         ("models", "list"),
         ("feedback", "list"),
         ("drifts", "list"),
+        ("feedback", "set-aside"),
     ):
         shown = thalweg(*listing)
         assert shown.exit_code == 0

@@ -12,6 +12,7 @@ from agent.estimate import Estimator
 from agent.evaluation.gate import GateConfig, GateReport, describe, evaluation_difference, feedback_difference, judge
 from agent.evaluation.logged import logged_decisions, snapshot_qualities
 from agent.examples import Examples
+from agent.feedback.checks import readable
 from agent.feedback.ledger import Ledger
 from agent.fit import fit
 from agent.online.drift import DriftConfig, moved
@@ -133,6 +134,8 @@ def estimate_changes(
         if o.encoder in ("", champion.encoder):
             last.setdefault(o.model, []).append(o)
     rows = [o for scored in last.values() for o in scored[-window:]]
+    sound = readable([o.encoded.embedding for o in rows]) & readable([o.encoded.features for o in rows])
+    rows = [o for o, is_sound in zip(rows, sound) if is_sound]
     if not rows:
         return {}
     models = [o.model for o in rows]
@@ -142,7 +145,7 @@ def estimate_changes(
     before = old.of_models(old.estimate_batch(embeddings, features).quality, models)
     after = new.of_models(new.predict_out_of_fold([o.prompt_id for o in rows], embeddings, features), models)
     change = after - before
-    return {model: float(change[[m == model for m in models]].mean()) for model in last}
+    return {model: float(change[[m == model for m in models]].mean()) for model in dict.fromkeys(models)}
 
 
 def outgrown(verdict: GateReport, champion: Snapshot, challenger: Snapshot, outgrow: int = 0) -> GateReport:

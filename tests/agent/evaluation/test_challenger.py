@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.evaluation.challenger import GROWTH, RefreshData, outgrown, train_challenger
+from agent.evaluation.challenger import GROWTH, RefreshData, estimate_changes, outgrown, train_challenger
 from agent.evaluation.gate import GateReport, judge
 from agent.evaluation.off_policy import Value
 from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
+from agent.types import Encoded, Observation
 from tests.agent.world import MODELS, world
 
 UNDECIDED = judge(None, Value(0.001, 0.004, 300))
@@ -74,7 +75,7 @@ def test_after_a_rollback_growth_is_measured_from_what_was_rolled_back(trained: 
     assert verdict(trained, 500, 800).promote
     assert not verdict(trained, 500, 800, outgrow=780).promote
     found = verdict(trained, 500, 1200, outgrow=780)
-    assert found.promote and "the champion on 500, those rolled back since on at most 780 (" in found.reason
+    assert found.promote and "the champion on 500, those rolled back or tried since on at most 780 (" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -115,3 +116,22 @@ def test_without_a_champion_that_can_be_compared_the_reason_says_so() -> None:
     )
     other = train_challenger(data, first.snapshot, encoder="other", seed=0).verdict
     assert other.promote and other.reason == "promoted uncontested: there is only one of another encoder (test)"
+
+
+def test_how_far_two_snapshots_estimates_lie_apart_is_told_by_model(trained: Snapshot) -> None:
+    """Of a row that cannot be read, nothing is told."""
+    lower = world(60).scores.copy()
+    lower[:, MODELS.index("chef")] *= 0.2
+    challenger = fit(world(60, scores=lower), encoder="test")
+    prompts = world(20, seed=5)
+    rows = [
+        Observation(
+            seq, f"d{seq}", prompts.ids[seq], ("chef", "maths")[seq % 2], 0.5, "user", "",
+            Encoded(prompts.embeddings[seq], prompts.features[seq], 9), encoder="test",
+        )
+        for seq in range(20)
+    ]  # fmt: skip
+    odd = replace(rows[0], model="poet", encoded=Encoded(np.zeros(3, np.float32), prompts.features[0], 9))
+    found = estimate_changes(trained, challenger, [*rows, odd, replace(rows[1], model="cheap", encoder="another")])
+    assert found.keys() == {"chef", "maths"} and found["chef"] < -0.15 and abs(found["maths"]) < 0.1
+    assert estimate_changes(trained, challenger, []) == {}

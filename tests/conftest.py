@@ -19,6 +19,7 @@ from tests.store.build import migrated_file
 os.environ.pop("COLUMNS", None)  # set by xdist; what is printed to a pipe is as wide as its tables
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several processes run the tests, one runs all of a file, and one all that start Ray; these come first."""
     if not config.pluginmanager.has_plugin("xdist"):

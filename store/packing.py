@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from agent.types import Candidate, Part
 _LEVEL = 6
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _NUMBERS = tuple(field.name for field in fields(Candidate) if field.name not in ("model", "parts", "excluded"))
+_numbers = attrgetter(*_NUMBERS)
 _LOGGED = ("quality", "stderr", "cost", "utility", "propensity", "shrinkage", "cost_penalty")
 
 
@@ -53,12 +55,13 @@ def pack_candidates(candidates: Sequence[Candidate]) -> bytes:
         "kinds": kinds,
         "kind": [kinds.index(tuple(c.parts)) for c in candidates],
     }
-    absent = Part(0.0, 0.0)
-    columns = [[getattr(c, name) for c in candidates] for name in _NUMBERS]
-    for name in names:
-        parts = [c.parts.get(name, absent) for c in candidates]
-        columns += [[part.estimate for part in parts], [part.weight for part in parts]]
-    numbers = np.array(columns, "<f8")
+    width = {name: i for i, name in enumerate(names)}
+    numbers = np.zeros((len(_NUMBERS) + 2 * len(names), len(candidates)), "<f8")
+    numbers[: len(_NUMBERS)] = np.array([_numbers(c) for c in candidates], "<f8").reshape(-1, len(_NUMBERS)).T
+    for j, c in enumerate(candidates):
+        for name, part in c.parts.items():
+            row = len(_NUMBERS) + 2 * width[name]
+            numbers[row, j], numbers[row + 1, j] = part.estimate, part.weight
     numbers[~np.isfinite(numbers)] = np.nan
     return zlib.compress(orjson.dumps(head) + b"\n" + numbers.tobytes(), _LEVEL)
 

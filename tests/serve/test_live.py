@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -54,7 +55,13 @@ class Live:
 
     def start(self) -> None:
         """Returns once it is ready."""
+        # Replicas of two that share a range would listen on the same ports, and each get requests of the other's.
+        ports = random.randrange(10_000, 30_000, 100)
         settings = {
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports + 49),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports + 50),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports + 99),
             "PYTHONPATH": str(REPOSITORY) + os.pathsep + os.environ.get("PYTHONPATH", ""),
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.estimate import Estimates, Estimator
-from agent.feedback.checks import defect, vector_defect
+from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger, LedgerChange
 from agent.index.prompts import PromptIndex
 from agent.online.effects import Prior
@@ -148,11 +148,7 @@ class Learner:
             return row
         if row.encoder not in ("", self._encoder):
             return SetAside(row.seq, f"its prompt was encoded by {row.encoder}, not by {self._encoder}")
-        why = (
-            defect(row)
-            or vector_defect(row.encoded.embedding, "embedding", self._estimator.dimension)
-            or vector_defect(row.encoded.features, "features", self._estimator.n_features)
-        )
+        why = defect(row, self._estimator.dimension, self._estimator.n_features)
         return row if why is None else SetAside(row.seq, why)
 
     def _estimates(self, rows: Sequence[Observation]) -> dict[int, tuple[Estimates, int] | SetAside]:

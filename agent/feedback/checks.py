@@ -12,8 +12,18 @@ from numpy.typing import NDArray
 from agent.types import Observation, Vector
 
 
-def defect(row: Observation) -> str | None:
-    """What is wrong with the row itself; None where nothing is."""
+def defect(row: Observation, dimension: int | None = None, n_features: int | None = None) -> str | None:
+    """What is wrong with the row; None where nothing is.
+
+    ``dimension`` and ``n_features`` are the lengths that its prompt's embedding and features must have; None for any.
+    """
+    try:
+        return _defect(row, dimension, n_features)
+    except Exception as error:  # of any kind, from a value of a wrong type
+        return f"{type(error).__name__} while it was checked: {error}"
+
+
+def _defect(row: Observation, dimension: int | None, n_features: int | None) -> str | None:
     if not 0.0 <= row.score <= 1.0:
         return f"its score is {row.score}, which is not in [0, 1]"
     if row.revises is not None and not 0.0 <= row.revises <= 1.0:
@@ -23,11 +33,12 @@ def defect(row: Observation) -> str | None:
             return f"its decision expected {expected} of the {what}, which is not in [0, 1]"
     if row.other is not None and row.other == row.model:
         return f"it compares {row.model} with itself"
-    return vector_defect(row.encoded.embedding, "embedding") or vector_defect(row.encoded.features, "features")
+    embedding, features = row.encoded.embedding, row.encoded.features
+    return _vector_defect(embedding, "embedding", dimension) or _vector_defect(features, "features", n_features)
 
 
-def vector_defect(vector: Vector, what: str, length: int | None = None) -> str | None:
-    """What is wrong with one of a prompt's vectors, which must be finite and, where it is given, of this ``length``."""
+def _vector_defect(vector: Vector, what: str, length: int | None) -> str | None:
+    """What is wrong with one of a prompt's vectors, which must be finite."""
     if vector.ndim != 1 or (length is not None and len(vector) != length):
         return f"its prompt's {what} has shape {vector.shape}" + (f", not ({length},)" if length is not None else "")
     if not np.isfinite(np.dot(vector, vector)):

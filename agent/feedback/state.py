@@ -11,11 +11,11 @@ import numpy as np
 from agent.estimate import Estimator
 from agent.examples import Examples
 from agent.feedback.calibration import EvaluatedScore
-from agent.feedback.checks import defect, readable
+from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
 from agent.online.drift import DriftDetectors
 from agent.snapshot import Snapshot
-from agent.types import Drift, Observation
+from agent.types import CalibratedScore, Drift, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,18 @@ def ledger_after(
     state, n_evaluated = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.n_evaluated)
     ledger = Ledger.from_state(state, evaluated_score=evaluated_score, n_evaluated=n_evaluated)
     for row in rows:
-        if defect(row) is None:  # one with a defect is set aside by a router too
-            ledger.learn_one(row)
+        _learned(ledger, row)
     return ledger
+
+
+def _learned(ledger: Ledger, row: Observation) -> CalibratedScore | None:
+    """What the ledger makes of a row; None where it cannot be learned, which a router sets aside."""
+    if defect(row) is not None:
+        return None
+    try:
+        return ledger.learn_one(row)
+    except Exception:  # of any kind: a row must not keep the next ones from being learned
+        return None
 
 
 def feedback_state(
@@ -59,20 +68,22 @@ def feedback_state(
     tested = [row for row in rows if row.other is None and row.revises is None]
     predicted = {row.seq: row.expected for row in tested} if champion is None else _predicted(champion, tested)
     for row in rows:
-        score = ledger.learn_one(row)
-        if row.seq in predicted:
+        score = _learned(ledger, row)
+        if score is not None and row.seq in predicted:
             drift_detectors.learn_one(row.model, row.seq, score.value, score.weight, predicted[row.seq])
     return FeedbackState(ledger, drift_detectors)
 
 
 def _predicted(snapshot: Snapshot, rows: Sequence[Observation]) -> dict[int, float]:
     """Position -> the snapshot's estimate of the row's model; without rows of another encoder."""
-    own = [row for row in rows if row.encoder in ("", snapshot.encoder)]
-    sound = readable([row.encoded.embedding for row in own]) & readable([row.encoded.features for row in own])
-    read = [row for row, is_sound in zip(own, sound) if is_sound]
+    estimator = Estimator(snapshot)
+    read = [
+        row
+        for row in rows
+        if row.encoder in ("", snapshot.encoder) and not defect(row, estimator.dimension, estimator.n_features)
+    ]
     if not read:
         return {}
-    estimator = Estimator(snapshot)
     quality = estimator.estimate_batch(
         np.array([row.encoded.embedding for row in read], np.float32),
         np.array([row.encoded.features for row in read], np.float32),

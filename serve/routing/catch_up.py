@@ -11,7 +11,7 @@ from store.log_pages import LogPages
 from store.set_aside import SetAsideStore
 
 PAGE = 500
-"""Rows read at a time."""
+"""Rows that a replica reads at a time."""
 
 _log = logging.getLogger("thalweg.serve")
 
@@ -32,15 +32,18 @@ class CatchUp:
         The log, as routers of one encoder read it.
     set_aside
         Where rows are recorded that were set aside.
+    page
+        Rows read at a time.
     """
 
-    def __init__(self, pages: LogPages, set_aside: SetAsideStore) -> None:
+    def __init__(self, pages: LogPages, set_aside: SetAsideStore, page: int = PAGE) -> None:
         self._pages = pages
         self._set_aside = set_aside
+        self._page = page
 
     def advance(self, routers: Sequence[Router]) -> Advance:
         """Let all ``routers`` learn the next page, each from its own position."""
-        page = self._pages.read(min(router.position for router in routers), PAGE)
+        page = self._pages.read(min(router.position for router in routers), self._page)
         for router in routers if page.rows else ():
             rows = router.learn_many(page.rows)
             for row in rows:

@@ -1,5 +1,5 @@
 # ruff: noqa: F811  (fixtures are imported, then asked for by name)
-"""What routing costs, in one machine state: the encoder alone, the router alone, and all of `/v1/route` over HTTP.
+"""What routing costs, in one machine state: the encoder alone, the router alone and while it learns, and `/v1/route` over HTTP.
 
 Run by ``make bench``. Asserts nothing on time; prints a table. Calls take turns, one of each a round, so that a busy
 machine slows all of them alike and the ratio stands.
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from agent.encoding.encoder import WindowedEncoder
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import ModelCard, RouteRequest, Turn
+from serve.service import SWITCH_INTERVAL_S
+from tests.benchmarks.made_traffic import made_cards, made_log, made_prompts, made_snapshot
 from tests.serve.conftest import cache_dir, encoder, pool_file, snapshot, upstream  # noqa: F401
 from tests.serve.test_live import Live, live  # noqa: F401
 
@@ -28,6 +32,7 @@ PROMPT = "Please write a short poem about an old harbour town in the evening rai
 """15 tokens of the bundled encoder."""
 
 WARM_UP, ROUNDS = 30, 300
+ROWS, PAGE, PAUSE_S = 4000, 500, 0.005
 THROUGHPUT_S = 5.0
 CLIENTS = (1, 16)
 TALK = (Turn("user", PROMPT),)
@@ -52,6 +57,11 @@ class Client:
 def router(snapshot: Snapshot) -> Router:
     cards = [ModelCard(name, price_input=1.0, price_output=2.0, context=32_000) for name in snapshot.models]
     return Router(snapshot, cards)
+
+
+@pytest.fixture(scope="module")
+def large() -> Snapshot:
+    return made_snapshot()
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +152,48 @@ def test_throughput(
             benchmark.extra_info[f"{clients} clients, requests/s"] = len(waits) / THROUGHPUT_S
 
     benchmark.pedantic(measure, rounds=1)
+
+
+def test_learning_beside_routing(benchmark: BenchmarkFixture, large: Snapshot, table: list[tuple[str, ...]]) -> None:
+    """Rows learned a second, and how long `Router.route` takes meanwhile: asked every few milliseconds, in this thread."""
+    table.append(("Router, 2,000 prompts, 11 models", "rows/s", "p50 ms", "p90 ms", "p99 ms"))
+    router, request, rng = Router(large, made_cards()), RouteRequest(TALK), np.random.default_rng(0)
+    asked, log = made_prompts(200, seed=2)[1], made_log(ROWS)
+
+    def ask(until: Callable[[int], bool]) -> list[float]:
+        waits: list[float] = []
+        while not until(len(waits)):
+            started = time.perf_counter()
+            router.route(asked[len(waits) % len(asked)], request, rng)
+            waits.append(time.perf_counter() - started)
+            time.sleep(PAUSE_S)
+        return waits
+
+    def learn() -> float:
+        started = time.perf_counter()
+        for first in range(0, len(log), PAGE):
+            router.learn_many(log[first : first + PAGE])
+        return time.perf_counter() - started
+
+    def measure() -> None:
+        quiet = ask(lambda count: count == ROUNDS)[WARM_UP:]
+        with ThreadPoolExecutor(1) as learner:
+            learning = learner.submit(learn)
+            beside = ask(lambda _: learning.done())
+        for name, rows, waits in (
+            ("nothing is learned", "", quiet),
+            ("beside", f"{ROWS / learning.result():.0f}", beside),
+        ):
+            table.append((name, rows, *(f"{1e3 * t:.2f}" for t in quantiles(waits))))
+        benchmark.extra_info["rows/s"] = ROWS / learning.result()
+        benchmark.extra_info["route p99 ms"] = 1e3 * quantiles(beside)[2]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as a replica does
+    try:
+        benchmark.pedantic(measure, rounds=1)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def ask_at_once(live: Live, clients: int, seconds: float) -> list[list[float]]:

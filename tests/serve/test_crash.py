@@ -1,4 +1,4 @@
-"""Acknowledged feedback survives ``kill -9``, each event once."""
+"""Acknowledged feedback survives ``kill -9``, each event once, and replicas learn the same of it, odd rows among it or not."""
 
 from __future__ import annotations
 
@@ -8,27 +8,47 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from sqlalchemy import text
 
-from agent.feedback.ledger import Ledger
+from agent.encoding.encoder import WindowedEncoder
+from agent.router import Router
+from agent.snapshot import Snapshot
+from agent.types import Turn
+from serve.routing.catch_up import CatchUp
 from store.database import Database
 from store.decisions import DecisionLog
 from store.feedback import FeedbackLog
-from store.settings import StoreSettings
+from store.log_pages import LogPages
+from store.set_aside import SetAsideStore
+from store.snapshots import SnapshotStore
 from store.writer import GroupCommitter
 from tests.serve.child import serve_feedback
-from tests.serve.conftest import wait
+from tests.serve.conftest import Replica, new_home, publish, wait
 from tests.store.build import a_record
 from tests.store.child import Child
 
-KILLS = 20
+ROUNDS = 10
+"""Each kills two servers."""
+
+SERVERS = 2
 CLIENTS = 4
+"""Of each server."""
+
 KEY = "test-key-1234"
+
+DECISIONS = 20
+FOREIGN = ("d1", "d2", "d3")
+"""Of another encoder, their texts stored."""
+
+TEXTLESS, NOT_FINITE, UNREADABLE = ("d4", "d5"), ("d6", "d7"), ("d8",)
 
 Event = dict[str, Any]
 
@@ -89,54 +109,78 @@ class Load:
 
 
 @pytest.fixture
-def env(tmp_path: Path, pool_file: Path) -> dict[str, str]:
-    """A home with twenty decisions."""
-    env = {"THALWEG_HOME": str(tmp_path / "home"), "THALWEG_POOL": str(pool_file), "THALWEG_API_KEY": KEY}
-    database = Database.open(StoreSettings.from_env(env).database_url)
+def env(
+    tmp_path: Path, cache_dir: Path, pool_file: Path, database_url: str, snapshot: Snapshot, encoder: WindowedEncoder
+) -> dict[str, str]:
+    """A home with a champion and twenty decisions, some of them odd."""
+    database = Database.open(database_url)
+    publish(database, snapshot)
     writer = GroupCommitter(database)
-    for i in range(20):
-        DecisionLog(database, writer).append(a_record(f"d{i}", prompt=f"prompt {i}")).result(10)
+    for i in range(DECISIONS):
+        record = a_record(f"d{i}", prompt=None if f"d{i}" in TEXTLESS else f"prompt {i}")
+        if record.id not in FOREIGN + TEXTLESS:
+            [made] = encoder.encode([(Turn("user", f"prompt {i}"),)])
+            if record.id in NOT_FINITE:
+                made = replace(made, embedding=np.full_like(made.embedding, np.nan))
+            record = replace(record, decision=replace(record.decision, encoded=made), encoder=encoder.fingerprint)
+        DecisionLog(database, writer).append(record).result(10)
     writer.close()
+    with database.session(write=True) as session:
+        for name in UNREADABLE:
+            session.execute(text("UPDATE decisions SET candidates = '[{}]' WHERE id = :id"), {"id": name})
+        session.commit()
     database.close()
-    return env
+    home = str(new_home(tmp_path / "home", cache_dir).home)
+    return {
+        "THALWEG_HOME": home, "THALWEG_POOL": str(pool_file), "THALWEG_API_KEY": KEY, "THALWEG_DATABASE_URL": database_url,
+    }  # fmt: skip
 
 
-def test_every_acknowledged_event_survives_kill_9_exactly_once(env: dict[str, str]) -> None:
+def test_every_acknowledged_event_survives_kill_9_exactly_once_and_is_learned_by_all_replicas_alike(
+    env: dict[str, str], database_url: str, replica: Replica, encoder: WindowedEncoder
+) -> None:
     load, rng = Load(), random.Random(0)
-    for _ in range(KILLS):
+    database = Database.open(database_url)
+    log = FeedbackLog(database)
+    with replica("survivor", database_url) as survivor:
+        for _ in range(ROUNDS):
+            servers = [Child(serve_feedback, env) for _ in range(SERVERS)]
+            urls = [server.receive() for server in servers]
+            with ThreadPoolExecutor(SERVERS * CLIENTS) as clients:
+                posting = [clients.submit(load.post, url, rng.randrange(10**9)) for url in urls for _ in range(CLIENTS)]
+                known = len(load.acknowledged)
+                wait(lambda known=known: len(load.acknowledged) > known)  # type: ignore[misc]
+                time.sleep(rng.uniform(0.0, 0.2))
+                for server in servers:
+                    server.process.kill()
+                    server.process.join()
+            for client in posting:
+                client.result()
+        at_the_kills = set(load.acknowledged)
+        kept = Counter(row.event.idempotency_key for row in log.list(limit=10**6))
+        assert max(kept.values()) == 1 and at_the_kills <= set(kept)
+
         server = Child(serve_feedback, env)
-        url = server.receive()
-        with ThreadPoolExecutor(CLIENTS) as clients:
-            posting = [clients.submit(load.post, url, rng.randrange(10**9)) for _ in range(CLIENTS)]
-            known = len(load.acknowledged)
-            wait(lambda known=known: len(load.acknowledged) > known)  # type: ignore[misc]
-            time.sleep(rng.uniform(0.0, 0.2))
-            server.process.kill()
-            server.process.join()
-        for client in posting:
-            client.result()
-    at_the_kills = set(load.acknowledged)
+        load.post_lost(server.receive())
+        server.process.kill()
+        load.close()
+        rows = log.list(limit=10**6)
+        assert Counter(row.event.idempotency_key for row in rows) == Counter(load.sent.keys())
+        assert all(load.sent[str(row.event.idempotency_key)]["score"] == row.event.score for row in rows)
+        assert "duplicate" in load.acknowledged.values()  # at least one answer got lost after its commit
+        assert len(load.sent) > 10 * ROUNDS * SERVERS
 
-    database = Database.open(StoreSettings.from_env(env).database_url, read_only=True)
-    log = FeedbackLog(database, GroupCommitter(database))
-    kept = Counter(row.event.idempotency_key for row in log.list(limit=10**6))
-    assert max(kept.values()) == 1 and at_the_kills <= set(kept)
-
-    server = Child(serve_feedback, env)
-    load.post_lost(server.receive())
-    server.process.kill()
-    load.close()
-    rows = [row.event for row in log.list(limit=10**6)]
-    assert Counter(e.idempotency_key for e in rows) == Counter(load.sent.keys())
-    assert all(load.sent[str(e.idempotency_key)]["score"] == e.score for e in rows)
-    assert "duplicate" in load.acknowledged.values()  # at least one answer got lost after its commit
-
-    ledger = Ledger()
-    position = 0
-    while page := log.tail(position):
-        for observation in page:
-            ledger.learn_one(observation)
-        position = page[-1].seq
-    assert [report.n_ratings for report in ledger.sources()] == [len(load.sent)]
-    assert len(load.sent) > 20 * KILLS
+        odd = {row.seq for row in rows if row.event.decision_id in TEXTLESS + NOT_FINITE + UNREADABLE}
+        aside = SetAsideStore(database)
+        with replica("fresh", database_url) as fresh:
+            routers = [service.live.serving.router for service in (survivor, fresh)]
+            wait(lambda: all(router.position == log.head() for router in routers))
+            alone = Router(SnapshotStore(database).load(1), routers[0].models)
+            CatchUp(LogPages(database, log, encoder), aside, page=7).finish([alone])
+            assert len({router.digest() for router in (*routers, alone)}) == 1
+            assert {router.n_set_aside for router in (*routers, alone)} == {len(odd)}
+            [user] = alone.sources()
+            assert user.n_ratings == len(rows) - len(odd)
+            assert sorted(row.seq for row in aside.list(limit=10**6)) == sorted(odd)
+            assert survivor.follower.unavailable_reason is None
     database.close()

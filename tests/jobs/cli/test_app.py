@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.types import Drift
+from agent.types import Drift, SetAside
 from store.database import Database
 from store.drifts import DriftStore
+from store.feedback import FeedbackEvent
+from store.set_aside import SetAsideStore
 from tests.jobs.cli.commands import ROOT, as_process, data, refused, thalweg
-from tests.jobs.made import write
+from tests.jobs.made import give_feedback, record_decision, write
 
 
 def test_help_comes_quickly(home: Path) -> None:
@@ -111,3 +113,15 @@ def test_drifts_are_listed_and_the_doctor_warns_of_them(home_database: Database)
     assert (row["model"], row["position"], row["since"], row["snapshot"]) == ("openai/gpt-4o", 50, 30, 1)
     assert "openai/gpt-4o" in thalweg("drifts", "list").stdout
     assert diagnosis()["state"] == "warn" and diagnosis()["found"] == row["why"]
+
+
+def test_rows_that_were_set_aside_are_listed_and_the_doctor_warns_of_them(home_database: Database) -> None:
+    record_decision(home_database, "d1", {"chef": 1.0})
+    give_feedback(home_database, FeedbackEvent("d1", 1.0, "user", "ann"))
+    SetAsideStore(home_database).record(1, [SetAside(1, "its prompt was encoded by another")])
+    (row,) = data("feedback", "set-aside")
+    assert (row["seq"], row["reason"], row["decision_id"]) == (1, "its prompt was encoded by another", "d1")
+    assert "encoded by another" in " ".join(thalweg("feedback", "set-aside").stdout.split())
+    found: list[dict[str, str]] = json.loads(thalweg("doctor", "--json").stdout)
+    diagnosis = next(finding for finding in found if finding["check"] == "feedback")
+    assert diagnosis["state"] == "warn" and "1 row " in diagnosis["found"] and "set-aside" in diagnosis["fix"]

@@ -242,3 +242,13 @@ def test_a_run_that_ends_badly_is_failed_with_its_reason(
     until(lambda: runs.get(run_id).state == "failed")
     assert reason in str(runs.get(run_id).reason)
     assert SnapshotStore(home_database).list() == []
+
+
+def test_a_timetable_that_no_longer_looks_for_runs_is_not_healthy(
+    home_database: Database, make_timetable: MakeTimetable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timetable = make_timetable(home_database, lambda run: None, start=True, **QUIET)
+    timetable.check_health()
+    monkeypatch.setattr("jobs.schedule.timetable.STUCK_S", -1.0)
+    with pytest.raises(RuntimeError, match="has not looked for runs"):
+        timetable.check_health()

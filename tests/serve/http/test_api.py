@@ -714,7 +714,8 @@ def test_the_documentation_shows_every_route_with_its_request_and_reply(http: ht
         ("delete", "/v1/models/{name}"): {"deleted"},
         ("get", "/v1/jobs/runs"): {"data"},
         ("post", "/v1/jobs/{job}"): {"id", "state", "result"},
-        ("get", "/readyz"): {"status", "reason", "trial"},
+        ("get", "/v1/feedback/set-aside"): {"data"},
+        ("get", "/readyz"): {"status", "reason", "trial", "set_aside"},
     }
     assert {key: fields - shown[key][0] for key, fields in bodies.items() if fields - shown[key][0]} == {}
     assert {key: fields - shown[key][1] for key, fields in replies.items() if fields - shown[key][1]} == {}

@@ -133,3 +133,13 @@ def test_the_stop_filter(stops: tuple[str, ...], pieces: list[str], passed: str,
         stop.feed(piece)
     stop.feed("", end=True)
     assert "".join(out) == passed and stop.stopped is stopped
+
+
+def test_a_model_that_makes_nothing_more_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LocalModel(tmp_path)
+    model.check_health()
+    monkeypatch.setattr("serve.providers.local.model.STUCK_S", -1.0)
+    model.check_health()  # it has nothing to do
+    model._moved_at = time.monotonic()
+    with pytest.raises(RuntimeError, match="has made nothing"):
+        model.check_health()

@@ -117,6 +117,7 @@ async def test_a_database_that_goes_away_and_comes_back(home: Path, pool_file: P
         for name in ("thalweg.db", "thalweg.db-wal", "thalweg.db-shm"):
             (home / name).rename(home / f"gone-{name}")
         wait(lambda: service.follower.unavailable_reason)
+        service.follower.check_health()  # another replica would not have it either
         with pytest.raises(StoreUnavailable, match=r"thalweg\.db"):
             await service.live.route(request("sum"), "route", "tests")
         for name in ("thalweg.db", "thalweg.db-wal", "thalweg.db-shm"):
@@ -131,3 +132,23 @@ def test_a_changed_pool_is_noticed(home: Path, pool_file: Path) -> None:
         ready(service)
         service.pool.remove("up/beta")
         wait(lambda: "up/beta" not in {c.name for c in service.follower.pool_view.cards}, 2.0)
+
+
+def ended() -> bool:
+    raise SystemExit
+
+
+def test_a_replica_whose_following_thread_ended_or_is_stuck_is_not_healthy(
+    home: Path, pool_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(home, pool_file) as service:
+        ready(service)
+        service.follower.check_health()
+        with monkeypatch.context() as patch:
+            patch.setattr("serve.routing.follower.STUCK_S", -1.0)
+            with pytest.raises(RuntimeError, match="has not moved"):
+                service.follower.check_health()
+        monkeypatch.setattr(service.follower, "_follow", ended)
+        wait(lambda: not service.follower._thread.is_alive())
+        with pytest.raises(RuntimeError, match="has not moved"):
+            service.follower.check_health()

@@ -1,0 +1,168 @@
+"""Rows of the log that cannot be learned change nothing, whatever is wrong with them, and the next rows are learned."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.feedback.ledger import Ledger
+from agent.feedback.state import feedback_state
+from agent.index.prompts import PromptIndex
+from agent.online.estimator import OnlineEstimator
+from agent.router import Router
+from agent.types import Encoded, Observation, RouteRequest, SetAside
+from tests.agent import clusters
+from tests.agent.clusters import CARDS, KINDS, MODELS, observed
+
+BAD = 118
+"""Position of the odd row; a later one revises it."""
+
+
+def log(count: int = 40) -> list[Observation]:
+    """Scores with raters, comparisons and revisions, from position 101 on."""
+    rows = [observed(101 + i, KINDS[i % 4], MODELS[i % 3], (i % 5) / 4, prompt=i % 9) for i in range(count)]
+    rows = [replace(row, encoder="made", expected=0.5, rater=f"r{row.seq % 6}", key="partner") for row in rows]
+    for i in range(5, count, 7):
+        rows[i] = replace(rows[i], other="v/tiny", expected_other=0.4)
+    for i in range(12, count, 9):
+        first = rows[i - 4]
+        rows[i] = replace(first, seq=rows[i].seq, score=0.9, revises=first.score)
+    return rows
+
+
+def encoded(**fields: Any) -> Callable[[Observation], Observation]:
+    """Another encoding of a row's prompt."""
+    return lambda row: replace(row, encoded=replace(row.encoded, **fields))
+
+
+D, F = clusters.DIMENSION, len(clusters.encoded("code").features)
+ODD: dict[str, Callable[[Observation], Observation]] = {
+    "of another encoder": lambda row: replace(row, encoder="another/encoder"),
+    "of another encoder, as long": encoded(embedding=np.ones(D + 1, np.float32)),
+    "an embedding too short": encoded(embedding=np.ones(D - 1, np.float32)),
+    "no embedding": encoded(embedding=np.zeros(0, np.float32)),
+    "an embedding of no vector": encoded(embedding=np.ones((1, D), np.float32)),
+    "an embedding that is not finite": encoded(embedding=np.full(D, np.nan, np.float32)),
+    "features of another version": encoded(features=np.ones(F + 3, np.float32)),
+    "features that are not finite": encoded(features=np.full(F, np.inf, np.float32)),
+    "no score": lambda row: replace(row, score=math.nan),
+    "a score above 1": lambda row: replace(row, score=1.5),
+    "revises no score": lambda row: replace(row, revises=math.inf),
+    "expected too much": lambda row: replace(row, expected=1e300),
+    "expected too much of the other": lambda row: replace(row, other="v/tiny", expected_other=-3.0),
+    "compared with itself": lambda row: replace(row, other=row.model, expected_other=0.5),
+    "no prompt": lambda row: replace(row, encoded=None),  # type: ignore[arg-type]
+    "no model": lambda row: replace(row, model=[]),  # type: ignore[arg-type]
+    "a score that is no number": lambda row: replace(row, score="good"),  # type: ignore[arg-type]
+}
+
+
+def learned(rows: Sequence[Observation | SetAside], page: int = 1000) -> tuple[Router, list[SetAside]]:
+    router = Router(clusters.snapshot(), CARDS)
+    aside = [row for start in range(0, len(rows), page) for row in router.learn_many(rows[start : start + page])]
+    return router, aside
+
+
+def without(rows: list[Observation], seq: int = BAD) -> list[Observation | SetAside]:
+    """The log as if the row at a position never came."""
+    return [SetAside(seq, "") if row.seq == seq else row for row in rows]
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+def test_an_odd_row_is_set_aside_and_leaves_what_a_log_without_it_leaves(
+    odd: Callable[[Observation], Observation],
+) -> None:
+    rows = log()
+    router, aside = learned([odd(row) if row.seq == BAD else row for row in rows])
+    assert [row.seq for row in aside] == [BAD] and aside[0].reason
+    assert (router.position, router.n_set_aside) == (140, 1)
+    assert router.digest() == learned(without(rows))[0].digest()
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (Ledger, "_learn_one"),
+        (Ledger, "_weigh"),
+        (Ledger, "_update"),
+        (OnlineEstimator, "prepare"),
+        (PromptIndex, "learn_one"),
+    ],
+)
+@pytest.mark.parametrize("page", [1, 1000])
+def test_a_fault_anywhere_leaves_nothing_half_applied(
+    monkeypatch: pytest.MonkeyPatch, kind: type, method: str, page: int
+) -> None:
+    rows, whole, now = log(), getattr(kind, method), [0]
+    watched = Ledger.prepare
+
+    def prepare(self: Ledger, row: Observation) -> Any:
+        now[0] = row.seq
+        return watched(self, row)
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if now[0] == BAD:
+            raise ZeroDivisionError("a fault")
+        return whole(self, *args, **kwargs)
+
+    expected = learned(without(rows))[0].digest()
+    monkeypatch.setattr(Ledger, "prepare", prepare)
+    monkeypatch.setattr(kind, method, faulty)
+    router, aside = learned(rows, page)
+    assert [row.seq for row in aside] == [BAD] and "ZeroDivisionError" in aside[0].reason
+    assert router.digest() == expected
+
+
+def test_what_is_learned_does_not_depend_on_the_pages() -> None:
+    rows = [ODD["no score"](row) if row.seq == BAD else row for row in log(100)]
+    rows[90] = replace(rows[90], model="n/new")
+    assert len({learned(rows, page)[0].digest() for page in (1, 7, 1000)}) == 1
+
+
+def test_a_refresh_passes_over_the_same_rows() -> None:
+    rows = log()
+    odd = [kind(row) if row.seq == BAD else row for row in rows for kind in [ODD["expected too much"]]]
+    found = feedback_state(None, odd).state()
+    assert found == feedback_state(None, [row for row in rows if row.seq != BAD]).state()
+
+
+def test_a_prompt_is_estimated_the_same_with_whichever_others() -> None:
+    router = Router(clusters.snapshot(), CARDS)
+    prompts: list[Encoded] = [row.encoded for row in log(30)]
+    estimator = router._estimator
+    together = estimator.estimate_each(prompts)
+    for start in (1, 3, 11, 29):
+        apart = estimator.estimate_each(prompts[start:])
+        assert np.array_equal(apart.quality, together.quality[start:])
+        assert np.array_equal(apart.task_probabilities, together.task_probabilities[start:])
+    assert np.allclose(
+        together.quality,
+        estimator.estimate_batch(*map(np.stack, zip(*((p.embedding, p.features) for p in prompts)))).quality,
+        atol=1e-6,
+    )
+
+
+def test_requests_are_routed_while_a_posterior_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a drift or a model that nobody has scored before makes it be; it takes a second where many scores are held."""
+    rebuilt, entered, go_on = OnlineEstimator.rebuilt, threading.Event(), threading.Event()
+
+    def slow(self: OnlineEstimator, *args: Any) -> Any:
+        entered.set()
+        assert go_on.wait(20.0)
+        return rebuilt(self, *args)
+
+    router, _ = learned(log(10))
+    monkeypatch.setattr(OnlineEstimator, "rebuilt", slow)
+    learner = threading.Thread(target=router.learn_one, args=(observed(111, "code", "n/new", 1.0),))
+    learner.start()
+    assert entered.wait(20.0)
+    decision = router.route(clusters.encoded("code", 1), RouteRequest((), explore=False), np.random.default_rng(0))
+    go_on.set()
+    learner.join()
+    assert (decision.position, router.position) == (110, 111)

@@ -159,7 +159,7 @@ class Estimator:
         padded = [*prompts, *[prompts[-1]] * (-len(prompts) % _BLOCK)]
         embeddings, features = np.stack([p.embedding for p in padded]), np.stack([p.features for p in padded])
         blocks = [slice(i, i + _BLOCK) for i in range(0, len(padded), _BLOCK)]
-        return _join([self._estimate(embeddings[at], features[at]) for at in blocks])
+        return _join([self._estimate(embeddings[at], features[at], apart=True) for at in blocks])
 
     def estimate_batch(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
         """Estimates for (n, d) embeddings with their (n, f) features."""
@@ -193,9 +193,11 @@ class Estimator:
         known: NDArray[np.bool_] = np.any(embeddings @ self._centroids.T >= self._radius, axis=1)
         return known
 
-    def _estimate(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
+    def _estimate(
+        self, embeddings: NDArray[np.float32], features: NDArray[np.float32], apart: bool = False
+    ) -> Estimates:
         x = self._representation.transform(embeddings, features)  # (n, w)
-        nearest = self._neighbours.find(x, self._config["neighbours"])
+        nearest = self._neighbours.find(x, self._config["neighbours"], apart=apart)
 
         voters = nearest.first(self._config["discovery"]["voters"])
         votes, probabilities = self._vote(voters)

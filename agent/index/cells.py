@@ -51,10 +51,13 @@ class CellIndex:
         self._ends = np.concatenate([start + ends for start, ends in zip(first[sizes > 0], cut)])  # (cells,)
         self._starts = np.concatenate([[0], self._ends[:-1]])
 
-    def find(self, queries: Matrix, count: int) -> NDArray[np.int64]:
-        """(q, count) rows of the points nearest to each of ``queries`` (q, g), in any order; ``count`` is at most n."""
+    def find(self, queries: Matrix, count: int, apart: bool = False) -> NDArray[np.int64]:
+        """(q, count) rows of the points nearest to each of ``queries`` (q, g), in any order; ``count`` is at most n.
+
+        ``apart``: the points that are looked at for a query do not depend on the others.
+        """
         out = np.empty((len(queries), count), np.int64)
-        for asked, near in self._groups(queries):
+        for asked, near in self._groups(queries, apart):
             rows, squares = (np.concatenate([array[part] for part in near]) for array in (self._rows, self._squares))
             ends = np.cumsum([part.stop - part.start for part in near]).tolist()
             for start in range(0, len(asked), _CHUNK):
@@ -68,15 +71,16 @@ class CellIndex:
                 out[asked[start : start + _CHUNK]] = rows[best]
         return out
 
-    def _groups(self, queries: Matrix) -> Iterator[tuple[NDArray[np.int64], list[slice]]]:
-        """The queries of each cell, with the parts of the points among which they search."""
+    def _groups(self, queries: Matrix, apart: bool) -> Iterator[tuple[NDArray[np.int64], list[slice]]]:
+        """The queries of each cell (``apart``: each query), with the parts of the points among which they search."""
         if len(self._rows) <= CANDIDATES:
             yield np.arange(len(queries)), [slice(0, len(self._rows))]
             return
         cell = _cells(queries, self._centroids)
         by_cell = np.argsort(cell, kind="stable")
         sizes = self._ends - self._starts
-        for asked in np.split(by_cell, np.flatnonzero(np.diff(cell[by_cell])) + 1):
+        borders = np.arange(1, len(cell)) if apart else np.flatnonzero(np.diff(cell[by_cell])) + 1
+        for asked in np.split(by_cell, borders):
             gap = self._centroids - queries[asked].mean(axis=0)
             order = np.argsort(np.einsum("cg,cg->c", gap, gap), kind="stable")
             enough = int(np.searchsorted(np.cumsum(sizes[order]), CANDIDATES)) + 1

@@ -88,14 +88,15 @@ class NeighbourIndex:
         self._points = points
         self._index = CellIndex(points @ representation.search)
 
-    def find(self, x: Matrix, k: int, exclude_self: bool = False) -> Neighbours:
+    def find(self, x: Matrix, k: int, exclude_self: bool = False, apart: bool = False) -> Neighbours:
         """The ``k`` points most similar to each row of ``x`` (q, w); fewer where there are fewer.
 
         ``exclude_self``: ``x`` are the points themselves, and each row is left out of its own list.
+        ``apart``: what is found for a row does not depend on the others, but for rounding.
         """
         k = min(k, len(self._points) - exclude_self)
         count = min(POOL * k + exclude_self, len(self._points))
-        pool = self._index.find(x @ self._representation.search, count)
+        pool = self._index.find(x @ self._representation.search, count, apart)
         rows, close = np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
         for start in range(0, len(x), _CHUNK):
             part = slice(start, start + _CHUNK)

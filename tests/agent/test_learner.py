@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.estimate import Estimator
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import feedback_state
 from agent.index.prompts import PromptIndex
@@ -132,20 +133,20 @@ def test_a_refresh_passes_over_the_same_rows() -> None:
     assert found == feedback_state(None, [row for row in rows if row.seq != BAD]).state()
 
 
-def test_a_prompt_is_estimated_the_same_with_whichever_others() -> None:
-    router = Router(clusters.snapshot(), CARDS)
+@pytest.mark.parametrize("candidates", [8192, 48])
+def test_a_prompt_is_estimated_the_same_with_whichever_others(monkeypatch: pytest.MonkeyPatch, candidates: int) -> None:
+    """Also where only some cells of the training prompts are searched."""
+    monkeypatch.setattr("agent.index.cells.CELL", 16)
+    monkeypatch.setattr("agent.index.cells.CANDIDATES", candidates)
+    estimator = Estimator(clusters.snapshot())
     prompts: list[Encoded] = [row.encoded for row in log(30)]
-    estimator = router._estimator
     together = estimator.estimate_each(prompts)
     for start in (1, 3, 11, 29):
         apart = estimator.estimate_each(prompts[start:])
         assert np.array_equal(apart.quality, together.quality[start:])
         assert np.array_equal(apart.task_probabilities, together.task_probabilities[start:])
-    assert np.allclose(
-        together.quality,
-        estimator.estimate_batch(*map(np.stack, zip(*((p.embedding, p.features) for p in prompts)))).quality,
-        atol=1e-6,
-    )
+    alone = np.concatenate([estimator.estimate(prompt).quality for prompt in prompts])
+    assert np.allclose(together.quality, alone, atol=1e-5)
 
 
 def test_requests_are_routed_while_a_posterior_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:

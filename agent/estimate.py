@@ -159,7 +159,9 @@ class Estimator:
         padded = [*prompts, *[prompts[-1]] * (-len(prompts) % _BLOCK)]
         embeddings, features = np.stack([p.embedding for p in padded]), np.stack([p.features for p in padded])
         blocks = [slice(i, i + _BLOCK) for i in range(0, len(padded), _BLOCK)]
-        return _join([self._estimate(embeddings[at], features[at], apart=True) for at in blocks])
+        found = _join([self._estimate(embeddings[at], features[at], apart=True) for at in blocks])
+        asked: list[Any] = [None if part is None else part[: len(prompts)] for part in _fields(found)]
+        return Estimates(*asked)
 
     def estimate_batch(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
         """Estimates for (n, d) embeddings with their (n, f) features."""
@@ -254,11 +256,12 @@ def _join(chunks: Sequence[Estimates]) -> Estimates:
     """The rows of all ``chunks``, at least one."""
     if len(chunks) == 1:
         return chunks[0]
-    joined: dict[str, Any] = {}
-    for name in (f.name for f in fields(Estimates)):
-        parts = [getattr(chunk, name) for chunk in chunks]
-        joined[name] = None if parts[0] is None else np.concatenate(parts)
-    return Estimates(**joined)
+    joined: list[Any] = [None if parts[0] is None else np.concatenate(parts) for parts in zip(*map(_fields, chunks))]
+    return Estimates(*joined)
+
+
+def _fields(estimates: Estimates) -> tuple[Any, ...]:
+    return tuple(getattr(estimates, f.name) for f in fields(Estimates))
 
 
 def _weighted_sum(weight: Array, rows: Array) -> Array:

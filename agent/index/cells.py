@@ -71,7 +71,7 @@ class CellIndex:
                 out[asked[start : start + _CHUNK]] = rows[best]
         return out
 
-    def _groups(self, queries: Matrix, apart: bool) -> Iterator[tuple[NDArray[np.int64], list[slice]]]:
+    def _groups(self, queries: Matrix, apart: bool = False) -> Iterator[tuple[NDArray[np.int64], list[slice]]]:
         """The queries of each cell (``apart``: each query), with the parts of the points among which they search."""
         if len(self._rows) <= CANDIDATES:
             yield np.arange(len(queries)), [slice(0, len(self._rows))]

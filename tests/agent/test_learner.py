@@ -133,7 +133,7 @@ def test_a_refresh_passes_over_the_same_rows() -> None:
     assert found == feedback_state(None, [row for row in rows if row.seq != BAD]).state()
 
 
-@pytest.mark.parametrize("candidates", [8192, 48])
+@pytest.mark.parametrize("candidates", [8192, 110])
 def test_a_prompt_is_estimated_the_same_with_whichever_others(monkeypatch: pytest.MonkeyPatch, candidates: int) -> None:
     """Also where only some cells of the training prompts are searched."""
     monkeypatch.setattr("agent.index.cells.CELL", 16)

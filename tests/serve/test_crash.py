@@ -130,7 +130,7 @@ def env(
             session.execute(text("UPDATE decisions SET candidates = '[{}]' WHERE id = :id"), {"id": name})
         session.commit()
     database.close()
-    home = str(new_home(tmp_path / "home", cache_dir).home)
+    home = str(new_home(tmp_path / "servers", cache_dir).home)
     return {
         "THALWEG_HOME": home, "THALWEG_POOL": str(pool_file), "THALWEG_API_KEY": KEY, "THALWEG_DATABASE_URL": database_url,
     }  # fmt: skip

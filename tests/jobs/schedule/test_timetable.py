@@ -245,9 +245,14 @@ def test_a_run_that_ends_badly_is_failed_with_its_reason(
 
 
 def test_a_timetable_that_no_longer_looks_for_runs_is_not_healthy(
-    home_database: Database, make_timetable: MakeTimetable, monkeypatch: pytest.MonkeyPatch
+    home_database: Database, runs: JobRuns, make_timetable: MakeTimetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timetable = make_timetable(home_database, lambda run: None, start=True, **QUIET)
+    def execute(run: Run) -> None:
+        runs.finish(run.id, {"position": 0})
+
+    timetable = make_timetable(home_database, execute, start=True, **QUIET)
+    first = runs.request("refresh", {}, "test")
+    until(lambda: runs.get(first).state == "done")
     timetable.check_health()
     monkeypatch.setattr("jobs.schedule.timetable.STUCK_S", -1.0)
     with pytest.raises(RuntimeError, match="has not looked for runs"):

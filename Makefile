@@ -33,7 +33,7 @@ run: $(READY)
 	$(BIN)/serve run serve.app:app
 
 test: $(READY) check
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .

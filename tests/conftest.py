@@ -7,10 +7,12 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import create_engine, text
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from store.database import Database
 from store.writer import GroupCommitter
@@ -19,15 +21,24 @@ from tests.store.build import migrated_file
 os.environ.pop("COLUMNS", None)  # set by xdist; what is printed to a pipe is as wide as its tables
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes run the tests, one runs all of a file, and one all that start Ray; these come first."""
-    if not config.pluginmanager.has_plugin("xdist"):
-        return
-    for item in items:
-        live = item.path.name.startswith("test_live")
-        item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
-    items.sort(key=lambda item: not item.path.name.startswith("test_live"))
+def starts_ray(path: str) -> bool:
+    return "/test_live" in path
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """Where several processes run the tests, one runs all of a file, and one all that start Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "live" if starts_ray(nodeid) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts Ray comes first: it takes longest."""
+    items.sort(key=lambda item: not starts_ray(item.path.as_posix()))
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ class Live:
     def start(self) -> None:
         """Returns once it is ready."""
         # Replicas of two that share a range would listen on the same ports, and each get requests of the other's.
-        ports = random.randrange(10_000, 30_000, 100)
+        ports = random.SystemRandom().randrange(10_000, 30_000, 100)
         settings = {
             "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports),
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports + 49),

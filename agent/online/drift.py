@@ -2,22 +2,23 @@
 
 A residual is a calibrated score less the snapshot's estimate, which does not follow the scores, so that a change stays to be
 seen in full; a snapshot's constant error cancels, because scores after a change point are compared with those before. A
-likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995, with the noise estimated)
-finds a change early and dates it; River's ADWIN (Bifet & Gavalda 2007), which looks back further, backs it up. The state is
-carried from one snapshot to the next, moved by how far the estimates differ (`moved`), so that a change close to a swap is
-still found.
+likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995) finds
+a change early and dates it. The noise of a score is fitted to the residuals: confident estimates err far less than a coin
+would, doubtful ones as much. River's ADWIN (Bifet & Gavalda 2007), which looks back further, backs the scan up. The state
+is carried from one snapshot to the next, moved by how far the estimates differ (`moved`), so that a change close to a swap
+is still found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from river import drift
 
-from agent.types import Drift
+from agent.types import Array, Drift
 
 MIN_WEIGHT = 0.02
 """A score of at most this weight is not tested for a change."""
@@ -27,6 +28,12 @@ STALE_WEIGHT = 0.1
 
 _ASSUMED = 20.0
 """Scores that the assumed noise variance weighs like beside the observed one."""
+
+_LEAST_NOISE = 0.8
+"""Residuals that vary less than the fitted noise count as at least this share of it."""
+
+_CLIP_SD = 2.5
+"""Standard deviations at which a residual is clipped (Huber): no single score is an alarm."""
 
 Row = tuple[int, float, float]
 """Position in the log, residual, and assumed noise variance."""
@@ -90,7 +97,7 @@ class DriftDetector:
         self._model = model
         self._config = config
         self._seqs = np.zeros(2 * config.window, np.int64)
-        self._terms = np.zeros((3, 2 * config.window))  # precision, and residual and squared residual times precision
+        self._scores = np.zeros((2, 2 * config.window))  # residual, and assumed noise variance
         self._end = 0  # the last `window` columns before this one are those of the last scores
         self.adwin = drift.ADWIN(delta=config.adwin_delta)
         for row in rows:
@@ -103,52 +110,88 @@ class DriftDetector:
             return found
         if self.adwin.drift_detected:
             recent = min(int(self.adwin.width), self._n)
-            terms = self._terms[:2, self._end - self._n : self._end]
-            after, before = terms[:, -recent:].sum(axis=1), terms[:, :-recent].sum(axis=1)
-            shift = after[1] / after[0] - (before[1] / before[0] if before[0] else 0.0)
-            return Drift(self._model, seq, int(self._seqs[self._end - recent]), float(shift), "adwin")
+            return self._drift(recent, "adwin")
         return None
+
+    def _drift(self, recent: int, detector: Literal["scan", "adwin"]) -> Drift:
+        """A change of the ``recent`` last scores beside those before; without them, beside 0."""
+        residual, variance = self._scores[:, self._end - self._n : self._end]
+        shift = np.average(residual[-recent:], weights=1.0 / variance[-recent:])
+        if len(residual) > recent:
+            shift -= np.average(residual[:-recent], weights=1.0 / variance[:-recent])
+        since, last = self._seqs[[self._end - recent, self._end - 1]].tolist()
+        return Drift(self._model, last, since, float(shift), detector)
 
     def rows(self) -> list[Row]:
         """The last scores."""
         at = slice(self._end - self._n, self._end)
-        precision, weighted, _ = self._terms[:, at]
-        return list(zip(self._seqs[at].tolist(), (weighted / precision).tolist(), (1.0 / precision).tolist()))
+        return list(zip(self._seqs[at].tolist(), *self._scores[:, at].tolist()))
 
     @property
     def _n(self) -> int:
         return min(self._end, self._config.window)
 
     def _add(self, seq: int, residual: float, variance: float) -> None:
-        bound = 2.5 * variance**0.5  # Huber's clip: no single score is an alarm
-        value = min(max(residual, -bound), bound)
         if self._end == len(self._seqs):
             self._end = self._config.window
             self._seqs[: self._end] = self._seqs[self._end :]
-            self._terms[:, : self._end] = self._terms[:, self._end :]
+            self._scores[:, : self._end] = self._scores[:, self._end :]
         self._seqs[self._end] = seq
-        self._terms[:, self._end] = 1.0 / variance, value / variance, value * value / variance
+        self._scores[:, self._end] = residual, variance
         self._end += 1
-        self.adwin.update(value)
+        bound = _CLIP_SD * variance**0.5
+        self.adwin.update(min(max(residual, -bound), bound))
 
     def _scan(self) -> Drift | None:
         """The most significant change point among the last scores."""
         n, least, first = self._n, self._config.min_after, self._end - self._n
         if n < 3 * least:
             return None
-        sums = self._terms[:, first : self._end].cumsum(axis=1)  # (3, n): of the first 1, 2, ... n scores
+        residual, assumed = self._scores[:, first : self._end]
+        variance = fitted_variance(residual, assumed)
+        bound = _CLIP_SD * np.sqrt(variance)
+        value, precision = np.clip(residual, -bound, bound), 1.0 / variance
+        terms = np.stack([precision, precision * value, precision * value * value])
+        sums = terms.cumsum(axis=1)  # (3, n): of the first 1, 2, ... n scores
         before, total = sums[:2, 2 * least - 1 : n - least], sums[:, -1]
         (precision_before, sum_before), (precision_after, sum_after) = before, total[:2, None] - before
         mean_after, mean_before = sum_after / precision_after, sum_before / precision_before
         within = total[2] - sum_after * mean_after - sum_before * mean_before
-        noise = (_ASSUMED + within) / (_ASSUMED + n)  # 1 where it is as assumed
+        noise = np.maximum((_ASSUMED + within) / (_ASSUMED + n), _LEAST_NOISE)  # 1 where it is as fitted
         shift = mean_after - mean_before
         squared = shift * shift / (noise * (1.0 / precision_after + 1.0 / precision_before))
         best = int(squared.argmax())
         if squared[best] < self._config.threshold**2:
             return None
-        since = int(self._seqs[first + 2 * least + best])
-        return Drift(self._model, int(self._seqs[self._end - 1]), since, float(shift[best]), "scan")
+        return self._drift(n - 2 * least - best, "scan")
+
+
+def fitted_variance(residual: Array, assumed: Array) -> Array:
+    """(n,) noise variance of each score, ``a + b * assumed``, by weighted least squares of the squared residuals.
+
+    Parameters
+    ----------
+    residual
+        (n,), n at least 1.
+    assumed
+        (n,) noise variance expected of each, above 0; the line through it, a = 0 and b = 1, weighs like 20 scores.
+
+    Examples
+    --------
+    >>> wide, narrow = np.tile([0.4, -0.4], 200), np.tile([0.1, -0.1], 200)
+    >>> fitted_variance(np.concatenate([wide, narrow]), np.repeat([0.2, 0.1], 400))[[0, -1]].round(2).tolist()
+    [0.15, 0.01]
+    """
+    squared = np.minimum((residual - residual.mean()) ** 2, 4.0 * assumed)
+    weight = 1.0 / assumed**2  # a squared residual varies by its own expectation
+    of_one, of_line = float(weight.sum()) + 0.2 * _ASSUMED / float(assumed.mean()) ** 2, len(residual) + _ASSUMED
+    of_both = float((weight * assumed).sum())
+    seen_one, seen_line = float(weight @ squared), float((squared / assumed).sum()) + _ASSUMED
+    determinant = of_one * of_line - of_both**2
+    a = (seen_one * of_line - seen_line * of_both) / determinant
+    b = (of_one * seen_line - of_both * seen_one) / determinant
+    out: Array = np.maximum(a + b * assumed, 0.1 * assumed)
+    return out
 
 
 class DriftDetectors:

@@ -34,7 +34,7 @@ OWN_VARIANCE, COMMON_VARIANCE = 0.05, 0.06
 
 
 PUBLISHED_OWN_VARIANCE, PUBLISHED_COMMON_VARIANCE = 0.01, 0.02
-"""The same for models with published figures."""
+"""The same for models with published figures, while no model has a score."""
 
 
 _PRIOR_TASKS = 15.0
@@ -128,14 +128,13 @@ def fit_prior(labels: NDArray[np.int64], means: Array, scores: Array, prior: Arr
     np.add.at(count, labels, seen)
     np.add.at(total, labels, np.where(seen, scores, 0.0))
     informed = np.zeros(m, bool) if prior is None else ~np.isnan(prior).all(axis=0)
-    common_sd = np.sqrt(np.where(informed, PUBLISHED_COMMON_VARIANCE, COMMON_VARIANCE))
-    covariance = initial = np.diag(np.where(informed, PUBLISHED_OWN_VARIANCE, OWN_VARIANCE)) + np.outer(
-        common_sd, common_sd
-    )
     overall = np.diag(np.where(informed, PUBLISHED_OVERALL_SD, OVERALL_SD) ** 2)
     scored = count.sum(axis=1) > 0
     if not scored.any():
-        return Prior(covariance, overall, count, means)
+        common_sd = np.sqrt(np.where(informed, PUBLISHED_COMMON_VARIANCE, COMMON_VARIANCE))
+        own_variance = np.where(informed, PUBLISHED_OWN_VARIANCE, OWN_VARIANCE)
+        return Prior(np.diag(own_variance) + np.outer(common_sd, common_sd), overall, count, means)
+    covariance = initial = OWN_VARIANCE * np.eye(m) + COMMON_VARIANCE
     precision = (count / noise_variance(means))[scored]  # (t, m)
     grand_mean = float(total.sum() / max(count.sum(), 1.0))
     weighted = precision * (np.divide(total, count, out=np.zeros_like(total), where=count > 0)[scored] - grand_mean)

@@ -69,7 +69,8 @@ def route_on_trial(
     Returns
     -------
     Decision
-        The champion's. Where the best models of the two (by each one's own utility) differ and the request may be explored,
+        The champion's. Where the best models of the two (by each one's own utility) differ and the request may be explored
+        (and neither of these models is known to one snapshot alone: with the other it would count as a newcomer),
         the model is drawn from ``(1 - share) * (champion's propensities) + share * (1/2 for each of the two)``; the
         candidates' propensities are these, and ``trial`` is set. A choice of the coin does not count as explored.
     """
@@ -79,7 +80,9 @@ def route_on_trial(
     other = challenger.route(encoded, replace(request, explore=False), rng)
     mine, theirs = _eligible(decision), _eligible(other)
     pair = decision.candidates[0].model, other.model
-    if pair[0] == pair[1] or not all(model in mine and model in theirs for model in pair):
+    known = champion.snapshot.models, challenger.snapshot.models
+    alike = all(model in mine and model in theirs and (model in known[0]) == (model in known[1]) for model in pair)
+    if pair[0] == pair[1] or not alike:
         return decision
 
     propensity = {

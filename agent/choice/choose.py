@@ -108,7 +108,8 @@ def choose(
     lowered_by[eligible] = caution(mean[eligible], uncertain, held_back)
     utility = mean - lowered_by
     if request.explore:
-        propensity[eligible] = _propensities(pool, eligible, mean, lowered_by, cost_penalty, request, config)
+        newcomer = held_back | (uncertain > 0.0)
+        propensity[eligible] = _propensities(pool, eligible, newcomer, mean, lowered_by, cost_penalty, request, config)
     else:
         propensity[eligible[utility[eligible].argmax()]] = 1.0
     return Choice(shrunk_by, cost_penalty, lowered_by, utility, propensity)
@@ -117,13 +118,14 @@ def choose(
 def _propensities(
     pool: PoolPosterior,
     eligible: NDArray[np.int64],
+    newcomer: NDArray[np.bool_],
     mean: Array,
     lowered_by: Array,
     cost_penalty: Array,
     request: RouteRequest,
     config: ChoiceConfig,
 ) -> Array:
-    """Choice probabilities of the ``eligible`` columns, given utilities before caution (``mean``)."""
+    """Choice probabilities of the ``eligible`` columns, given which of them are newcomers, and utilities before caution."""
     block = np.ix_(eligible, eligible)
     mean, lowered_by, penalty = mean[eligible], lowered_by[eligible], cost_penalty[eligible]
     noise = noise_variance(pool.quality[eligible])
@@ -138,7 +140,6 @@ def _propensities(
     limits = request.affordable or {}
     affordable = np.array([limits.get(pool.names[i], np.inf) for i in eligible])
     # what the others cost is limited by the key's tokens alone, unless no scores of them come in
-    newcomer = pool.added[eligible] | (lowered_by > 0.0)
     affordable = np.where(newcomer | (affordable < 0.0), affordable, np.inf)
     trials = trial_weights(value, pool.pulls_left[eligible], price, affordable, lead, config)
     gamma = config.gamma + config.gamma_growth * pool.task_n_scores

@@ -70,7 +70,9 @@ STEP_S = 120.0
 NOISE = 0.8
 """Length of what sets a prompt apart from its cluster, whose centre has length 1."""
 
-POPULAR, POPULAR_SHARE = 1000, 0.2
+POPULAR, REPEATED = 1000, 0.2
+"""Popular prompts, and the share of the requests that repeat one of them."""
+
 REGULARS = 500
 """Users who come again."""
 
@@ -182,12 +184,23 @@ class Week:
         Of the jobs; their home is where the store is made.
     days, rate, feedback
         Simulated days, decisions a second, and the share of them that is scored.
+    repeated
+        Share of the requests with a popular prompt.
     seed
         Of traffic and exploration.
     """
 
-    def __init__(self, settings: JobSettings, *, days: float, rate: float, feedback: float, seed: int = 0) -> None:
-        self._days, self._rate, self._share = days, rate, feedback
+    def __init__(
+        self,
+        settings: JobSettings,
+        *,
+        days: float,
+        rate: float,
+        feedback: float,
+        repeated: float = REPEATED,
+        seed: int = 0,
+    ) -> None:
+        self._days, self._rate, self._share, self._repeated = days, rate, feedback, repeated
         self.clock = clock = Clock(BEGIN)
         self._rng = np.random.default_rng(seed)
         self._next = 0  # number of the next prompt that is new
@@ -297,8 +310,8 @@ class Week:
             future.result()
 
     def _number(self) -> int:
-        if self._rng.random() < POPULAR_SHARE:
-            return -1 - int(POPULAR * self._rng.random() ** 2) + POPULAR
+        if self._rng.random() < self._repeated:
+            return int(POPULAR * self._rng.random() ** 2)
         self._next += 1
         return POPULAR + self._next
 
@@ -479,7 +492,8 @@ async def simulate(given: argparse.Namespace, home: Path) -> list[Hour]:
     """The simulation of the command's arguments, printing a row a day."""
     kept = {"retention_feedback": given.keep_feedback, "retention_decisions": given.keep_decisions}
     settings = settings_of(home, {name: value for name, value in kept.items() if value is not None})
-    week = Week(settings, days=given.days, rate=given.rate, feedback=given.feedback, seed=given.seed)
+    about = {name: getattr(given, name) for name in ("days", "rate", "feedback", "repeated", "seed")}
+    week = Week(settings, **about)
     print(HEAD, flush=True)
 
     def report(hour: Hour) -> None:
@@ -501,6 +515,7 @@ def main() -> None:
     parser.add_argument("--days", type=float, default=7.0)
     parser.add_argument("--rate", type=float, default=0.25, help="decisions a second")
     parser.add_argument("--feedback", type=float, default=0.1, help="share of the decisions that is scored")
+    parser.add_argument("--repeated", type=float, default=REPEATED, help="share of requests with a popular prompt")
     parser.add_argument("--keep-feedback", type=int, help="rows of feedback that are kept, instead of the default")
     parser.add_argument("--keep-decisions", type=int, help="decisions without feedback that are kept")
     parser.add_argument("--store", type=Path, help="folder of the store; else one that is deleted at the end")

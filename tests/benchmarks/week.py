@@ -1,6 +1,7 @@
 """A week of traffic by a simulated clock: what the store holds, what the jobs do, and how well is routed.
 
-``python -m tests.benchmarks.week --days 7 --rate .25 --keep-decisions 62500 --plot docs/week.png`` gives the table of `docs/scale.md`.
+``python -m tests.benchmarks.week --days 7 --rate .25 --keep-decisions 62500 --plot docs/week.png`` gives the table of
+`docs/scale.md`.
 
 What serves and what works are the real parts on a real SQLite file: `LiveRouter` routes each request by itself and writes it
 through `DecisionLog` and `GroupCommitter`, a `Follower` learns the feedback log and swaps snapshots, a `Timetable` requests,

@@ -21,6 +21,7 @@ from agent.encoding.encoder import Encoder
 from agent.snapshot import Snapshot
 from agent.types import ModelCard
 from jobs.settings import JobSettings
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.encoders.backends import load_encoder
 from store.encoders.cache import CachedEncoder
@@ -42,10 +43,13 @@ class JobContext:
         Where the database is, which encoder, which pool file.
     env
         Environment in which the providers' API keys are looked up; the process's own where None.
+    clock
+        Tells the time that is written to rows and by which retention lets them go.
     """
 
-    def __init__(self, settings: JobSettings, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: JobSettings, env: Mapping[str, str] | None = None, clock: Clock = utc_now) -> None:
         self.settings = settings
+        self.clock = clock
         self._env = os.environ if env is None else env
 
     def __enter__(self) -> Self:
@@ -71,12 +75,12 @@ class JobContext:
     @cached_property
     def feedback(self) -> FeedbackLog:
         """The feedback log."""
-        return FeedbackLog(self.database, self.writer)
+        return FeedbackLog(self.database, self.writer, self.clock)
 
     @cached_property
     def snapshots(self) -> SnapshotStore:
         """The snapshots."""
-        return SnapshotStore(self.database)
+        return SnapshotStore(self.database, self.clock)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -94,7 +98,7 @@ class JobContext:
     def pool(self) -> ModelPool:
         """The model pool, after `sync_pool`."""
         self.sync_pool()
-        return ModelPool(self.database)
+        return ModelPool(self.database, self.clock)
 
     def sync_pool(self) -> None:
         """Read the pool file into the database: always where the settings name one, else only into an empty pool.
@@ -102,7 +106,7 @@ class JobContext:
         A command without `THALWEG_POOL` must not undo the pool file that the server was started with. A server reads its
         pool file at the start; a run that it executes does not.
         """
-        pool = ModelPool(self.database)
+        pool = ModelPool(self.database, self.clock)
         if self.settings.pool is not None or not pool.list(include_removed=True):
             pool.sync(PoolFile.load(self.settings.pool or PACKAGED_POOL))
 

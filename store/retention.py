@@ -95,8 +95,9 @@ class Retention:
 
     - Decisions without feedback: by age and number, but none of the running trial.
     - Feedback, by decision: where every row of it is beyond age or number, lies at or before the positions of all
-      snapshots that have weights (a replica that serves one reads what comes after), and none of these has the prompt in
-      its index. The last row of the log stays, as its position is the log's head.
+      snapshots that have weights (a replica that serves one reads what comes after). Of a prompt in the index of one of
+      these, the decision that was rated last stays, and no earlier one: a prompt that is asked again and again does not
+      keep all of them. The last row of the log stays, as its position is the log's head.
     - Prompts: with the last decision on them, where they have no evaluation.
     - Snapshots: of rejected ones and former champions but the latest, the weights; the row, with report and parent, stays.
       The champion, its parent, every challenger and the snapshots of a running trial keep theirs. What is left of a
@@ -192,25 +193,27 @@ class Retention:
             upto = min(floor or 0, max((seq or 0 for seq in beyond), default=0), last - 1)
             if upto <= 0:
                 return
-            indexed = self._indexed(session)
+            kept = self._last_of_indexed(session)
         later = aliased(FeedbackTable)
         query = (
-            select(f.decision_id, DecisionTable.prompt_id, func.max(f.seq).label("at"))
-            .join(DecisionTable, DecisionTable.id == f.decision_id)
+            select(f.decision_id, func.max(f.seq).label("at"))
             .where(
                 f.seq <= upto, ~select(later.seq).where(later.decision_id == f.decision_id, later.seq > upto).exists()
             )
-            .group_by(f.decision_id, DecisionTable.prompt_id)
+            .group_by(f.decision_id)
         )
-        for ids in self._pages(query, f.decision_id, keep=lambda row: row.prompt_id in indexed):
+        for ids in self._pages(query, f.decision_id, keep=lambda row: row.at in kept):
             self._let_go(ids, scored=True)
 
-    def _indexed(self, session: Session) -> set[str]:
-        """Ids of the prompts in the indexes of snapshots that have weights."""
+    def _last_of_indexed(self, session: Session) -> set[int]:
+        """The last rows of feedback on each of the prompts in the indexes of snapshots that have weights."""
         lists = session.scalars(
             select(SnapshotTable.meta["indexed_prompts"].as_json()).where(SnapshotTable.archived_at.is_(None))
         )
-        return {prompt for prompts in lists for prompt in prompts or ()}
+        indexed = {prompt for prompts in lists for prompt in prompts or ()}
+        d, f = DecisionTable, FeedbackTable
+        last = select(d.prompt_id, func.max(f.seq)).join(f, f.decision_id == d.id).group_by(d.prompt_id)
+        return {seq for prompt, seq in session.execute(last) if prompt in indexed}
 
     # Decisions.
 

@@ -51,13 +51,19 @@ class LogRow(Protocol):
     def key(self) -> str | None: ...
 
 
+_RECOVERED = 15.0
+"""A use of so many `QuotaConfig.recovery` ago is forgotten: e**-15 of it is left."""
+
 QuotaKey = tuple[str, str]
 """(source, rater), or ("key", name of an API key)."""
 
 
 @dataclass(slots=True)
 class WeightQuota:
-    """Every quota: its key -> task -> (weight used, as of which row of the log)."""
+    """Every quota: its key -> task -> (weight used, as of which row of the log), the task used last at the end.
+
+    Tasks come and go, and whoever rates for ever would hold all of them: a use that has recovered is forgotten.
+    """
 
     config: QuotaConfig = field(default_factory=QuotaConfig)
     used: dict[QuotaKey, dict[int, tuple[float, int]]] = field(default_factory=dict)
@@ -70,7 +76,7 @@ class WeightQuota:
         """Charge ``weight`` to the quotas of ``row``; a negative weight gives back what a revised rating consumed."""
         for key, _ in self._caps(row):
             used = max(self._used(key, row) + weight, 0.0)
-            self.used.setdefault(key, {})[row.task] = (used, row.seq)
+            self._put(key, row.task, (used, row.seq))
 
     def touched(self, row: LogRow) -> WeightQuota:
         """A copy of what `consume` changes for ``row``, for `update`."""
@@ -80,7 +86,8 @@ class WeightQuota:
     def update(self, other: WeightQuota) -> None:
         """Take over what ``other`` holds."""
         for key, tasks in other.used.items():
-            self.used.setdefault(key, {}).update(tasks)
+            for task, used in tasks.items():
+                self._put(key, task, used)
 
     def state(self) -> list[Any]:
         """As JSON."""
@@ -89,6 +96,14 @@ class WeightQuota:
     def restore(self, state: Iterable[Any]) -> None:
         """Replace all quotas by those of a `state`."""
         self.used = {(scope, name): {task: (used, seq) for task, used, seq in tasks} for scope, name, tasks in state}
+
+    def _put(self, key: QuotaKey, task: int, used: tuple[float, int]) -> None:
+        """Set the use of a task; drop those of the key that have recovered by then."""
+        tasks = self.used.setdefault(key, {})
+        tasks.pop(task, None)
+        tasks[task] = used
+        while next(iter(tasks.values()))[1] < used[1] - _RECOVERED * self.config.recovery:
+            del tasks[next(iter(tasks))]
 
     def _caps(self, row: LogRow) -> Iterator[tuple[QuotaKey, float]]:
         if row.rater:

@@ -27,6 +27,7 @@ from jobs.context import peak_rss_mb
 from jobs.refresh.placement import placement, tried_beside
 from jobs.refresh.seed import seed_examples
 from jobs.settings import JobSettings
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.drifts import MAX_DRIFTS, DriftStore
 from store.encoders.cache import CachedEncoder
@@ -67,6 +68,7 @@ def refresh(
     encoder: Encoder,
     seed: int | None = None,
     progress: Progress | None = None,
+    clock: Clock = utc_now,
 ) -> RefreshResult:
     """Train a challenger on everything up to the head of the feedback log, and publish it.
 
@@ -78,6 +80,8 @@ def refresh(
         Of everything random; the settings' where None.
     progress
         Called with (stage, share done); what it raises ends the refresh before anything is published.
+    clock
+        Tells when the snapshot is published and its trial starts.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def refresh(
     """
     report: Progress = progress or (lambda stage, share: None)
     seed = settings.seed if seed is None else seed
-    snapshots = SnapshotStore(database)
+    snapshots = SnapshotStore(database, clock)
     started = time.perf_counter()
     report("reading", 0.0)
     serving = snapshots.champion_version()

@@ -22,6 +22,7 @@ from agent.examples import Examples
 from agent.fit import fit
 from agent.snapshot import Snapshot
 from agent.types import ModelCard
+from store.columns import Clock, utc_now
 from store.database import Database
 from store.encoders.cache import CachedEncoder
 from store.pool.file import read_yaml
@@ -41,6 +42,7 @@ def ensure_champion(
     *,
     seed: int = 0,
     progress: Progress | None = None,
+    clock: Clock = utc_now,
 ) -> Snapshot:
     """The champion; where there is none yet, one is built from the seed set and published.
 
@@ -52,13 +54,15 @@ def ensure_champion(
         The pool's models, unavailable ones included.
     progress
         Called with (stage, share done).
+    clock
+        Tells when the snapshot is published.
 
     Raises
     ------
     SnapshotCorrupt
         Where there is a champion that cannot be read.
     """
-    snapshots = SnapshotStore(database)
+    snapshots = SnapshotStore(database, clock)
     version = snapshots.champion_version()
     if version is not None:
         return snapshots.load(version)

@@ -107,7 +107,7 @@ class Timetable:
         self._scheduler.add_job(_logging_errors(self.request_upgrade))
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
-        self._every(CHECK_PERIOD_S, self._monitor.check)
+        self._every(CHECK_PERIOD_S, self.check_champion)
         self._every(CHECK_PERIOD_S, self.judge)
         self._every(CHECK_PERIOD_S, self.request_due)
         self._every(CHECK_PERIOD_S, self.request_early)
@@ -134,6 +134,10 @@ class Timetable:
             why = f"snapshot {champion.version} was made by another version of Thalweg"
             _log.warning("%s and cannot be read; a refresh is requested", why)
             self._runs.request("refresh", {"why": why}, "timetable")
+
+    def check_champion(self) -> None:
+        """Compare the champion with its predecessor, and demote it where it is proven worse."""
+        self._monitor.check()
 
     def judge(self) -> None:
         """Look at the trial that runs."""
@@ -169,14 +173,16 @@ class Timetable:
     def _last_refresh(self) -> Run | None:
         return self._runs.last("refresh", "done")
 
-    def claim(self) -> None:
-        """Execute a queued run, if there is one and none is being executed here."""
+    def claim(self) -> Future[None] | None:
+        """Execute a queued run, if there is one and none is being executed here; resolves when it is closed."""
         self._claimed_at = time.monotonic()
         if self._executing is not None and not self._executing.done():
-            return
+            return None
         run = self._runs.claim(JOBS, self._worker)
-        if run is not None:
-            self._executing = self._executor.submit(self._work, run)
+        if run is None:
+            return None
+        self._executing = self._executor.submit(self._work, run)
+        return self._executing
 
     def reap(self) -> None:
         """Close the runs of workers that died."""

@@ -12,7 +12,6 @@ from agent.errors import InvalidInput, StoreUnavailable, ThalwegError
 from agent.evaluation.challenger import Progress
 from jobs.context import JobContext
 from jobs.settings import JobSettings
-from store.columns import utc_now
 from store.retention import Retention
 from store.runs import JobRuns, Run
 
@@ -38,14 +37,19 @@ def run_job(run: Run, settings: JobSettings, progress: Progress | None = None) -
         Called with (stage, share done).
     """
     with JobContext(settings) as ctx:
-        runs = JobRuns(ctx.database)
-        with Heartbeat(runs, run.id) as heartbeat:
-            try:
-                result = _perform(run, ctx, heartbeat.checked(progress))
-            except BaseException as error:
-                runs.fail(run.id, reason(error))
-                raise
-            runs.finish(run.id, result)
+        run_job_in(ctx, run, progress)
+
+
+def run_job_in(ctx: JobContext, run: Run, progress: Progress | None = None) -> None:
+    """The same with an open context: its database, encoder and clock."""
+    runs = JobRuns(ctx.database, ctx.clock)
+    with Heartbeat(runs, run.id) as heartbeat:
+        try:
+            result = _perform(run, ctx, heartbeat.checked(progress))
+        except BaseException as error:
+            runs.fail(run.id, reason(error))
+            raise
+        runs.finish(run.id, result)
 
 
 def reason(error: BaseException) -> str:
@@ -56,13 +60,20 @@ def reason(error: BaseException) -> str:
 def _perform(run: Run, ctx: JobContext, progress: Progress) -> Mapping[str, Any]:
     if run.job == "retention":
         dry_run = bool(run.params.get("dry_run"))
-        kept = Retention(ctx.database, ctx.settings.retention, utc_now(), dry_run=dry_run, progress=progress)
+        kept = Retention(ctx.database, ctx.settings.retention, ctx.clock(), dry_run=dry_run, progress=progress)
         return asdict(kept.run())
     if run.job != "refresh":
         raise InvalidInput(f"there is no job {run.job!r}; there are 'refresh' and 'retention'", param="job")
     from jobs.refresh.run import refresh
 
-    done = refresh(ctx.database, ctx.settings, encoder=ctx.encoder, seed=run.params.get("seed"), progress=progress)
+    done = refresh(
+        ctx.database,
+        ctx.settings,
+        encoder=ctx.encoder,
+        seed=run.params.get("seed"),
+        progress=progress,
+        clock=ctx.clock,
+    )
     return {
         "version": done.version,
         "promoted": done.promoted,

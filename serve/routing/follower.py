@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from agent.encoding.encoder import Encoder
@@ -63,7 +63,7 @@ class Serving:
 
 
 class Follower:
-    """Follows the store, from `start` to `stop`.
+    """Follows the store, from `start` to `stop`; a simulation calls `follow` by itself instead.
 
     Parameters
     ----------
@@ -77,6 +77,10 @@ class Follower:
         Makes a `PoolView` of the pool's models.
     metrics
         Where swaps, version, position and drifts are counted.
+    monotonic
+        Seconds, of a clock that never goes back.
+    builder
+        Where routers are built and prompts encoded; three threads where None. `stop` ends it.
 
     Attributes
     ----------
@@ -102,6 +106,8 @@ class Follower:
         load_encoder: Callable[[], Encoder],
         pool_view_of: Callable[[Sequence[PoolModel]], PoolView],
         metrics: Metrics,
+        monotonic: Callable[[], float] = time.monotonic,
+        builder: Executor | None = None,
     ) -> None:
         self._database = database
         self._snapshots = snapshots
@@ -111,6 +117,7 @@ class Follower:
         self._load_encoder = load_encoder
         self._pool_view_of = pool_view_of
         self._metrics = metrics
+        self._monotonic = monotonic
         self._encoder: Encoder | None = None
         self._revision = pool.revision()
         self.pool_view = pool_view_of(pool.list())
@@ -124,7 +131,7 @@ class Follower:
         self._turned_at = time.monotonic()
         self._wake = threading.Event()
         self._stopping = False
-        self._builder = ThreadPoolExecutor(3, thread_name_prefix="builder")  # champion, rival, prompts
+        self._builder = builder or ThreadPoolExecutor(3, thread_name_prefix="builder")  # champion, rival, prompts
         self._former: Router | None = None
         self._rival = RivalLoader(trials, lambda version: self._build_exactly(version).router, self._builder, self.wake)
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
@@ -159,7 +166,7 @@ class Follower:
         while not self._stopping:
             self._turned_at, more = time.monotonic(), False
             try:
-                more = self._follow()
+                more = self.follow()
                 self.unavailable_reason = None
             except ThalwegError as error:
                 self.unavailable_reason = error.message
@@ -176,10 +183,10 @@ class Follower:
         if not self._stopping and (not self._thread.is_alive() or still > STUCK_S):
             raise RuntimeError(f"the thread that follows the feedback log has not moved for {still:.0f} s")
 
-    def _follow(self) -> bool:
-        """Look at the store once; whether there is more to learn at once."""
+    def follow(self) -> bool:
+        """Look at the store once and learn a page of the log; whether there is more to learn at once."""
         more = False
-        now = time.monotonic()
+        now = self._monotonic()
         if now >= self._next_poll:
             self._next_poll = now + POLL_S
             self._poll_pool()

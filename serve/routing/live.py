@@ -7,6 +7,7 @@ import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from agent.types import Decision, RouteRequest
 from serve.errors import ModelUnavailable, NotReady
 from serve.metrics import Metrics
 from serve.routing.follower import Follower, Serving
-from store.columns import utc_now
+from store.columns import Clock, utc_now
 from store.decisions import DecisionLog, DecisionRecord
 from store.prompts import canonical
 
@@ -52,6 +53,8 @@ class LiveRouter:
         What exploration draws from.
     limiter
         How much each API key may explore.
+    clock
+        Read once a decision.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class LiveRouter:
         metrics: Metrics,
         rng: np.random.Generator,
         limiter: ExplorationLimiter,
+        clock: Clock = utc_now,
     ) -> None:
         self._follower = follower
         self._decisions = decisions
         self._metrics = metrics
         self._rng = rng
         self._limiter = limiter
+        self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="route")
 
     async def route(
@@ -110,9 +115,10 @@ class LiveRouter:
             affordable = self._limiter.affordable(router.n_scores(), router.position)
             decision = self._decide(serving, replace(request, affordable=affordable), self._limiter.may_explore(key))
             self._limiter.count(key, decision)
+            now = self._clock()
             record = DecisionRecord(
-                id=decision_id(),
-                created_at=utc_now(),
+                id=decision_id(now),
+                created_at=now,
                 decision=decision,
                 encoder=serving.encoder.fingerprint,
                 prompt=canonical(request.turns),
@@ -167,6 +173,6 @@ class LiveRouter:
         self._thread.shutdown()
 
 
-def decision_id() -> str:
+def decision_id(now: datetime) -> str:
     """A new id; ids sort by the millisecond in which they were made."""
-    return f"d-{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+    return f"d-{int(now.timestamp() * 1000):012x}{secrets.token_hex(8)}"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput, UnknownModel, did_you_mean
 from agent.types import ModelCard
-from store.columns import clean, utc_now
+from store.columns import Clock, clean, utc_now
 from store.database import Database
 from store.pool.file import Capability, Context, PoolModel, Price, Provider, ProviderEntry, Strict
 from store.tables import ModelTable
@@ -22,8 +22,9 @@ from store.tables import ModelTable
 class ModelPool:
     """Lists and edits the pool. Every change raises `revision`, which replicas poll."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
+        self._clock = clock
 
     def sync(self, models: Sequence[PoolModel]) -> None:
         """Take over a pool file's models. Models that the file does not have any more go, except those added by API or CLI."""
@@ -107,7 +108,7 @@ class ModelPool:
             with session.no_autoflush:
                 revision += session.scalar(select(func.max(ModelTable.revision))) or 0
             for row in changed:
-                row.revision, row.updated_at = revision, utc_now()
+                row.revision, row.updated_at = revision, self._clock()
             session.commit()
 
 

@@ -14,8 +14,8 @@ MODELS = tuple(f"made/m{i}" for i in range(11))
 CLUSTERS, DIMENSION, PROMPTS = 24, 384, 2000
 
 _rng = np.random.default_rng(0)
-_CENTRES = _rng.standard_normal((CLUSTERS, DIMENSION)) / np.sqrt(DIMENSION)
-_TALENT = np.clip(0.5 + 0.2 * _rng.standard_normal((CLUSTERS, len(MODELS))), 0.05, 0.95)
+CENTRES = _rng.standard_normal((CLUSTERS, DIMENSION)) / np.sqrt(DIMENSION)
+TALENT = np.clip(0.5 + 0.2 * _rng.standard_normal((CLUSTERS, len(MODELS))), 0.05, 0.95)
 
 
 def made_cards() -> list[ModelCard]:
@@ -27,11 +27,11 @@ def made_prompts(count: int, seed: int) -> tuple[Array, list[Encoded], list[str]
     """(n, m) chance of each model to answer well, the encoded prompts, and their texts."""
     rng = np.random.default_rng([1, seed])
     cluster = rng.integers(0, CLUSTERS, count)
-    vectors = _CENTRES[cluster] + 0.8 * rng.standard_normal((count, DIMENSION)) / np.sqrt(DIMENSION)
+    vectors = CENTRES[cluster] + 0.8 * rng.standard_normal((count, DIMENSION)) / np.sqrt(DIMENSION)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     texts = [" ".join(f"word{c}x{i}" for i in rng.integers(0, 40, 12)) for c in cluster]
     encoded = [Encoded(v.astype(np.float32), text.features((Turn("user", t),)), 20) for v, t in zip(vectors, texts)]
-    return _TALENT[cluster], encoded, texts
+    return TALENT[cluster], encoded, texts
 
 
 def made_snapshot() -> Snapshot:

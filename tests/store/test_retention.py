@@ -161,6 +161,21 @@ def test_prompts_in_the_index_of_a_snapshot_stay(store: Store) -> None:
     assert store.ids() == ["a", "c"]
 
 
+def test_of_an_indexed_prompt_that_is_asked_again_and_again_only_the_last_rated_decision_stays(store: Store) -> None:
+    store.decide("x")
+    store.decide(*(f"d{i:03}" for i in range(300)), prompt="prompt of x")
+    store.rate("x", *(f"d{i:03}" for i in range(300)))
+    store.decide("last")
+    store.rate("last")
+    store.publish("champion", 302, indexed_prompts=[text_id("prompt of x", ENCODER)])
+    assert store.keep(feedback=20, dry_run=True).feedback == 282
+    store.keep(feedback=20)
+    assert store.ids() == [*(f"d{i:03}" for i in range(281, 300)), "last"]
+    store.now += timedelta(days=9)
+    store.keep(feedback_days=1)
+    assert store.ids() == ["d299", "last"] and store.count(PromptTable) == 2
+
+
 def test_feedback_that_comes_between_reading_and_deleting_is_kept(store: Store) -> None:
     store.decide("a", "b")
     store.publish("champion", 0)

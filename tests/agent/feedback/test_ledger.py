@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agent.feedback.ledger import Ledger, LedgerConfig, SourceReport
+from agent.feedback.quota import QuotaConfig
 from agent.types import CalibratedScore, Encoded, Observation, Source
 
 PROMPT = Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
@@ -304,6 +305,20 @@ def test_a_rater_weighs_at_most_their_cap_on_a_task_and_has_another_on_others() 
     assert ledger.learn_one(scored_row(3002, 1.0, rater="bob", task=4)).weight > 0.8
     back = ledger.learn_one(scored_row(3003 + 5 * config.quota.recovery, 1.0, rater="ann", task=4)).weight
     assert back > 0.8
+
+
+def test_who_rates_for_ever_on_tasks_that_come_and_go_holds_only_those_of_late() -> None:
+    config = LedgerConfig(quota=QuotaConfig(recovery=10), decisions=50)
+    rows = [scored_row(seq, 0.6, rater="ann", key="partner", task=seq // 2) for seq in range(1, 2001)]
+    ledger, _ = learned(rows, Ledger(config))
+    held = {name: [task for task, *_ in tasks] for _, name, tasks in ledger.state()["quota"]}
+    assert held.keys() == {"ann", "partner"}
+    for tasks in held.values():
+        assert 20 < len(tasks) < 100 and tasks[-1] == 1000
+    again = Ledger.from_state(json.loads(json.dumps(ledger.state())), config)
+    later = [replace(row, seq=row.seq + 2000, decision_id=f"later{row.seq}") for row in rows[:300]]
+    assert [again.learn_one(row) for row in later] == [ledger.learn_one(row) for row in later]
+    assert again.state() == ledger.state()
 
 
 def test_means_are_capped_by_rater_and_key_as_ratings_are() -> None:

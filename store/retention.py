@@ -99,7 +99,8 @@ class Retention:
       these, the decision that was rated last stays, and no earlier one: a prompt that is asked again and again does not
       keep all of them. The last row of the log stays, as its position is the log's head.
     - Prompts: with the last decision on them, where they have no evaluation.
-    - Snapshots: of rejected ones and former champions but the latest, the weights; the row, with report and parent, stays.
+    - Snapshots: of rejected ones and former champions but the latest, and of those that would have to read on from a row of
+      feedback beyond its number, the weights; the row, with report and parent, stays.
       The champion, its parent, every challenger and the snapshots of a running trial keep theirs. What is left of a
       rejected one goes with the history. Of archived snapshots' task events those stay that tell more than that a task
       went on. Trials that have ended go with the history, but those beside the champion.
@@ -156,12 +157,22 @@ class Retention:
             parent = session.scalar(select(of.parent).where(of.status == "champion"))
             needed = {parent, *in_trial(session)}
             rows = session.execute(
-                select(of.version, of.status).where(of.archived_at.is_(None)).order_by(*_LATEST_FIRST)
+                select(of.version, of.status, of.position).where(of.archived_at.is_(None)).order_by(*_LATEST_FIRST)
             ).all()
+            too_old = self._beyond_number(session)
         for status, kept in (("rejected", self._config.rejected), ("retired", self._config.retired)):
-            for version in [v for v, s in rows if s == status and v not in needed][kept:]:
-                self._report.archived += self._dry_run
-                self._write(partial(self._archive, version))
+            may_go = [(version, at) for version, s, at in rows if s == status and version not in needed]
+            for i, (version, at) in enumerate(may_go):
+                if i >= kept or at < too_old:
+                    self._report.archived += self._dry_run
+                    self._write(partial(self._archive, version))
+
+    def _beyond_number(self, session: Session) -> int:
+        """Position of the last row of feedback beyond its number; 0 where there is none."""
+        if not self._config.feedback:
+            return 0
+        newest = select(FeedbackTable.seq).order_by(FeedbackTable.seq.desc())
+        return session.scalar(newest.offset(self._config.feedback).limit(1)) or 0
 
     def _archive(self, version: int, session: Session) -> None:
         row = session.get_one(SnapshotTable, version)
@@ -181,16 +192,12 @@ class Retention:
         f = FeedbackTable
         with self._database.session() as session:
             floor = session.scalar(select(func.min(SnapshotTable.position)).where(SnapshotTable.archived_at.is_(None)))
-            beyond = []
-            if self._config.feedback:
-                beyond.append(
-                    session.scalar(select(f.seq).order_by(f.seq.desc()).offset(self._config.feedback).limit(1))
-                )
+            beyond = [self._beyond_number(session)]
             if self._config.feedback_days:
                 old = f.created_at < self._now - timedelta(days=self._config.feedback_days)
                 beyond.append(session.scalar(select(func.max(f.seq)).where(old)))
             last = session.scalar(select(func.max(f.seq))) or 0
-            upto = min(floor or 0, max((seq or 0 for seq in beyond), default=0), last - 1)
+            upto = min(floor or 0, max(seq or 0 for seq in beyond), last - 1)
             if upto <= 0:
                 return
             kept = self._last_of_indexed(session)

@@ -115,6 +115,21 @@ def test_a_challenger_whose_model_cannot_take_the_request_has_no_part_in_it(
     assert route(champion, challenger, prompt, candidates=(usual.champion,)).trial is None
 
 
+def test_a_model_that_one_snapshot_alone_knows_is_not_compared(champion: Router, challenger: Router) -> None:
+    """It would have to win against the other's caution toward newcomers."""
+    prompt = encoded("code", 500)
+    usual = route(champion, challenger, prompt).trial
+    assert usual is not None
+    known = champion.snapshot
+    models = ["v/former" if model == usual.champion else model for model in known.models]
+    heads = tuple(head for head in known.heads if head.model != usual.champion)
+    stranger = Router(replace(known, meta={**known.meta, "models": models}, heads=heads), CARDS)
+    other = stranger.route(prompt, replace(REQUEST, explore=False), np.random.default_rng(0))
+    assert other.model != usual.champion and usual.champion in {c.model for c in other.candidates}
+    assert route(champion, stranger, prompt).trial is None
+    assert route(stranger, champion, prompt).trial is None
+
+
 def test_the_reason_says_what_is_compared(champion: Router, challenger: Router) -> None:
     decision = route(champion, challenger, encoded("code", 500))
     assert decision.trial is not None

@@ -152,6 +152,16 @@ def test_feedback_goes_by_number_and_the_heads_row_stays(store: Store) -> None:
     assert store.ids() == ["f"] and store.feedback.head() == 6
 
 
+def test_a_former_champion_does_not_keep_feedback_beyond_its_number(store: Store) -> None:
+    store.decide(*"abcdefgh")
+    store.rate(*"abcdefgh")
+    for position in (0, 3, 5, 8):  # the parent of the champion stays, whatever it has to read on from
+        store.publish("champion", position)
+    report = store.keep(feedback=2)
+    assert report.archived == 2 and store.ids() == list("fgh")
+    assert [row.archived_at is None for row in store.snapshots.list()] == [True, True, False, False]
+
+
 def test_prompts_in_the_index_of_a_snapshot_stay(store: Store) -> None:
     store.decide(*"abc")
     store.rate(*"abc")

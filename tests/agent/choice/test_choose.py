@@ -1,0 +1,47 @@
+"""The choice among models of which one is little known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agent.choice.choose import PoolPosterior, choose
+from agent.types import RouteRequest, Turn
+
+NAMES = ("best", "good", "new")
+
+
+def posterior(n_scores: float, *, added: bool = False) -> PoolPosterior:
+    """Two models that are known well, and one that may be better on this task or worse, with so many scores."""
+    unsure = np.diag([1e-4, 1e-4, 0.25])
+    quality = np.array([0.7, 0.68, 0.55])
+    return PoolPosterior(
+        names=NAMES,
+        cost=np.full(3, 1e-3),
+        quality=quality,
+        covariance=unsure,
+        overall=quality,
+        overall_covariance=np.diag([1e-4, 1e-4, 2e-4]),
+        task_variance=np.full(3, 0.05),
+        n_scores=np.array([400.0, 400.0, n_scores]),
+        added=np.array([False, False, added]),
+        pulls_left=np.zeros(3),
+        under_sampled=np.array([False, False, True]),
+        task_n_scores=20.0,
+        parts=({}, {}, {}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_scores", "affordable", "explored"),
+    [(3.0, 1.0, True), (3.0, 0.01, False), (8.0, 0.01, True), (8.0, -1.0, False)],
+)
+@pytest.mark.parametrize("added", [False, True])
+def test_what_a_newcomer_may_cost_is_limited_until_it_has_scores_enough(
+    n_scores: float, affordable: float, explored: bool, added: bool
+) -> None:
+    """Also where a refresh has read its first scores, and where the champion does not know it yet."""
+    request = RouteRequest((Turn("user", "x"),), cost_quality_tradeoff=1.0, affordable={"new": affordable})
+    found = choose(posterior(n_scores, added=added), np.arange(3), request, share=0.0)
+    assert bool(found.propensity[2] > 0.5) == explored
+    assert found.propensity.sum() == pytest.approx(1.0)

@@ -192,7 +192,7 @@ class Retention:
         f = FeedbackTable
         with self._database.session() as session:
             floor = session.scalar(select(func.min(SnapshotTable.position)).where(SnapshotTable.archived_at.is_(None)))
-            beyond = [self._beyond_number(session)]
+            beyond: list[int | None] = [self._beyond_number(session)]
             if self._config.feedback_days:
                 old = f.created_at < self._now - timedelta(days=self._config.feedback_days)
                 beyond.append(session.scalar(select(func.max(f.seq)).where(old)))

@@ -123,7 +123,7 @@ def test_thalweg_abandons_a_model_that_fails_and_the_frozen_router_does_not(tmp_
     informed = run(Stream(data, scenario.reference(), 0), factory("frozen"))
     chef = data.table.models.index("chef")
     assert (frozen.model[-60:] == chef).mean() > 0.2
-    assert (thalweg.model[-60:] == chef).mean() < 0.2  # a hold-back asks it still
+    assert (thalweg.model[-60:] == chef).mean() < 0.2  # explored anew after the alarm
     assert (informed.model[:60] == chef).any()
     assert not (informed.model[60:] == chef).any()
     # Where the frozen router still asks the failed model it scores 0; any other model scores .25 there on average.

@@ -124,7 +124,8 @@ def feedback_difference(champion: Array, challenger: Array, quality: Array, log:
     usable: NDArray[np.bool_] = np.all((apart == 0.0) | (log.propensity >= MIN_PROPENSITY), axis=1)
     apart, quality = apart[usable], quality[usable]
     log = ScoredChoices(log.chosen[usable], log.score[usable], log.score_weight[usable], log.propensity[usable])
-    plain = mean_value(doubly_robust_terms(apart, quality, log, max_weight=np.inf), log.score_weight)
+    terms = doubly_robust_terms(apart, quality, log, max_weight=np.inf)
+    plain = mean_value(terms, log.score_weight)
     if plain.n == 0:
         return plain
     expected = (apart * quality).sum(axis=1)
@@ -132,8 +133,9 @@ def feedback_difference(champion: Array, challenger: Array, quality: Array, log:
     by_luck = (inverse * _noise(quality, log)).sum(axis=1)
     share = log.score_weight / log.score_weight.sum()
     variance = share**2 * (by_luck + (expected - float(share @ expected)) ** 2)
-    # plus one more term as large as the largest, which may merely not have happened
-    return Value(plain.mean, float((variance.sum() + (share**2 * by_luck).max()) ** 0.5), plain.n)
+    # plus one more term as large as the largest, which may merely not have happened, or have happened by a rare choice
+    largest = (share**2 * np.maximum(by_luck, terms**2)).max()
+    return Value(plain.mean, float((variance.sum() + largest) ** 0.5), plain.n)
 
 
 def _noise(quality: Array, log: ScoredChoices) -> Array:

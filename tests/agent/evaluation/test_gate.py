@@ -126,6 +126,21 @@ def test_the_standard_error_of_a_difference_is_right_though_a_model_was_seldom_d
     assert np.mean([judge(None, v).promote for v in found]) <= 0.05
 
 
+def test_one_rare_choice_proves_nothing() -> None:
+    """A score near 1 where the champion's model was drawn against odds of 180 to 1 weighs like 80 of the others."""
+    n = 800
+    propensity = np.tile([0.75, 0.25], (n, 1))
+    propensity[0] = [0.0055, 0.9945]
+    sides = np.tile(np.eye(2)[0], (n, 1)), np.tile(np.eye(2)[1], (n, 1))
+    sides[1][60:] = sides[0][60:]
+    score = np.full(n, 0.5)
+    score[0] = 0.95
+    value = feedback_difference(
+        *sides, np.full((n, 2), 0.5), ScoredChoices(np.zeros(n, int), score, np.ones(n), propensity)
+    )
+    assert value.mean < -0.09 and value.upper(0.95) > 0.0
+
+
 def test_feedback_counts_by_its_weight() -> None:
     rng = np.random.default_rng(0)
     log = logged(np.full((400, 2), 0.5), np.array([0.2, 0.9]), rng)
@@ -258,4 +273,5 @@ def test_the_difference_on_feedback_is_as_defined() -> None:
         variance = sum(s**2 * (v + (e - mean) ** 2) for s, v, e in zip(share, by_luck, expected))
         value = feedback_difference(before, after, quality, log)
         assert value.n == len(used) and value.mean == pytest.approx(sum(share * terms))
-        assert value.stderr == pytest.approx((variance + max(share**2 * by_luck)) ** 0.5)
+        largest = max(share**2 * np.maximum(by_luck, np.square(terms)))
+        assert value.stderr == pytest.approx((variance + largest) ** 0.5)

@@ -52,6 +52,9 @@ class Client:
         body = response.read()
         assert response.status == 200, body
 
+    def close(self) -> None:
+        self._connection.close()
+
 
 @pytest.fixture(scope="module")
 def router(snapshot: Snapshot) -> Router:
@@ -109,7 +112,8 @@ def test_route_over_http_against_the_encoder(
     table: list[tuple[str, ...]],
 ) -> None:
     """One client; each round times the encoder, the router and a request, one after the other."""
-    calls = {"encoder, 15 tokens": embed, "Router.route": decide, "/v1/route, 1 client": Client(live).route}
+    client = Client(live)
+    calls = {"encoder, 15 tokens": embed, "Router.route": decide, "/v1/route, 1 client": client.route}
     spent: dict[str, list[float]] = {name: [] for name in calls}
 
     def interleaved() -> None:
@@ -119,6 +123,7 @@ def test_route_over_http_against_the_encoder(
             spent[name].append(time.perf_counter() - started)
 
     benchmark.pedantic(interleaved, rounds=ROUNDS, warmup_rounds=WARM_UP)
+    client.close()
     times = {name: quantiles(found[WARM_UP:]) for name, found in spent.items()}
     floor = times["encoder, 15 tokens"]
     table.append(("ms a call", "p50", "p90", "p99", "p50 / encoder's"))
@@ -209,6 +214,7 @@ def ask_at_once(live: Live, clients: int, seconds: float) -> list[list[float]]:
         while (started := time.perf_counter()) < until:
             client.route()
             found.append(time.perf_counter() - started)
+        client.close()
 
     threads = [threading.Thread(target=ask, args=(found,)) for found in waits]
     for thread in threads:

@@ -2,9 +2,9 @@
 
 A residual is a calibrated score less the snapshot's estimate, which does not follow the scores, so that a change stays to be
 seen in full; a snapshot's constant error cancels, because scores after a change point are compared with those before. A
-likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995) finds
-a change early and dates it. The noise of a score is fitted to the residuals: confident estimates err far less than a coin
-would, doubtful ones as much. River's ADWIN (Bifet & Gavalda 2007), which looks back further, backs the scan up. The state
+likelihood-ratio scan over every change point among the last scores (Siegmund & Venkatraman 1995) finds a change early and
+dates it. The noise of a score is fitted to the residuals: confident estimates err far less than a coin would, doubtful ones
+as much. River's ADWIN (Bifet & Gavalda 2007), which looks back further, backs the scan up. The state
 is carried from one snapshot to the next, moved by how far the estimates differ (`moved`), so that a change close to a swap
 is still found.
 """

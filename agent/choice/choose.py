@@ -133,7 +133,7 @@ def _propensities(
         pool.overall[eligible] - penalty, pool.overall_covariance[block], noise + pool.task_variance[eligible]
     )
     on_task = ArmPosterior(mean, pool.covariance[block], noise)
-    value = values_of_trials(mean, lowered_by, overall, config, on_task, pool.under_sampled[eligible])
+    value = values_of_trials(mean, lowered_by, overall, config, on_task, pool.under_sampled[eligible], newcomer)
     lead = int((mean - lowered_by).argmax())
     price = np.maximum(mean[lead] - mean, 0.0)
     price += dearest_extra(request.cost_quality_tradeoff, pool.cost[eligible], penalty)
@@ -141,6 +141,8 @@ def _propensities(
     affordable = np.array([limits.get(pool.names[i], np.inf) for i in eligible])
     # what the others cost is limited by the key's tokens alone, unless no scores of them come in
     affordable = np.where(newcomer | (affordable < 0.0), affordable, np.inf)
-    trials = trial_weights(value, pool.pulls_left[eligible], price, affordable, lead, config)
+    # beside models that are known, a newcomer is tried as long as that is worth its price, and no longer
+    pulls_left = np.where(newcomer, 0.0, pool.pulls_left[eligible])
+    trials = trial_weights(value, pulls_left, price, affordable, lead, config)
     gamma = config.gamma + config.gamma_growth * pool.task_n_scores
     return choice_probabilities(mean - lowered_by, trials, gamma, config.cap)

@@ -36,10 +36,12 @@ class ChoiceConfig:
         Most probability of a request that the models beside the leader may have together.
     horizon
         Later requests over which a trial is expected to pay.
+    newcomer_horizon
+        The same for a newcomer beside models that are known: it has just come to stay, and a few scores decide whether it does.
     lookahead
         Numbers of trials that are compared.
     initial_pulls, published_pulls
-        A model without priors, or with some, is explored until it has this many scores, as far as that is affordable.
+        Where no model is known yet, one without priors, or with some, is explored until it has this many scores.
     task_horizon
         Later requests of the same task over which a trial on it is expected to pay.
     under_sampled
@@ -56,6 +58,7 @@ class ChoiceConfig:
     gamma_growth: float = 100.0
     cap: float = 0.05
     horizon: float = 500.0
+    newcomer_horizon: float = 2000.0
     lookahead: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     initial_pulls: float = 8.0
     published_pulls: float = 2.0
@@ -89,7 +92,9 @@ class ArmPosterior:
     noise: Array
 
 
-def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[int], best: int | None = None) -> Array:
+def knowledge_gradient(
+    arms: ArmPosterior, horizon: float | Array, lookahead: Sequence[int], best: int | None = None
+) -> Array:
     """Net gain per trial of the best plan "try this model n times, then take the better one"; 0 for the leader.
 
     Parameters
@@ -97,7 +102,7 @@ def knowledge_gradient(arms: ArmPosterior, horizon: float, lookahead: Sequence[i
     arms
         K candidates.
     horizon
-        Number of choices ahead, trials included.
+        Number of choices ahead, trials included; of all candidates, or (K,) of each.
     lookahead
         The n that are compared.
     best
@@ -134,6 +139,7 @@ def values_of_trials(
     config: ChoiceConfig = ChoiceConfig(),
     on_task: ArmPosterior | None = None,
     under_sampled: NDArray[np.bool_] | None = None,
+    newcomer: NDArray[np.bool_] | None = None,
 ) -> Array:
     """(K,) what trying each candidate on this prompt is worth beyond what it costs; 0 where it is worth nothing.
 
@@ -151,9 +157,12 @@ def values_of_trials(
         On the prompt's task.
     under_sampled
         (K,) models that are also explored task by task.
+    newcomer
+        (K,) models of which little is known beside the others; their trials pay over a horizon of their own.
     """
+    horizon = config.horizon if newcomer is None else np.where(newcomer, config.newcomer_horizon, config.horizon)
     lead, best = int((utility - caution).argmax()), int((overall.utility - caution).argmax())
-    value = knowledge_gradient(overall, config.horizon, config.lookahead, best)
+    value = knowledge_gradient(overall, horizon, config.lookahead, best)
     # a trial that costs more here than on average is left to other prompts
     extra_gap = (utility[lead] - utility) - (overall.utility[best] - overall.utility)
     value = np.where(value > 0.0, np.maximum(value - np.maximum(extra_gap, 0.0), 0.0), 0.0)

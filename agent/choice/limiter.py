@@ -34,9 +34,9 @@ class ExplorationBudget:
 
     share: float = 0.05
     burst: float = 200.0
-    regret: float = 1.0
+    regret: float = 2.0
     income: float = 0.0005
-    unscored: float = 0.05
+    unscored: float = 0.1
     answers: float = 5.0
 
 

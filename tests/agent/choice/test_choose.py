@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,17 @@ def test_what_a_newcomer_may_cost_is_limited_until_it_has_scores_enough(
     found = choose(posterior(n_scores, added=added), np.arange(3), request, share=0.0)
     assert bool(found.propensity[2] > 0.5) == explored
     assert found.propensity.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("overall", "explored"), [(0.6, True), (0.5, True), (0.3, False), (0.2, False)])
+def test_a_newcomer_is_tried_as_long_as_that_is_worth_its_price_and_not_for_a_number_of_scores(
+    overall: float, explored: bool
+) -> None:
+    """After five scores: bad luck does not end it, but one that is almost surely worse is left."""
+    known = posterior(5.0, added=True)
+    quality = np.array([0.7, 0.68, overall])
+    unsure = np.diag([1e-4, 1e-4, 0.04])
+    pool = replace(known, quality=quality, overall=quality, overall_covariance=unsure, pulls_left=np.array([0, 0, 3.0]))
+    request = RouteRequest((Turn("user", "x"),), cost_quality_tradeoff=1.0, affordable={"new": 1.0})
+    found = choose(pool, np.arange(3), request, share=0.0)
+    assert bool(found.propensity[2] > 0.5) == explored

@@ -82,3 +82,8 @@ def test_other_feedback_is_income() -> None:
     assert limiter.affordable({"lead": 0.0, "new": 0.0}, 0)["new"] < 0.11
     assert 0.29 < limiter.affordable({"lead": 0.0, "new": 0.0}, 20)["new"] < 0.31
     assert limiter.affordable({"lead": 0.0, "new": 0.0}, 200)["new"] == 0.5
+
+
+def test_a_few_unlucky_trials_of_a_newcomer_do_not_end_its_trials() -> None:
+    """Five of them at what its first scores suggest had used the budget up, and the rest of a stream brought none back."""
+    assert tries(ExplorationLimiter(ExplorationBudget(share=1.0)), 0.25, 12, scored=1.0) >= 7

@@ -7,7 +7,7 @@ numpy on the snapshot's arrays, in batches or one prompt at a time; only trainin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,7 +21,7 @@ from agent.experts.stack import combine
 from agent.index.neighbours import NeighbourIndex, Neighbours, hash64, kernel_weight, shrunk_mean
 from agent.snapshot import GENERAL, Snapshot, check_finite
 from agent.tasks import assign
-from agent.types import UNKNOWN_TASK, Array, Encoded, TaskAssignment
+from agent.types import UNKNOWN_TASK, Array, Encoded, SnapshotEstimate, TaskAssignment
 
 _CHUNK = 1024
 
@@ -242,6 +242,15 @@ class Estimator:
         if not estimates.known[row]:
             return {}
         return {self.tasks[t].id: float(probabilities[t]) for t in np.flatnonzero(probabilities >= least)}
+
+    def of_row(self, estimates: Estimates, row: int, least: float, models: Iterable[str]) -> SnapshotEstimate:
+        """A row's estimates of ``models``, with its tasks, see `likely_tasks`."""
+        return SnapshotEstimate(
+            self.snapshot.version,
+            self.assign_task(estimates, row).id,
+            self.likely_tasks(estimates, least, row),
+            {model: self.predicted(model, estimates, row) for model in models},
+        )
 
     def assign_task(self, estimates: Estimates, row: int = 0) -> TaskAssignment:
         """The most probable task of a row; `UNKNOWN_TASK` where the prompt lies outside the radius of all."""

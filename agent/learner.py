@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,18 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.estimate import Estimates, Estimator
+from agent.estimate import Estimator
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger, LedgerChange
 from agent.index.prompts import PromptIndex
 from agent.online.effects import Prior
 from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
-from agent.types import Observation, SetAside
+from agent.types import Observation, SetAside, SnapshotEstimate
 
 _PART = 64
 """Rows whose prompts are estimated together."""
 
-_YIELD_S = 0.001
+_YIELD_S = 0.003
 """Longest wait of a row that is learned for readers."""
 
 
@@ -111,7 +112,7 @@ class Learner:
                 self._idle.wait(_YIELD_S)
                 if isinstance(row, Observation):
                     found = estimates[row.seq]
-                    change = found if isinstance(found, SetAside) else self._prepare(row, *found)
+                    change = found if isinstance(found, SetAside) else self._prepare(row, found)
                     failed = change if isinstance(change, SetAside) else self._learn(change)
                 else:
                     failed = row
@@ -151,28 +152,39 @@ class Learner:
         why = defect(row, self._estimator.dimension, self._estimator.n_features)
         return row if why is None else SetAside(row.seq, why)
 
-    def _estimates(self, rows: Sequence[Observation]) -> dict[int, tuple[Estimates, int] | SetAside]:
-        """Position of each row -> estimates, and the row of them that is its prompt's."""
+    def _estimates(self, rows: Sequence[Observation]) -> dict[int, SnapshotEstimate | SetAside]:
+        """Position of each row -> its estimate: what was logged, where this snapshot decided; computed elsewhere."""
+        known = {row.seq: row.estimate for row in rows if row.estimate is not None and self._holds(row)}
+        return known | self._estimated([row for row in rows if row.seq not in known])
+
+    def _holds(self, row: Observation) -> bool:
+        """Whether the row's logged estimate is this snapshot's, and of every model that is rated."""
+        logged = row.estimate
+        if logged is None or logged.snapshot != self._estimator.snapshot.version or not logged.snapshot:
+            return False
+        return all(logged.quality.get(model, math.nan) >= 0.0 for model in _rated(row))
+
+    def _estimated(self, rows: Sequence[Observation]) -> dict[int, SnapshotEstimate | SetAside]:
         try:
             found = self._estimator.estimate_each([row.encoded for row in rows]) if rows else None
         except Exception as error:  # of any kind, but of one row: the others are learned
             if len(rows) == 1:
                 return {rows[0].seq: _raised(rows[0], error)}
-            return {seq: found for row in rows for seq, found in self._estimates([row]).items()}
-        return {} if found is None else {row.seq: (found, i) for i, row in enumerate(rows)}
+            return {seq: found for row in rows for seq, found in self._estimated([row]).items()}
+        if found is None:
+            return {}
+        least = self._min_task_probability
+        return {row.seq: self._estimator.of_row(found, i, least, _rated(row)) for i, row in enumerate(rows)}
 
-    def _prepare(self, row: Observation, estimates: Estimates, at: int) -> _Change | SetAside:
+    def _prepare(self, row: Observation, estimate: SnapshotEstimate) -> _Change | SetAside:
         """What ``row`` changes; what can raise is done here, before anything is changed."""
         try:
             ledger = self.ledger.prepare(row)
-            rated = [model for model in (row.model, row.other) if model is not None]
-            predicted = {model: self._estimator.predicted(model, estimates, at) for model in rated}
-            tasks = self._estimator.likely_tasks(estimates, self._min_task_probability, at)
-            online = self.online.prepare(row, ledger.score, predicted, tasks)
+            online = self.online.prepare(row, ledger.score, estimate.quality, estimate.tasks)
         except Exception as error:  # of any kind: a row must not keep the next ones from being learned
             return _raised(row, error)
         column = self._column.get(row.model) if row.other is None else None
-        return _Change(ledger, online, column, self._estimator.assign_task(estimates, at).id)
+        return _Change(ledger, online, column, estimate.task)
 
     def _learn(self, change: _Change) -> SetAside | None:
         """Make a change that was prepared since the last one; a posterior is rebuilt aside, then takes the old one's place."""
@@ -204,6 +216,10 @@ class Learner:
             )  # fmt: skip
         self.ledger.apply(change.ledger)
         self.online.apply(change.online)
+
+
+def _rated(row: Observation) -> list[str]:
+    return [row.model] if row.other is None else [row.model, row.other]
 
 
 def _raised(row: Observation, error: Exception) -> SetAside:

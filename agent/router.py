@@ -3,7 +3,7 @@ since the snapshot, and chooses a model; and learns from every row of the feedba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -165,9 +165,10 @@ class Router:
         excluded = exclusions(cards, cost, encoded, request)
         estimates = self._estimator.estimate(encoded)  # assign, estimate
         task = self._estimator.assign_task(estimates)
+        tasks = self._estimator.likely_tasks(estimates, self.config.online.min_task_probability)
         with self._lock:
             position = self.position
-            posterior = self._posterior(cards, cost, estimates)  # aggregate
+            posterior = self._posterior(cards, cost, estimates, tasks)  # aggregate
             evidence = self._evidence(encoded)
         eligible = np.flatnonzero([reason is None for reason in excluded])
         if not len(eligible):
@@ -191,7 +192,7 @@ class Router:
         return Decision(
             model=cards[chosen].name, candidates=candidates, task=task, evidence=evidence,
             snapshot=self.snapshot.version, position=position, encoded=encoded, explored=chosen != best,
-            why=explain(candidates, cards[chosen].name, task),
+            why=explain(candidates, cards[chosen].name, task), tasks=tasks,
         )  # fmt: skip
 
     def learn_one(self, observation: Observation) -> SetAside | None:
@@ -207,11 +208,12 @@ class Router:
         """
         return self._learner.learn_many(rows)
 
-    def _posterior(self, cards: Sequence[ModelCard], cost: Array, estimates: Estimates) -> PoolPosterior:
+    def _posterior(
+        self, cards: Sequence[ModelCard], cost: Array, estimates: Estimates, tasks: Mapping[int, float]
+    ) -> PoolPosterior:
         """The snapshot's estimates of ``cards`` joined with what was learned since."""
         names = [card.name for card in cards]
         columns = [self._column.get(name) for name in names]
-        tasks = self._estimator.likely_tasks(estimates, self.config.online.min_task_probability)
         on_task, overall = self._online.predict_one(names, tasks), self._online.overall(names)
         known = self.snapshot.tensors["overall"]
         predicted = np.array([self._estimator.predicted(name, estimates) for name in names])

@@ -7,7 +7,7 @@ float32. A *decision* holds everything that was known when a model was chosen, i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -154,6 +154,10 @@ class Part:
     weight: float
 
 
+SNAPSHOT_PARTS = ("task", "head", "neighbours")
+"""Parts of the estimated quality of a model that the snapshot knows, see `Candidate`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model, estimated for one prompt.
@@ -195,6 +199,14 @@ class Candidate:
     caution: float = 0.0
 
     @property
+    def predicted(self) -> float:
+        """What the snapshot alone estimates: ``quality`` without published figures and what was learned since; NaN if not known."""
+        if "snapshot_mean" in self.parts:
+            return self.parts["snapshot_mean"].estimate
+        parts = [self.parts[name] for name in SNAPSHOT_PARTS if name in self.parts]
+        return min(max(sum(part.weight * part.estimate for part in parts), 0.0), 1.0) if parts else math.nan
+
+    @property
     def action(self) -> LoggedAction:
         """What off-policy evaluation needs of it."""
         return LoggedAction(self.model, self.propensity, self.quality, self.cost_penalty, self.cost)
@@ -207,6 +219,28 @@ class TaskAssignment:
     id: int
     name: str
     probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEstimate:
+    """What a snapshot estimates for a prompt, without what was learned since.
+
+    Parameters
+    ----------
+    snapshot
+        Its version.
+    task
+        Id of the task that the prompt most probably belongs to.
+    tasks
+        task -> probability of those that it may belong to; none far from every task.
+    quality
+        model -> estimate in [0, 1].
+    """
+
+    snapshot: int
+    task: int
+    tasks: Mapping[int, float]
+    quality: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +287,7 @@ class Decision:
 
     ``candidates`` are ranked by utility, the eligible before the excluded. ``snapshot`` and ``position`` (of the last
     row of the feedback log that was learned) name the state that made it. ``trial`` is None where no trial had a part in it.
+    ``tasks`` are those of `SnapshotEstimate`; None where they are not known.
     """
 
     model: str
@@ -265,6 +300,12 @@ class Decision:
     explored: bool
     why: str
     trial: TrialChoice | None = None
+    tasks: Mapping[int, float] | None = None
+
+    @property
+    def estimate(self) -> SnapshotEstimate | None:
+        """What its snapshot estimated; None where that is not known."""
+        return snapshot_estimate(self.snapshot, self.task.id, self.tasks, self.candidates)
 
     @property
     def chosen(self) -> Candidate:
@@ -280,6 +321,13 @@ class Decision:
         """Utility that choosing an eligible ``candidate`` in place of the leader was expected to cost, caution apart."""
         lead = self.candidates[0]
         return max(lead.utility + lead.caution - candidate.utility - candidate.caution, 0.0)
+
+
+def snapshot_estimate(
+    snapshot: int, task: int, tasks: Mapping[int, float] | None, candidates: Iterable[Candidate]
+) -> SnapshotEstimate | None:
+    """The estimate behind a decision's ``candidates``; None where ``tasks`` were not logged."""
+    return None if tasks is None else SnapshotEstimate(snapshot, task, tasks, {c.model: c.predicted for c in candidates})
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +368,8 @@ class Observation:
         Fingerprint of the encoder that made ``encoded``; "" where it is not known.
     trial
         The decision's; None where no trial had a part in it.
+    estimate
+        What the decision's snapshot estimated; None where it is not known.
     """
 
     seq: int
@@ -340,6 +390,7 @@ class Observation:
     actions: tuple[LoggedAction, ...] = ()
     encoder: str = ""
     trial: TrialChoice | None = None
+    estimate: SnapshotEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

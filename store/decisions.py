@@ -194,6 +194,7 @@ def _row(record: DecisionRecord, prompt_id: str) -> dict[str, Any]:
         "why": decision.why,
         "trial": None if decision.trial is None else decision.trial.trial,
         "trial_choice": trial_choice_json(decision.trial),
+        "tasks": None if decision.tasks is None else list(decision.tasks.items()),
     }
 
 
@@ -209,6 +210,7 @@ def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
         explored=row.explored,
         why=row.why,
         trial=trial_choice(row.trial, row.trial_choice),
+        tasks=None if row.tasks is None else dict(row.tasks),
     )
     return DecisionRecord(
         id=row.id,

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import orjson
 from sqlalchemy import Connection, LargeBinary, Row, Text, bindparam, cast, func, insert, select, type_coerce
 from sqlalchemy.orm import Session
 
@@ -22,7 +23,7 @@ from agent.errors import InvalidInput
 from agent.examples import Examples
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
-from agent.types import Drift, Observation, SetAside, Source
+from agent.types import Drift, Observation, SetAside, Source, snapshot_estimate
 from store.columns import Clock, clean, literal, trial_choice, utc_now
 from store.database import Database
 from store.packing import read_candidates
@@ -146,6 +147,8 @@ class FeedbackLog:
                 type_coerce(DecisionTable.candidates, LargeBinary).label("candidates"),
                 DecisionTable.trial,
                 cast(DecisionTable.trial_choice, Text).label("trial_choice"),
+                DecisionTable.snapshot,
+                cast(DecisionTable.tasks, Text).label("tasks"),
                 PromptTable.encoder,
                 *ENCODED,
             )
@@ -226,7 +229,9 @@ def _readable(row: Row[*tuple[Any, ...]]) -> Observation | SetAside:
 
 def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
     ranked = read_candidates(row.candidates)
-    expected = {c.model: c.quality for c in ranked}
+    rated = {c.model: c for c in ranked if c.model in (row.model, row.other)}
+    expected = {model: c.quality for model, c in rated.items()}
+    tasks = None if row.tasks is None else dict(orjson.loads(row.tasks))
     return Observation(
         seq=row.seq,
         decision_id=row.decision_id,
@@ -246,6 +251,7 @@ def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
         actions=tuple(c.action for c in ranked if c.excluded is None),
         encoder=row.encoder,
         trial=trial_choice(row.trial, row.trial_choice),
+        estimate=snapshot_estimate(row.snapshot, row.task, tasks, rated.values()),
     )
 
 

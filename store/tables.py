@@ -85,7 +85,8 @@ class DecisionTable(Base):
     """A decision of the router: all that was known when a request's model was chosen.
 
     ``trial_choice`` is what the two snapshots of the running ``trial`` chose, see `agent.types.TrialChoice`; null where
-    they did not differ, or no coin was tossed.
+    they did not differ, or no coin was tossed. ``tasks`` are pairs of a task's id and the probability that the prompt
+    belongs to it; null in rows of earlier versions.
     """
 
     __tablename__ = "decisions"
@@ -112,6 +113,7 @@ class DecisionTable(Base):
     why: Mapped[Safe]
     trial: Mapped[int | None]
     trial_choice: Mapped[Json | None]
+    tasks: Mapped[Json | None]
 
 
 class OutcomeTable(Base):

@@ -133,6 +133,7 @@ class SourceCalibration:
     n_ratings: int = 0
     sums: dict[Target, list[float]] = field(default_factory=lambda: {target: [0.0] * _SUMS for target in TARGETS})
     max_unverified_weight: float = MAX_UNVERIFIED_WEIGHT
+    _affine: AffineCalibration | None = None  # of the sums as they are, once asked for
 
     def copy(self) -> Self:
         """One that changes apart from this one."""
@@ -142,9 +143,8 @@ class SourceCalibration:
         """Add a sample; with ``sign`` -1, subtract it."""
         x, y, w = sample.outcome, sample.value, sign * sample.weight
         terms = (1.0, x, x * x, y, x * y, y * y, sample.variance, sample.variance * sample.explained)
-        sums = self.sums[sample.target]
-        for i, term in enumerate(terms):
-            sums[i] += w * term
+        self.sums[sample.target] = [total + w * term for total, term in zip(self.sums[sample.target], terms)]
+        self._affine = None
 
     def affine(self) -> AffineCalibration:
         """The regression's posterior mean.
@@ -159,6 +159,11 @@ class SourceCalibration:
         >>> round(source.intercept, 2), round(source.slope, 2), round(source.noise, 2)
         (-0.0, 0.8, 0.65)
         """
+        if self._affine is None:
+            self._affine = self._fit()
+        return self._affine
+
+    def _fit(self) -> AffineCalibration:
         n, x, xx, y, xy, yy, variance, explained = self._total()
         noise = PRIOR_NOISE[self.kind]
         precision_intercept, precision_slope = n + noise / INTERCEPT_SD**2, xx + noise / SLOPE_SD**2
@@ -175,6 +180,8 @@ class SourceCalibration:
         """The sums over all targets, unverified ones shrunken to at most their cap."""
         total = [0.0] * _SUMS
         for target, sums in self.sums.items():
+            if not any(sums):
+                continue
             cap = self.max_unverified_weight
             share = 1.0 if target == "evaluation" else cap / (cap + sums[0] + _EPSILON)
             total = [t + share * v for t, v in zip(total, sums)]

@@ -33,6 +33,8 @@ def _defect(row: Observation, dimension: int | None, n_features: int | None) -> 
             return f"its decision expected {expected} of the {what}, which is not in [0, 1]"
     if row.other is not None and row.other == row.model:
         return f"it compares {row.model} with itself"
+    if row.estimate is not None and not all(0.0 <= p <= 1.0 for p in row.estimate.tasks.values()):
+        return f"its decision found it in tasks with probabilities {dict(row.estimate.tasks)}, which are not all in [0, 1]"
     embedding, features = row.encoded.embedding, row.encoded.features
     return _vector_defect(embedding, "embedding", dimension) or _vector_defect(features, "features", n_features)
 

@@ -24,7 +24,7 @@ from agent.types import Array, Vector
 _M = 16
 
 
-_EF_CONSTRUCTION = 100
+_EF_CONSTRUCTION = 40
 
 
 _EF_SEARCH = 64

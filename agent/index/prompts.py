@@ -112,7 +112,7 @@ class PromptIndex:
             total, count = total - revises, count - 1.0
         ratings.add(key)
         total, count = sums[model] = total + score, count + 1.0
-        self.scores[slot, model] = np.clip(total / count, 0.0, 1.0)
+        self.scores[slot, model] = min(max(total / count, 0.0), 1.0)
 
     def evidence(self, slots: NDArray[np.int64], similarity: Vector, models: tuple[str, ...]) -> tuple[Evidence, ...]:
         """The prompts of ``slots`` with their scores by model name."""

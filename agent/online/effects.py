@@ -52,6 +52,9 @@ AGEING_OVERALL_SD = 0.05
 _EM_STEPS = 8
 
 
+_MAX_SCALE = 1e100
+
+
 def noise_variance(expected: Array) -> Array:
     """Variance of one score around ``expected`` (any shape, clipped to [0, 1]): a coin's, plus 0.1 for the task's spread."""
     p = np.clip(expected, 0.0, 1.0)
@@ -188,6 +191,11 @@ class TaskEffects:
     memory
         Scores of one task after which an old one weighs 1/e.
 
+    Attributes
+    ----------
+    overflows
+        Whether the scales are so large that the sums should be made anew.
+
     Examples
     --------
     >>> effects = TaskEffects(Prior(0.1 * np.eye(2), 0.01 * np.eye(2), np.zeros((1, 2)), np.full((1, 2), 0.5)), (7,))
@@ -207,6 +215,7 @@ class TaskEffects:
         # Sums over scores, in units of `_scale`: later scores are scaled up where earlier ones would be decayed.
         self._information_matrix, self._information_vector = np.zeros((0, m, m)), np.zeros((0, m))
         self._scale, self._n_scores = np.zeros(0), np.zeros(0)
+        self.overflows = False
         # Derived: information on theta with delta integrated out, and the same on mu.
         self._effect_matrix, self._effect_vector = np.zeros((0, m, m)), np.zeros((0, m))
         self._overall_matrix, self._overall_vector = np.zeros((0, m, m)), np.zeros((0, m))
@@ -239,7 +248,9 @@ class TaskEffects:
             row = self._add_row(task)
             self._scale[row] *= self._growth
             self._n_scores[row] += probability
-            weights[task] = probability * precision * self._scale[row]
+            scale = float(self._scale[row])
+            self.overflows |= scale > _MAX_SCALE
+            weights[task] = probability * precision * scale
         self.add_weighted(weights, coefficients, residual)
         return weights
 
@@ -291,11 +302,6 @@ class TaskEffects:
     def n_scores(self, task_probabilities: Mapping[int, float]) -> float:
         """Number of scores of these tasks, each weighted by the probability of its task."""
         return float(sum(p * self._n_scores[self._row[t]] for t, p in task_probabilities.items() if t in self._row))
-
-    @property
-    def overflows(self) -> bool:
-        """Whether the scales are so large that the sums should be made anew."""
-        return bool((self._scale > 1e100).any())
 
     def arrays(self) -> list[Array]:
         """The whole state."""

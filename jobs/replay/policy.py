@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.examples import Examples
-from agent.types import UNKNOWN_TASK, Array, Candidate, Encoded, ModelCard, Source, TrialChoice
+from agent.types import UNKNOWN_TASK, Array, Candidate, Encoded, ModelCard, SnapshotEstimate, Source, TrialChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class PolicyChoice:
     task: int = UNKNOWN_TASK
     candidates: tuple[Candidate, ...] = ()
     trial: TrialChoice | None = None
+    estimate: SnapshotEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

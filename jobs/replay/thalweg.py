@@ -131,7 +131,7 @@ class Thalweg:
         self._recent.append((prompt, decision.task.id))
         return PolicyChoice(
             decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id,
-            decision.candidates, decision.trial,
+            decision.candidates, decision.trial, decision.estimate,
         )  # fmt: skip
 
     def learn_one(self, feedback: Feedback) -> None:
@@ -144,7 +144,7 @@ class Thalweg:
             model=choice.model, score=feedback.score, source=feedback.source, rater=feedback.rater,
             encoded=feedback.prompt.encoded, propensity=choice.propensity, expected=choice.expected, task=choice.task,
             actions=tuple(c.action for c in choice.candidates if c.excluded is None), encoder=self._start.encoder,
-            trial=choice.trial,
+            trial=choice.trial, estimate=choice.estimate,
         )  # fmt: skip
         self._log.append(row)
         self._prompts[row.prompt_id] = feedback.prompt

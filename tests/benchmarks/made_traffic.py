@@ -7,8 +7,9 @@ import numpy as np
 from agent.encoding import features as text
 from agent.examples import Examples
 from agent.fit import fit
+from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import Array, Encoded, ModelCard, Observation, Turn
+from agent.types import Array, Encoded, ModelCard, Observation, RouteRequest, Turn
 
 MODELS = tuple(f"made/m{i}" for i in range(11))
 CLUSTERS, DIMENSION, PROMPTS = 24, 384, 2000
@@ -45,17 +46,20 @@ def made_snapshot() -> Snapshot:
         models=MODELS,
         texts=tuple(texts),
     )
-    return fit(examples, encoder="made")
+    return fit(examples, encoder="made").with_version(1)
 
 
-def made_log(count: int) -> list[Observation]:
-    """Scores by fifty raters, each of a prompt of its own and of a random model."""
+def made_log(count: int, router: Router | None = None) -> list[Observation]:
+    """Scores by fifty raters, each of a prompt of its own and of a random model; ``router`` made the decisions, if given."""
     rng = np.random.default_rng(3)
     chance, prompts, _ = made_prompts(count, seed=4)
+    request = RouteRequest((), explore=False)
+    estimates = [None if router is None else router.route(prompt, request, rng).estimate for prompt in prompts]
     return [
         Observation(
             seq=i + 1, decision_id=f"d{i}", prompt_id=f"q{i}", model=MODELS[m], score=float(rng.random() < chance[i, m]),
             source="user", rater=f"r{rng.integers(50)}", encoded=prompts[i], expected=float(chance[i, m]), key="partner",
+            estimate=estimates[i],
         )
         for i, m in enumerate(rng.integers(0, len(MODELS), count))
     ]  # fmt: skip

@@ -241,7 +241,7 @@ class Estimator:
         probabilities = estimates.task_probabilities[row]
         if not estimates.known[row]:
             return {}
-        return {self.tasks[t].id: float(probabilities[t]) for t in np.flatnonzero(probabilities >= least)}
+        return {self.tasks[t].id: min(float(probabilities[t]), 1.0) for t in np.flatnonzero(probabilities >= least)}
 
     def of_row(self, estimates: Estimates, row: int, least: float, models: Iterable[str]) -> SnapshotEstimate:
         """A row's estimates of ``models``, with its tasks, see `likely_tasks`."""

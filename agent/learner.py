@@ -23,8 +23,8 @@ from agent.types import Observation, SetAside, SnapshotEstimate
 _PART = 64
 """Rows whose prompts are estimated together."""
 
-_YIELD_S = 0.003
-"""Longest wait of a row that is learned for readers."""
+_YIELD_S, _BURST = 0.003, 8
+"""While there is always a reader, so many rows are learned after each wait of this length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Learner:
         self._counting, self._readers = threading.Lock(), 0
         self._idle = threading.Event()  # no reader
         self._idle.set()
+        self._burst = 0  # rows to be learned without waiting
         self.online = OnlineEstimator(
             snapshot.models,
             [task.id for task in snapshot.tasks],
@@ -109,7 +110,7 @@ class Learner:
             part = new[start : start + _PART]
             estimates = self._estimates([row for row in part if isinstance(row, Observation)])
             for row in part:
-                self._idle.wait(_YIELD_S)
+                self._give_way()
                 if isinstance(row, Observation):
                     found = estimates[row.seq]
                     change = found if isinstance(found, SetAside) else self._prepare(row, found)
@@ -121,6 +122,13 @@ class Learner:
                     with self.lock:
                         self.position, self.n_set_aside = row.seq, self.n_set_aside + 1
         return aside
+
+    def _give_way(self) -> None:
+        """Wait for readers before a row, but for the rows of a burst."""
+        if self._burst:
+            self._burst -= 1
+        elif not self._idle.wait(_YIELD_S):
+            self._burst = _BURST - 1
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -165,16 +173,15 @@ class Learner:
         return all(logged.quality.get(model, math.nan) >= 0.0 for model in _rated(row))
 
     def _estimated(self, rows: Sequence[Observation]) -> dict[int, SnapshotEstimate | SetAside]:
+        if not rows:
+            return {}
         try:
-            found = self._estimator.estimate_each([row.encoded for row in rows]) if rows else None
+            found, least = self._estimator.estimate_each([row.encoded for row in rows]), self._min_task_probability
+            return {row.seq: self._estimator.of_row(found, i, least, _rated(row)) for i, row in enumerate(rows)}
         except Exception as error:  # of any kind, but of one row: the others are learned
             if len(rows) == 1:
                 return {rows[0].seq: _raised(rows[0], error)}
             return {seq: found for row in rows for seq, found in self._estimated([row]).items()}
-        if found is None:
-            return {}
-        least = self._min_task_probability
-        return {row.seq: self._estimator.of_row(found, i, least, _rated(row)) for i, row in enumerate(rows)}
 
     def _prepare(self, row: Observation, estimate: SnapshotEstimate) -> _Change | SetAside:
         """What ``row`` changes; what can raise is done here, before anything is changed."""

@@ -20,6 +20,7 @@ from agent.online.effects import OVERALL_SD
 from agent.online.estimator import OnlineConfig
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import (
+    SNAPSHOT_PARTS,
     Array,
     Candidate,
     Decision,
@@ -240,28 +241,37 @@ class Router:
             added=np.array([c is None for c in columns]),
             task_n_scores=float(estimates.task_probabilities[0] @ self._task_n_scores)
             + self._online.task_n_scores(tasks),
-            parts=[
-                self._parts(card, estimates, *numbers)
-                for card, *numbers in zip(cards, unknown.tolist(), on_task.mean.tolist(), quality.tolist())
-            ],
+            parts=self._parts(cards, estimates, predicted, unknown, on_task.mean, quality),
         )
 
     def _parts(
-        self, card: ModelCard, estimates: Estimates, unknown: float, online: float, quality: float
-    ) -> dict[str, Part]:
-        """What ``quality`` is the sum of, see `Candidate`."""
-        column = self._column.get(card.name)
-        if column is None:
-            weight = unknown if card.priors else 0.0
-            parts = {"prior": Part(published(card, 0.0), weight)} if card.priors else {}
-            parts["snapshot_mean"] = Part(self._estimator.predicted(card.name, estimates), 1.0 - weight)
-        else:
-            stages = {"task": estimates.stage1, "head": estimates.stage2, "neighbours": estimates.neighbours}
-            weights = self.snapshot.tensors["stack"].tolist()
-            parts = {name: Part(float(e[0, column]), w) for (name, e), w in zip(stages.items(), weights)}
-        parts["online"] = Part(online, 1.0)
-        clipping = quality - sum(part.weight * part.estimate for part in parts.values())
-        return parts if abs(clipping) < _MIN_CLIPPING else parts | {"clipping": Part(clipping, 1.0)}
+        self,
+        cards: Sequence[ModelCard],
+        estimates: Estimates,
+        predicted: Array,
+        unknown: Array,
+        online: Array,
+        quality: Array,
+    ) -> list[dict[str, Part]]:
+        """By card, what its ``quality`` is the sum of, see `Candidate`; all arrays (K,)."""
+        stages = zip(*(e[0].tolist() for e in (estimates.stage1, estimates.stage2, estimates.neighbours)))
+        weights, known = self.snapshot.tensors["stack"].tolist(), list(stages)
+        found = []
+        for card, *of in zip(cards, predicted.tolist(), unknown.tolist(), online.tolist(), quality.tolist()):
+            mean, left, correction, total = of
+            column = self._column.get(card.name)
+            if column is None:
+                weight = left if card.priors else 0.0
+                parts = {"prior": Part(published(card, 0.0), weight)} if card.priors else {}
+                parts["snapshot_mean"] = Part(mean, 1.0 - weight)
+            else:
+                parts = dict(zip(SNAPSHOT_PARTS, map(Part, known[column], weights)))
+            parts["online"] = Part(correction, 1.0)
+            clipping = total - sum(part.weight * part.estimate for part in parts.values())
+            if abs(clipping) >= _MIN_CLIPPING:
+                parts["clipping"] = Part(clipping, 1.0)
+            found.append(parts)
+        return found
 
     def _evidence(self, encoded: Encoded) -> tuple[Evidence, ...]:
         slots, similarity = self._memory.search(encoded.embedding, self.config.neighbours)

@@ -200,7 +200,7 @@ class Candidate:
 
     @property
     def predicted(self) -> float:
-        """What the snapshot alone estimates: ``quality`` without published figures and what was learned since; NaN if not known."""
+        """The snapshot's own estimate: no published figures, nothing that was learned since; NaN where it is not known."""
         if "snapshot_mean" in self.parts:
             return self.parts["snapshot_mean"].estimate
         parts = [self.parts[name] for name in SNAPSHOT_PARTS if name in self.parts]
@@ -327,7 +327,9 @@ def snapshot_estimate(
     snapshot: int, task: int, tasks: Mapping[int, float] | None, candidates: Iterable[Candidate]
 ) -> SnapshotEstimate | None:
     """The estimate behind a decision's ``candidates``; None where ``tasks`` were not logged."""
-    return None if tasks is None else SnapshotEstimate(snapshot, task, tasks, {c.model: c.predicted for c in candidates})
+    return (
+        None if tasks is None else SnapshotEstimate(snapshot, task, tasks, {c.model: c.predicted for c in candidates})
+    )
 
 
 @dataclass(frozen=True, slots=True)

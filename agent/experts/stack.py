@@ -52,4 +52,7 @@ def fit_stack(
 
 def combine(weights: Array, estimates: Sequence[Array]) -> Array:
     """(n, m) weighted sum of the estimates, (n, m) each."""
-    return np.tensordot(weights, np.stack(list(estimates)), axes=1)
+    out: Array = weights[0] * estimates[0]
+    for weight, estimate in zip(weights[1:], estimates[1:]):
+        out += weight * estimate
+    return out

@@ -34,7 +34,9 @@ def _defect(row: Observation, dimension: int | None, n_features: int | None) -> 
     if row.other is not None and row.other == row.model:
         return f"it compares {row.model} with itself"
     if row.estimate is not None and not all(0.0 <= p <= 1.0 for p in row.estimate.tasks.values()):
-        return f"its decision found it in tasks with probabilities {dict(row.estimate.tasks)}, which are not all in [0, 1]"
+        return (
+            f"its decision found it in tasks with probabilities {dict(row.estimate.tasks)}, which are not all in [0, 1]"
+        )
     embedding, features = row.encoded.embedding, row.encoded.features
     return _vector_defect(embedding, "embedding", dimension) or _vector_defect(features, "features", n_features)
 

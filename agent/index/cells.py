@@ -8,6 +8,7 @@ choice of the cell. Where there are no more points than that, the answer is exac
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class CellIndex:
         """
         out = np.empty((len(queries), count), np.int64)
         for asked, near in self._groups(queries, apart):
-            rows, squares = (np.concatenate([array[part] for part in near]) for array in (self._rows, self._squares))
+            rows, squares = (_parts(array, near) for array in (self._rows, self._squares))
             ends = np.cumsum([part.stop - part.start for part in near]).tolist()
             for start in range(0, len(asked), _CHUNK):
                 x = queries[asked[start : start + _CHUNK]]
@@ -85,6 +86,11 @@ class CellIndex:
             order = np.argsort(np.einsum("cg,cg->c", gap, gap), kind="stable")
             enough = int(np.searchsorted(np.cumsum(sizes[order]), CANDIDATES)) + 1
             yield asked, [slice(self._starts[c], self._ends[c]) for c in order[:enough]]
+
+
+def _parts(array: NDArray[Any], parts: list[slice]) -> NDArray[Any]:
+    """Those of its first axis, side by side; a view where there is one."""
+    return array[parts[0]] if len(parts) == 1 else np.concatenate([array[part] for part in parts])
 
 
 def _cells(points: Matrix, centroids: Matrix) -> NDArray[np.int64]:

@@ -119,8 +119,8 @@ class PromptIndex:
         return tuple(Evidence(self.ids[s], float(c), self._observed(s, models)) for s, c in zip(slots, similarity))
 
     def _observed(self, slot: int, models: tuple[str, ...]) -> Mapping[str, float]:
-        row = self.scores[slot]
-        return {models[m]: float(row[m]) for m in np.flatnonzero(row == row)}  # NaN, not observed, equals nothing
+        scores = zip(models, self.scores[slot].tolist())
+        return {model: score for model, score in scores if score == score}  # NaN, not observed, equals nothing
 
     def _admit(self, prompt: str, embedding: Vector, task: int) -> int | None:
         """The slot of a new prompt; None where its own task has the most prompts and does not draw it."""

@@ -52,14 +52,24 @@ AGEING_OVERALL_SD = 0.05
 _EM_STEPS = 8
 
 
+_SPREAD = 0.1
+"""Noise variance of a score beyond a coin's."""
+
+
 _MAX_SCALE = 1e100
 
 
 def noise_variance(expected: Array) -> Array:
     """Variance of one score around ``expected`` (any shape, clipped to [0, 1]): a coin's, plus 0.1 for the task's spread."""
     p = np.clip(expected, 0.0, 1.0)
-    out: Array = 0.1 + p * (1.0 - p)
+    out: Array = _SPREAD + p * (1.0 - p)
     return out
+
+
+def score_variance(expected: float) -> float:
+    """`noise_variance` of one number."""
+    p = min(max(expected, 0.0), 1.0)
+    return _SPREAD + p * (1.0 - p)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agent.online.drift import DriftConfig, DriftDetectors
-from agent.online.effects import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Gaussian, Prior, TaskEffects, noise_variance
+from agent.online.effects import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Gaussian, Prior, TaskEffects, score_variance
 from agent.types import UNKNOWN_TASK, Array, CalibratedScore, Drift, Observation
 
 _MIN_WEIGHT = 1e-6
@@ -194,7 +194,7 @@ class OnlineEstimator:
             coefficients=coefficients,
             task_probabilities=task_probabilities,
             residual=score.value - sum(sign * estimate for sign, estimate in zip(signs, estimates)),
-            variance=float(noise_variance(np.array(estimates)).sum()) / weight,
+            variance=sum(map(score_variance, estimates)) / weight,
         )
         return ResidualChange((o.decision_id, o.source, o.rater, o.other), o, new, score.value, weight, estimates[0])
 
@@ -315,6 +315,8 @@ class OnlineEstimator:
         """``posterior`` of these models; one that no score named has mean 0 and ``unknown_variance``, independent."""
         at = np.array([self._column.get(m, -1) for m in models], np.int64)
         known = at >= 0
+        if known.all():
+            return Gaussian(posterior.mean[at], posterior.covariance[at[:, None], at])
         covariance = posterior.covariance[np.ix_(at, at)] * np.outer(known, known) + np.diag(
             np.where(known, 0.0, unknown_variance)
         )

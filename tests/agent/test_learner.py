@@ -17,7 +17,7 @@ from agent.feedback.state import feedback_state
 from agent.index.prompts import PromptIndex
 from agent.online.estimator import OnlineEstimator
 from agent.router import Router
-from agent.types import Encoded, Observation, RouteRequest, SetAside
+from agent.types import Encoded, Observation, RouteRequest, SetAside, SnapshotEstimate
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, observed
 
@@ -60,6 +60,8 @@ ODD: dict[str, Callable[[Observation], Observation]] = {
     "compared with itself": lambda row: replace(row, other=row.model, expected_other=0.5),
     "no prompt": lambda row: replace(row, encoded=None),  # type: ignore[arg-type]
     "no model": lambda row: replace(row, model=[]),  # type: ignore[arg-type]
+    "a task's probability that is none": lambda row: replace(row, estimate=SnapshotEstimate(1, 0, {0: math.nan}, {})),
+    "an estimate that is none": lambda row: replace(row, estimate="0.5"),  # type: ignore[arg-type]
     "a score that is no number": lambda row: replace(row, score="good"),  # type: ignore[arg-type]
 }
 
@@ -124,6 +126,48 @@ def test_what_is_learned_does_not_depend_on_the_pages() -> None:
     rows = [ODD["no score"](row) if row.seq == BAD else row for row in log(100)]
     rows[90] = replace(rows[90], model="n/new")
     assert len({learned(rows, page)[0].digest() for page in (1, 7, 1000)}) == 1
+
+
+def decided(row: Observation, router: Router) -> Observation:
+    """The row as the log holds it where ``router`` decided."""
+    decision = router.route(row.encoded, RouteRequest((), explore=False), np.random.default_rng(0))
+    return replace(row, estimate=decision.estimate)
+
+
+def test_the_estimate_of_a_decision_is_read_where_this_snapshot_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = clusters.snapshot().with_version(3)
+    logged = [decided(row, Router(snapshot, CARDS)) for row in log(100)]
+    computed, read = Router(snapshot, CARDS), Router(snapshot, CARDS)
+    computed.learn_many([replace(row, estimate=None) for row in logged])
+    monkeypatch.delattr(Estimator, "estimate_each")
+    assert read.learn_many(logged) == []
+    prompts = [row.encoded for row in logged[:9]]
+    monkeypatch.undo()
+    for prompt in prompts:
+        one, other = (
+            r.route(prompt, RouteRequest((), explore=False), np.random.default_rng(0)) for r in (computed, read)
+        )
+        for a, b in zip(one.candidates, other.candidates, strict=True):
+            assert a.model == b.model and a.quality == pytest.approx(b.quality, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: replace(e, snapshot=2),
+        lambda e: replace(e, quality={}),
+        lambda e: replace(e, quality=dict.fromkeys(e.quality, math.nan)),
+        lambda e: None,
+    ],
+    ids=["of another snapshot", "of other models", "not a number", "none"],
+)
+def test_the_estimate_is_computed_where_it_was_not_logged_or_is_of_another_snapshot(change: Any) -> None:
+    snapshot = clusters.snapshot().with_version(3)
+    logged = [decided(row, Router(snapshot, CARDS)) for row in log()]
+    changed, computed = Router(snapshot, CARDS), Router(snapshot, CARDS)
+    assert changed.learn_many([replace(row, estimate=change(row.estimate)) for row in logged]) == []
+    computed.learn_many([replace(row, estimate=None) for row in logged])
+    assert changed.digest() == computed.digest()
 
 
 def test_a_refresh_passes_over_the_same_rows() -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from agent.encoding.encoder import WindowedEncoder
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import ModelCard, RouteRequest, Turn
+from agent.types import ModelCard, Observation, RouteRequest, Turn
 from serve.service import SWITCH_INTERVAL_S
 from tests.benchmarks.made_traffic import made_cards, made_log, made_prompts, made_snapshot
 from tests.serve.conftest import cache_dir, encoder, pool_file, snapshot, upstream  # noqa: F401
@@ -160,12 +161,16 @@ def test_throughput(
 
 
 def test_learning_beside_routing(benchmark: BenchmarkFixture, large: Snapshot, table: list[tuple[str, ...]]) -> None:
-    """Rows learned a second, and how long `Router.route` takes meanwhile: asked every few milliseconds, in this thread."""
-    table.append(("Router, 2,000 prompts, 11 models", "rows/s", "p50 ms", "p90 ms", "p99 ms"))
-    router, request, rng = Router(large, made_cards()), RouteRequest(TALK), np.random.default_rng(0)
-    asked, log = made_prompts(200, seed=2)[1], made_log(ROWS)
+    """Rows learned a second, and how long `Router.route` takes meanwhile: asked every few milliseconds, in this thread.
 
-    def ask(until: Callable[[int], bool]) -> list[float]:
+    Of decisions that the router's own snapshot made, whose estimates the log holds, and of those of an earlier one.
+    """
+    table.append(("Router, 2,000 prompts, 11 models", "rows/s", "p50 ms", "p90 ms", "p99 ms"))
+    request, rng = RouteRequest(TALK), np.random.default_rng(0)
+    asked, log = made_prompts(200, seed=2)[1], made_log(ROWS, Router(large, made_cards()))
+    earlier = [replace(row, estimate=None) for row in log]
+
+    def ask(router: Router, until: Callable[[int], bool]) -> list[float]:
         waits: list[float] = []
         while not until(len(waits)):
             started = time.perf_counter()
@@ -174,24 +179,30 @@ def test_learning_beside_routing(benchmark: BenchmarkFixture, large: Snapshot, t
             time.sleep(PAUSE_S)
         return waits
 
-    def learn() -> float:
+    def learn(router: Router, rows: Sequence[Observation]) -> float:
         started = time.perf_counter()
-        for first in range(0, len(log), PAGE):
-            router.learn_many(log[first : first + PAGE])
+        for first in range(0, len(rows), PAGE):
+            router.learn_many(rows[first : first + PAGE])
         return time.perf_counter() - started
 
-    def measure() -> None:
-        quiet = ask(lambda count: count == ROUNDS)[WARM_UP:]
+    def learn_beside(router: Router, rows: Sequence[Observation]) -> tuple[float, list[float]]:
         with ThreadPoolExecutor(1) as learner:
-            learning = learner.submit(learn)
-            beside = ask(lambda _: learning.done())
-        for name, rows, waits in (
-            ("nothing is learned", "", quiet),
-            ("beside", f"{ROWS / learning.result():.0f}", beside),
-        ):
-            table.append((name, rows, *(f"{1e3 * t:.2f}" for t in quantiles(waits))))
-        benchmark.extra_info["rows/s"] = ROWS / learning.result()
-        benchmark.extra_info["route p99 ms"] = 1e3 * quantiles(beside)[2]
+            learning = learner.submit(learn, router, rows)
+            waits = ask(router, lambda _: learning.done())
+        return learning.result(), waits
+
+    def measure() -> None:
+        quiet = ask(Router(large, made_cards()), lambda count: count == ROUNDS)[WARM_UP:]
+        add("nothing is learned", "", quiet)
+        for name, rows in (("beside rows of this snapshot", log), ("beside rows of an earlier one", earlier)):
+            seconds, waits = learn_beside(Router(large, made_cards()), rows)
+            add(name, f"{len(rows) / seconds:.0f}", waits)
+        alone = learn(Router(large, made_cards()), log)
+        table.append(("this snapshot's, nothing is routed", f"{len(log) / alone:.0f}", "", "", ""))
+
+    def add(name: str, rows: str, waits: Sequence[float]) -> None:
+        table.append((name, rows, *(f"{1e3 * t:.2f}" for t in quantiles(waits))))
+        benchmark.extra_info[name] = {"rows/s": rows, "route p99 ms": 1e3 * quantiles(waits)[2]}
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)  # as a replica does

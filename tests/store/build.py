@@ -76,6 +76,7 @@ def a_record(id: str, *, prompt: str | None = "What is 2 + 2?", model: str = "a"
         encoded=encode([prompt or ""])[0],
         explored=False,
         why="a is best",
+        tasks={7: 0.93, 4: 0.07},
     )
     defaults: dict[str, Any] = {"created_at": datetime.now(UTC), "encoder": ENCODER}
     return DecisionRecord(id=id, decision=decision, prompt=prompt, **(defaults | fields))

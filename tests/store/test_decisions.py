@@ -57,6 +57,7 @@ def decisions(draw: st.DrawFn) -> Decision:
         encoded=Encoded(draw(_vector), draw(_vector), draw(st.integers(0, 2**20)), draw(_unit)),
         explored=draw(st.booleans()),
         why=draw(_plain),
+        tasks=draw(st.none() | st.dictionaries(st.integers(-1, 10**6), _unit, max_size=3)),
     )  # fmt: skip
 
 

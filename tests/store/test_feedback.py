@@ -97,6 +97,16 @@ def test_an_observation_holds_what_its_decision_knew(log: FeedbackLog, database:
     assert observation.actions[0].cost_penalty == pytest.approx(0.01)
 
 
+def test_an_observation_holds_what_its_decisions_snapshot_estimated(log: FeedbackLog) -> None:
+    """Without what was learned since; of a model whose parts were not logged it is not a number."""
+    log.append([FeedbackEvent("d0", 1.0, "judge", other="b")]).result(10)
+    [observation] = log.tail(0)
+    assert observation.estimate is not None
+    assert (observation.estimate.snapshot, observation.estimate.task) == (3, 7)
+    assert observation.estimate.tasks == {7: 0.93, 4: 0.07}
+    assert observation.estimate.quality == {"a": 0.81, "b": pytest.approx(math.nan, nan_ok=True)}
+
+
 def test_a_number_that_a_decision_did_not_have_is_nan(database: Database, writer: GroupCommitter) -> None:
     record = a_record("d")
     unknown = replace(record.decision.chosen, quality=math.nan, cost_penalty=math.nan)

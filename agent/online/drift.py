@@ -32,6 +32,12 @@ _ASSUMED = 20.0
 _LEAST_NOISE = 0.8
 """Residuals that vary less than the fitted noise count as at least this share of it."""
 
+_FEW = 3.0
+"""After a change point with n scores the threshold's square is ``1 + _FEW / n`` times: the mean of a few is not normal."""
+
+_SCAN_EVERY = 4
+"""Scores between two scans, which take longer than all else that is learned from a score."""
+
 _CLIP_SD = 2.5
 """Standard deviations at which a residual is clipped (Huber): no single score is an alarm."""
 
@@ -46,7 +52,8 @@ class DriftConfig:
     Parameters
     ----------
     threshold
-        Standard errors by which the mean residual after a change point must differ from that before.
+        Standard errors by which the mean residual after a change point must differ from that before; somewhat more where few
+        scores came after it.
     window
         Scores that the scan looks back on.
     min_after
@@ -145,7 +152,7 @@ class DriftDetector:
     def _scan(self) -> Drift | None:
         """The most significant change point among the last scores."""
         n, least, first = self._n, self._config.min_after, self._end - self._n
-        if n < 3 * least:
+        if n < 3 * least or self._end % _SCAN_EVERY:
             return None
         residual, assumed = self._scores[:, first : self._end]
         variance = fitted_variance(residual, assumed)
@@ -160,6 +167,7 @@ class DriftDetector:
         noise = np.maximum((_ASSUMED + within) / (_ASSUMED + n), _LEAST_NOISE)  # 1 where it is as fitted
         shift = mean_after - mean_before
         squared = shift * shift / (noise * (1.0 / precision_after + 1.0 / precision_before))
+        squared /= 1.0 + _FEW / np.arange(n - 2 * least, least - 1, -1)
         best = int(squared.argmax())
         if squared[best] < self._config.threshold**2:
             return None

@@ -100,6 +100,14 @@ def test_few_scores_are_no_drift_whatever_they_say() -> None:
         assert [detector.learn_one(seq, i, 0.01) for seq, i in enumerate(residuals)] == [None] * (before + after)
 
 
+def test_a_run_of_bad_luck_is_told_from_a_change_by_some_more_scores() -> None:
+    """Eight scores as bad as five standard errors of a normal mean, and eight and four more."""
+    detector = DriftDetector("a")
+    residuals = [0.36 * (-1) ** seq for seq in range(300)] + [-0.65] * 12
+    found = [detector.learn_one(seq, residual, 0.2) for seq, residual in enumerate(residuals)]
+    assert found[:-1] == [None] * 311 and found[-1] is not None and found[-1].since >= 299
+
+
 def test_enough_scores_of_a_clear_change_are_a_drift_at_once() -> None:
     least, detector = DriftConfig().min_after, DriftDetector("a")
     residuals = [0.0] * (2 * least) + [-0.9] * least

@@ -20,7 +20,8 @@ from agent.types import Encoded
 from store.columns import utc_now
 from store.database import Database
 from store.drifts import FoundDrift
-from store.prompts import Score, insert_or_ignore, prompt_row, text_id, to_examples
+from store.examples import Score, to_examples
+from store.prompts import insert_or_ignore, prompt_row, text_id
 from store.settings import PromptsSetting
 from store.tables import EvaluationTable, PromptTable
 

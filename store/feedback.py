@@ -14,20 +14,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
 import orjson
 from sqlalchemy import Connection, LargeBinary, Row, Text, bindparam, cast, func, insert, select, type_coerce
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
-from agent.examples import Examples
 from agent.feedback.checks import defect
-from agent.feedback.ledger import Ledger
-from agent.types import Drift, Observation, SetAside, Source, snapshot_estimate
+from agent.types import Observation, SetAside, Source, snapshot_estimate
 from store.columns import Clock, clean, literal, trial_choice, utc_now
 from store.database import Database
 from store.packing import read_candidates
-from store.prompts import ENCODED, Score, encoded, table, to_examples
+from store.prompts import ENCODED, encoded, table
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 from store.writer import GroupCommitter
 
@@ -365,41 +362,3 @@ class _Known:
         if row["idempotency_key"] is not None:
             self.used[row["idempotency_key"]] = (row["decision_id"], place)
         return Receipt("recorded" if row["revises"] is None else "revised", place)
-
-
-def feedback_examples(
-    database: Database, encoder: str, upto: int, ledger: Ledger | None = None, drifts: Sequence[Drift] = ()
-) -> Examples:
-    """The scores of the feedback log up to position ``upto``, for prompts that ``encoder`` encoded.
-
-    Of each (decision, source, rater) the latest score counts; comparisons do not. ``ledger`` (None: one that has learned
-    nothing) calibrates and weights them. An example's score is their weighted mean by prompt and model, which may lie
-    outside [0, 1]; its weight is the sum of theirs, at most 1. Scores from before a model changed (``drifts``) are shifted
-    by the change and weigh little.
-    """
-    ledger = ledger or Ledger()
-    f, d = FeedbackTable, DecisionTable
-    ratings = (
-        select(func.min(f.seq).label("first"), func.max(f.seq).label("last"))
-        .where(f.seq <= upto, f.other.is_(None))
-        .group_by(f.decision_id, f.source, f.rater)
-        .subquery()
-    )
-    query = (
-        # A revision stands where its first rating stood, or one of a score from before a drift would count as new.
-        select(ratings.c.first.label("seq"), f.score, f.source, f.rater, f.key, d.task, d.prompt_id, d.model)
-        .join(ratings, ratings.c.last == f.seq)
-        .join(d, d.id == f.decision_id)
-        .join(PromptTable, PromptTable.id == d.prompt_id)
-        .where(PromptTable.encoder == encoder)
-        .order_by(ratings.c.first)
-    )
-    with database.session() as session:
-        means = ledger.mean_scores(session.execute(query), drifts)
-        examples = to_examples(session, [Score(*pair, mean.value) for pair, mean in means.items()])
-    row, column = ({name: i for i, name in enumerate(names)} for names in (examples.ids, examples.models))
-    weights = np.zeros(examples.scores.shape)
-    for (prompt, model), mean in means.items():
-        if prompt in row:  # else it cannot be read
-            weights[row[prompt], column[model]] = mean.weight
-    return replace(examples, weights=weights)

@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, Select, delete, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Delete, Select, delete, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from store.database import Database
+from store.disk import give_back, store_bytes
 from store.drifts import MAX_DRIFTS
 from store.tables import (
     DecisionTable,
@@ -39,10 +40,6 @@ from store.trials import running_trial
 BATCH = 200
 """Decisions per transaction."""
 
-SLACK = 0.1
-"""SQLite's free pages are given back to the disk beyond this share of the file; the rest is written to again."""
-
-_PAGES_A_STEP = 500
 _IDS_A_QUERY = 500
 
 
@@ -141,7 +138,7 @@ class Retention:
                 "feedback": self._feedback,
                 "decisions": self._decisions,
                 "history": self._history,
-                "disk": self._give_back,
+                "disk": self._free_pages,
             }.items()
         ):
             self._progress(stage, share / 5)
@@ -328,26 +325,9 @@ class Retention:
             pass
         self._pause(time.perf_counter() - started)
 
-    def _give_back(self) -> None:
-        """Give SQLite's free pages beyond `SLACK` back to the disk, a step at a time; PostgreSQL does so by itself."""
-        if self._database.dialect != "sqlite" or self._dry_run:
-            return
-        while True:
-            started = time.perf_counter()
-            with self._database.connect() as connection:
-                free, pages, mode = (
-                    int(connection.execute(text(f"PRAGMA {name}")).scalar() or 0)
-                    for name in ("freelist_count", "page_count", "auto_vacuum")
-                )
-            if mode != 2 or free <= max(SLACK * pages, _PAGES_A_STEP):
-                return
-            with self._database.connect(write=True) as connection:
-                cursor = connection.connection.cursor()
-                cursor.execute(f"PRAGMA incremental_vacuum({_PAGES_A_STEP})")
-                cursor.fetchall()  # a page is given back for each step of the statement
-                cursor.close()
-                connection.commit()
-            self._pause(time.perf_counter() - started)
+    def _free_pages(self) -> None:
+        if not self._dry_run:
+            give_back(self._database, self._pause)
 
 
 _LATEST_FIRST = (
@@ -393,14 +373,3 @@ def _execute(statement: Delete, session: Session) -> None:
 
 def _count(result: Any) -> int:
     return int(result.rowcount)
-
-
-def store_bytes(database: Database) -> int:
-    """Size of the database in bytes, without SQLite's write-ahead log."""
-    query = (
-        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-        if database.dialect == "sqlite"
-        else "SELECT pg_database_size(current_database())"
-    )
-    with database.connect() as connection:
-        return int(connection.execute(text(query)).scalar() or 0)

@@ -32,7 +32,8 @@ from store.database import Database
 from store.drifts import MAX_DRIFTS, DriftStore
 from store.encoders.cache import CachedEncoder
 from store.evaluations import EvaluationStore, Label
-from store.feedback import FeedbackLog, feedback_examples
+from store.examples import feedback_examples
+from store.feedback import FeedbackLog
 from store.lineage import TaskLineage
 from store.pool.models import ModelPool
 from store.snapshots import SnapshotStore

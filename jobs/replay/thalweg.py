@@ -268,7 +268,7 @@ class Thalweg:
         return replace(install, models=names, scores=install.scores[:, at], prior=prior)
 
     def _feedback_examples(self, ledger: Ledger) -> Examples:
-        """What `store.feedback.feedback_examples` reads from a store."""
+        """What `store.examples.feedback_examples` reads from a store."""
         means = ledger.mean_scores(latest_ratings(self._log), self._drifts)
         ids = list(dict.fromkeys(prompt for prompt, _ in means))
         row, column = {name: i for i, name in enumerate(ids)}, {m: j for j, m in enumerate(self._start.columns)}

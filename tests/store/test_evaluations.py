@@ -16,7 +16,8 @@ from store import evaluations
 from store.database import Database
 from store.decisions import DecisionLog
 from store.evaluations import DatasetCount, EvaluationRow, EvaluationStore, ImportReport, Label
-from store.feedback import FeedbackEvent, FeedbackLog, feedback_examples
+from store.examples import feedback_examples
+from store.feedback import FeedbackEvent, FeedbackLog
 from store.prompts import text_id
 from store.writer import GroupCommitter
 from tests.store.build import ENCODER, a_record, an_encoded, encode

@@ -13,7 +13,8 @@ from agent.feedback.state import feedback_state
 from agent.types import Encoded, Observation, SetAside, Turn
 from store.database import Database
 from store.decisions import DecisionLog
-from store.feedback import FeedbackEvent, FeedbackLog, feedback_examples
+from store.examples import feedback_examples
+from store.feedback import FeedbackEvent, FeedbackLog
 from store.log_pages import LogPages
 from store.set_aside import SetAsideStore
 from store.writer import GroupCommitter

@@ -16,7 +16,8 @@ from store.database import Database, config
 from store.decisions import DecisionLog
 from store.drifts import DriftStore
 from store.evaluations import EvaluationStore
-from store.feedback import FeedbackLog, feedback_examples
+from store.examples import feedback_examples
+from store.feedback import FeedbackLog
 from store.lineage import TaskLineage
 from store.pool.models import ModelPool
 from store.runs import JobRuns

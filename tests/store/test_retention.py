@@ -18,7 +18,8 @@ from store.database import Database
 from store.decisions import DecisionLog, Outcome
 from store.drifts import MAX_DRIFTS, DriftStore
 from store.evaluations import EvaluationRow, EvaluationStore
-from store.feedback import FeedbackEvent, FeedbackLog, feedback_examples
+from store.examples import feedback_examples
+from store.feedback import FeedbackEvent, FeedbackLog
 from store.lineage import TaskLineage
 from store.prompts import text_id
 from store.retention import Retention, RetentionConfig, RetentionReport

@@ -108,8 +108,10 @@ def choose(
     lowered_by[eligible] = caution(mean[eligible], uncertain, held_back)
     utility = mean - lowered_by
     if request.explore:
-        newcomer = held_back | (uncertain > 0.0)
-        propensity[eligible] = _propensities(pool, eligible, newcomer, mean, lowered_by, cost_penalty, request, config)
+        known = ~held_back & (uncertain == 0.0)
+        propensity[eligible] = _propensities(
+            pool, eligible, held_back, known, mean, lowered_by, cost_penalty, request, config
+        )
     else:
         propensity[eligible[utility[eligible].argmax()]] = 1.0
     return Choice(shrunk_by, cost_penalty, lowered_by, utility, propensity)
@@ -118,14 +120,15 @@ def choose(
 def _propensities(
     pool: PoolPosterior,
     eligible: NDArray[np.int64],
-    newcomer: NDArray[np.bool_],
+    held_back: NDArray[np.bool_],
+    known: NDArray[np.bool_],
     mean: Array,
     lowered_by: Array,
     cost_penalty: Array,
     request: RouteRequest,
     config: ChoiceConfig,
 ) -> Array:
-    """Choice probabilities of the ``eligible`` columns, given which of them are newcomers, and utilities before caution."""
+    """Choice probabilities of the ``eligible`` columns, given which are held back or known, and utilities before caution."""
     block = np.ix_(eligible, eligible)
     mean, lowered_by, penalty = mean[eligible], lowered_by[eligible], cost_penalty[eligible]
     noise = noise_variance(pool.quality[eligible])
@@ -133,16 +136,16 @@ def _propensities(
         pool.overall[eligible] - penalty, pool.overall_covariance[block], noise + pool.task_variance[eligible]
     )
     on_task = ArmPosterior(mean, pool.covariance[block], noise)
-    value = values_of_trials(mean, lowered_by, overall, config, on_task, pool.under_sampled[eligible], newcomer)
+    value = values_of_trials(mean, lowered_by, overall, config, on_task, pool.under_sampled[eligible], held_back)
     lead = int((mean - lowered_by).argmax())
     price = np.maximum(mean[lead] - mean, 0.0)
     price += dearest_extra(request.cost_quality_tradeoff, pool.cost[eligible], penalty)
     limits = request.affordable or {}
     affordable = np.array([limits.get(pool.names[i], np.inf) for i in eligible])
     # what the others cost is limited by the key's tokens alone, unless no scores of them come in
-    affordable = np.where(newcomer | (affordable < 0.0), affordable, np.inf)
-    # beside models that are known, a newcomer is tried as long as that is worth its price, and no longer
-    pulls_left = np.where(newcomer, 0.0, pool.pulls_left[eligible])
+    affordable = np.where(known & (affordable >= 0.0), np.inf, affordable)
+    # beside models that are proven, a newcomer is tried as long as that is worth its price, and no longer
+    pulls_left = np.where(held_back, 0.0, pool.pulls_left[eligible])
     trials = trial_weights(value, pulls_left, price, affordable, lead, config)
     gamma = config.gamma + config.gamma_growth * pool.task_n_scores
     return choice_probabilities(mean - lowered_by, trials, gamma, config.cap)

@@ -37,11 +37,11 @@ class ChoiceConfig:
     horizon
         Later requests over which a trial is expected to pay.
     newcomer_horizon
-        The same for a newcomer beside models that are known: it has just come to stay, and a few scores decide whether it does.
+        The same for a newcomer beside models that are proven: it may stay for long, and a few scores decide whether it is used.
     lookahead
         Numbers of trials that are compared.
     initial_pulls, published_pulls
-        Where no model is known yet, one without priors, or with some, is explored until it has this many scores.
+        Where few models are proven, one without priors, or with some, is explored until it has this many scores.
     task_horizon
         Later requests of the same task over which a trial on it is expected to pay.
     under_sampled
@@ -158,7 +158,7 @@ def values_of_trials(
     under_sampled
         (K,) models that are also explored task by task.
     newcomer
-        (K,) models of which little is known beside the others; their trials pay over a horizon of their own.
+        (K,) models that lack scores beside others that are proven; their trials pay over a horizon of their own.
     """
     horizon = config.horizon if newcomer is None else np.where(newcomer, config.newcomer_horizon, config.horizon)
     lead, best = int((utility - caution).argmax()), int((overall.utility - caution).argmax())

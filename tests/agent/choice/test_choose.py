@@ -61,3 +61,18 @@ def test_a_newcomer_is_tried_as_long_as_that_is_worth_its_price_and_not_for_a_nu
     request = RouteRequest((Turn("user", "x"),), cost_quality_tradeoff=1.0, affordable={"new": 1.0})
     found = choose(pool, np.arange(3), request, share=0.0)
     assert bool(found.propensity[2] > 0.5) == explored
+
+
+def test_where_no_model_is_proven_each_gets_its_first_scores_however_it_began() -> None:
+    known = posterior(1.0)
+    quality, sd = np.array([0.7, 0.68, 0.25]), np.array([0.2, 0.2, 0.28])
+    pool = replace(
+        known,
+        quality=quality,
+        overall=quality,
+        overall_covariance=np.diag(sd**2),
+        n_scores=np.array([5.0, 7.0, 1.0]),
+        pulls_left=np.array([3.0, 1.0, 7.0]),
+    )
+    request = RouteRequest((Turn("user", "x"),), cost_quality_tradeoff=1.0, affordable=dict.fromkeys(NAMES, 1.0))
+    assert choose(pool, np.arange(3), request, share=0.0).propensity[2] > 0.5

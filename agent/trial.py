@@ -1,7 +1,7 @@
 """Routing on trial: of the requests on which two routers differ, a share is decided by a coin between their choices.
 
 A *trial* compares the champion with a challenger that held-out evidence proves neither better nor worse, a *hold-back* a
-champion that was promoted without proof with its predecessor. Either way the serving router is the ``champion`` and the other
+champion that a refresh or a trial made with its predecessor. Either way the serving router is the ``champion`` and the other
 one the ``challenger``; both learn from the same feedback. `agent.evaluation.trial` says when the experiment is over.
 """
 

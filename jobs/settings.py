@@ -55,12 +55,13 @@ class JobSettings(StoreSettings):
     trial_share
         Of the requests on which a challenger on trial would choose otherwise, those decided by a coin; 0: no trials.
     hold_back_share
-        The same beside a champion that was promoted without proof; 0: no hold-back.
+        The same of a new champion and its predecessor; 0: no hold-back, and no champion is demoted automatically.
     trial_max_scored, hold_back_max_scored
         Scored requests, of those on which the two differ, after which a trial ends.
-    trial_max_decisions, trial_max_days, trial_max_regret
-        A trial or hold-back also ends after so many requests on which the two differ, scored or not, so many days, and
-        when it was expected to have cost so much quality, summed over its requests.
+    trial_max_decisions, trial_max_days
+        A trial or hold-back also ends after so many requests on which the two differ, scored or not, and so many days.
+    trial_max_regret, hold_back_max_regret
+        And when it was expected to have cost so much quality, summed over its requests.
     seed
         Of everything random in a job.
     """
@@ -96,6 +97,9 @@ class JobSettings(StoreSettings):
     trial_max_decisions: int = Field(default=TRIAL.most_decisions, ge=1, description="a whole number above 0")
     trial_max_days: float = Field(default=14.0, gt=0, le=3650, description="a number above 0, at most 3650")
     trial_max_regret: float = Field(default=TRIAL.max_regret, gt=0, allow_inf_nan=False, description="a number above 0")
+    hold_back_max_regret: float = Field(
+        default=HOLD_BACK.max_regret, gt=0, allow_inf_nan=False, description="a number above 0"
+    )
     seed: int = Field(default=0, ge=0, description="a whole number of at least 0")
 
     @property
@@ -114,17 +118,15 @@ class JobSettings(StoreSettings):
     @property
     def trial_plan(self) -> TrialPlan | None:
         """Of a challenger's trial; None where trials are off."""
-        return self._plan(TRIAL, self.trial_share, self.trial_max_scored)
+        return self._plan(TRIAL, self.trial_share, self.trial_max_scored, self.trial_max_regret)
 
     @property
     def hold_back_plan(self) -> TrialPlan | None:
         """Of a hold-back; None where there is none."""
-        return self._plan(HOLD_BACK, self.hold_back_share, self.hold_back_max_scored)
+        return self._plan(HOLD_BACK, self.hold_back_share, self.hold_back_max_scored, self.hold_back_max_regret)
 
-    def _plan(self, config: TrialConfig, share: float, most: float) -> TrialPlan | None:
+    def _plan(self, config: TrialConfig, share: float, most: float, max_regret: float) -> TrialPlan | None:
         if share == 0.0:
             return None
-        fixed = replace(
-            config, share=share, most=most, most_decisions=self.trial_max_decisions, max_regret=self.trial_max_regret
-        )
+        fixed = replace(config, share=share, most=most, most_decisions=self.trial_max_decisions, max_regret=max_regret)
         return TrialPlan(fixed, self.trial_max_days)

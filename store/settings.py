@@ -24,7 +24,8 @@ VARIABLES = [
         "refresh_growth refresh_min_feedback "
         "refresh_cooldown_s retention_schedule retention_decisions retention_decision_days retention_feedback "
         "retention_feedback_days retention_rejected retention_retired retention_history_days trial_share hold_back_share "
-        "trial_max_scored hold_back_max_scored trial_max_decisions trial_max_days trial_max_regret seed debug bench"
+        "trial_max_scored hold_back_max_scored trial_max_decisions trial_max_days trial_max_regret hold_back_max_regret "
+        "seed debug bench"
     ).split()
 ]
 """The variables of all rooms."""

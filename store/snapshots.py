@@ -1,7 +1,7 @@
 """Snapshots: each published in one transaction, checked by its hash when it is read, at most one of them the champion.
 
-A challenger that is neither proven better nor worse is published on trial (`store.trials`), and a champion that was never
-proven with a hold-back against its predecessor. Whatever makes another snapshot the champion ends the running trial.
+A challenger that is neither proven better nor worse is published on trial (`store.trials`); a champion that a refresh or a
+trial made is held back against its predecessor. Whatever makes another snapshot the champion ends the running trial.
 
 Weights are kept as safetensors, the rest as JSON, so that reading a snapshot never runs code.
 """
@@ -29,7 +29,7 @@ from store.trials import Settled, TrialPlan, close_trial, running_trial, start_t
 from store.weights import load_snapshot, pack
 
 DEMOTED = "demoted"
-"""Key of a snapshot's report: why the champion monitor rolled it back."""
+"""Key of a snapshot's report: why its hold-back rolled it back."""
 
 Status = Literal["champion", "challenger", "trial", "rejected", "retired"]
 
@@ -59,11 +59,6 @@ class SnapshotRow:
     def promoted_by_publication(self) -> bool:
         """Whether it was last promoted when it was published, not by a trial, a person or a rollback."""
         return self.reason == _published_by(self.created_by)
-
-    @property
-    def champion_since_published(self) -> bool:
-        """Whether it is the champion since it was published, without a promotion or rollback in between."""
-        return self.status == "champion" and self.promoted_by_publication
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +241,7 @@ class SnapshotStore:
     def rollback(self, reason: str) -> int:
         """Make the last champion before this one the champion again, and return its version.
 
-        Snapshots that the champion monitor rolled back are passed over.
+        Snapshots that a hold-back rolled back are passed over.
 
         Raises
         ------
@@ -264,31 +259,13 @@ class SnapshotStore:
             session.commit()
         return version
 
-    def demote(self, version: int, successor: int, reason: str, report: Mapping[str, Any]) -> bool:
-        """Promote ``successor`` in place of the champion ``version``, whose report keeps ``report`` under `DEMOTED`.
-
-        Returns
-        -------
-        bool
-            False, and no change, where ``version`` is not the champion.
-
-        Raises
-        ------
-        InvalidInput, SnapshotCorrupt
-            As `load` of ``successor``; the champion then stays.
-        """
-        with self._database.session(lock="snapshots") as session:
-            if session.scalar(_CHAMPION) != version:
-                return False
-            _set_champion(session, load_snapshot(session, successor), reason, self._clock())
-            _keep_why_demoted(session, version, report)
-            session.commit()
-        return True
-
-    def settle(self, trial: int, state: Settled, reason: str, report: Mapping[str, Any]) -> bool:
+    def settle(
+        self, trial: int, state: Settled, reason: str, report: Mapping[str, Any], plan: TrialPlan | None = None
+    ) -> bool:
         """End a running trial, with its last figures; ``promoted`` makes its challenger the champion.
 
-        A champion that its hold-back found worse keeps ``reason`` and ``report`` under `DEMOTED`.
+        A champion that its hold-back found worse keeps ``reason`` and ``report`` under `DEMOTED`. A challenger that won its
+        trial is held back against the champion before by ``plan``; None: it is not.
 
         Returns
         -------
@@ -306,8 +283,12 @@ class SnapshotStore:
                 return False
             row.report = dict(report)
             if state == "promoted":
-                _set_champion(session, load_snapshot(session, row.challenger), reason, self._clock())
-                if row.kind == "hold-back":
+                now = self._clock()
+                _set_champion(session, load_snapshot(session, row.challenger), reason, now)
+                if row.kind == "trial" and plan is not None:
+                    new, old = row.challenger, row.champion
+                    start_trial(session, "hold-back", champion=new, challenger=old, plan=plan, reason=reason, now=now)
+                elif row.kind == "hold-back":
                     why = {"reason": reason, "successor": row.challenger, "trial": trial}
                     _keep_why_demoted(session, row.champion, why | {"live": dict(report)})
             else:

@@ -1,4 +1,4 @@
-"""Trials: a challenger, or the predecessor of an unproven champion, tried live beside the champion; at most one at a time.
+"""Trials: a challenger, or the predecessor of a new champion, tried live beside the champion; at most one at a time.
 
 A trial runs from the transaction that published its snapshot to the one that ends it. Whatever makes another snapshot the
 champion ends it in the same transaction, so that a running trial is always one of the champion.
@@ -42,7 +42,7 @@ class TrialRow:
     Parameters
     ----------
     kind
-        ``hold-back``: the champion was promoted without proof, and the challenger is its predecessor.
+        ``hold-back``: the challenger is the champion's predecessor.
     state
         What became of the challenger: ``promoted`` in the champion's place, ``rejected`` (of a hold-back: the champion
         is proven better), ``let go`` after its time; ``ended`` by a person or by another champion.

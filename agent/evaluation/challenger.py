@@ -96,7 +96,7 @@ def train_challenger(
         Where there is nothing to learn from.
     """
     report: Progress = progress or (lambda stage, share: None)
-    rival = champion if champion is not None and champion.encoder == encoder else None
+    rival = comparable(champion, encoder)
     snapshot = fit(
         data.training,
         encoder=encoder,
@@ -120,6 +120,12 @@ def train_challenger(
     ledger = Ledger.from_state(data.carried["ledger"] if data.carried else None, n_evaluated=snapshot.n_evaluated)
     verdict = evaluate_challenger(rival, snapshot, data.evaluations, data.observations, ledger=ledger, seed=seed)
     return Challenger(snapshot, outgrown(verdict, rival, snapshot, outgrow))
+
+
+def comparable(champion: Snapshot | None, encoder: str) -> Snapshot | None:
+    """The champion where it reads the embeddings of ``encoder``, so that a challenger can be compared with it, and one that
+    takes its place held back against it; else None."""
+    return champion if champion is not None and champion.encoder == encoder else None
 
 
 def estimate_changes(

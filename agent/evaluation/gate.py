@@ -40,16 +40,13 @@ class GateReport:
     Parameters
     ----------
     outcome
-        What becomes of the challenger. A refresh acts on it so: one that is to be promoted is the champion at once, and
-        unless that is ``proven`` a hold-back tests it against its predecessor, where there is one that can be read; one on
-        trial is compared by experiment; a rejected one is never to serve.
+        What becomes of the challenger. A refresh acts on it so: one that is to be promoted is the champion at once, and a
+        hold-back tests it against its predecessor, where there is one that can be compared; one on trial is compared by
+        experiment; a rejected one is never to serve.
     reason
         For people.
     evaluations, feedback, pooled
         The two kinds of evidence, and both together; None where there is none, or too little.
-    proven
-        Whether held-out evidence proves the outcome. Never true of a trial; false of a promotion by growth or for want of
-        a champion.
     """
 
     outcome: Outcome
@@ -57,7 +54,6 @@ class GateReport:
     evaluations: Value | None
     feedback: Value | None
     pooled: Value | None
-    proven: bool = False
 
     @property
     def promote(self) -> bool:
@@ -150,9 +146,6 @@ def _noise(quality: Array, log: ScoredChoices) -> Array:
 def judge(evaluations: Value | None, feedback: Value | None, config: GateConfig = GateConfig()) -> GateReport:
     """Promote what is proven better, reject what is proven worse, and send all else on trial."""
 
-    def report(outcome: Outcome, reason: str, pooled: Value | None) -> GateReport:
-        return GateReport(outcome, reason, evaluations, feedback, pooled, proven=outcome != "trial")
-
     kinds = {
         kind: value
         for kind, value in (("evaluations", evaluations), ("feedback", feedback))
@@ -164,16 +157,20 @@ def judge(evaluations: Value | None, feedback: Value | None, config: GateConfig 
             f"too little held-out evidence ({n_evaluations} evaluated prompts and {n_feedback} decisions with feedback; "
             f"at least {config.least} of either are needed)"
         )
-        return report("trial", f"on trial: {lack}", None)
+        return GateReport("trial", f"on trial: {lack}", evaluations, feedback, None)
     pooled = pool(list(kinds.values()))
     confidence = f"with {config.confidence:.0%} confidence"
     for kind, value in [*kinds.items(), ("all evidence", pooled)]:
         if value.upper(config.confidence) < min(config.margin, 0.0):
-            return report("reject", f"rejected: worse by {kind} {confidence} ({describe(value)})", pooled)
+            return GateReport(
+                "reject", f"rejected: worse by {kind} {confidence} ({describe(value)})", evaluations, feedback, pooled
+            )
     if pooled.lower(config.confidence) > config.margin:
-        return report("promote", f"promoted: better {confidence} ({describe(pooled)})", pooled)
+        return GateReport(
+            "promote", f"promoted: better {confidence} ({describe(pooled)})", evaluations, feedback, pooled
+        )
     undecided = f"neither proven better nor worse by held-out evidence ({describe(pooled)})"
-    return report("trial", f"on trial: {undecided}", pooled)
+    return GateReport("trial", f"on trial: {undecided}", evaluations, feedback, pooled)
 
 
 def describe(difference: Value | None) -> str:

@@ -3,7 +3,7 @@
 Every decision logs its exact propensities, so inverse propensity scoring (IPS) is unbiased; self-normalised (SNIPS,
 Swaminathan & Joachims 2015) and doubly robust (DR, Dudik, Langford & Li 2011) estimates trade a little bias for much
 less variance. DR terms are linear in the policy, so those of a difference of two policies estimate the difference of
-their values; the gate, the champion monitor and `agent.evaluation.value` all use them.
+their values; the gate and `agent.evaluation.value` all use them.
 """
 
 from __future__ import annotations

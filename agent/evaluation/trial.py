@@ -9,8 +9,8 @@ The test is a group-sequential one with continuous looks. With S the sum of the 
 look, ``P(max S > b sqrt(V)) = 2 (1 - Phi(b))`` where the challenger is no better (the reflection principle; the terms' sum
 is a Brownian motion in the limit: Hall & Heyde 1980, theorem 4.1). That is the boundary of O'Brien & Fleming (1979) in
 continuous time. A trial that ends early, for a reason that does not depend on the scores, spends what is left of alpha at a
-last look (Lan & DeMets 1983). A confidence sequence, as in `agent.evaluation.monitor`, would need no planned end and is less
-powerful (docs/log.md).
+last look (Lan & DeMets 1983). A confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024) would need no planned
+end and is less powerful (docs/log.md).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TrialConfig:
     share: float = 1.0
     most: float = 1200.0
     most_decisions: int = 20_000
-    max_regret: float = 20.0
+    max_regret: float = 8.0
     least: float = 50.0
     shift_prior: float = 10.0
 
@@ -68,8 +68,8 @@ class TrialConfig:
 TRIAL = TrialConfig()
 """Of a challenger on trial."""
 
-HOLD_BACK = TrialConfig(share=0.5, most=700.0)
-"""Of a champion that was promoted without proof."""
+HOLD_BACK = TrialConfig(share=0.5, most=700.0, max_regret=5.0)
+"""Of a champion that a refresh or a trial made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from agent.feedback.state import feedback_state
 from store.columns import utc_now
 from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
-from store.trials import Settled, TrialRow, TrialStore
+from store.trials import Settled, TrialPlan, TrialRow, TrialStore
 
 MIN_NEW_FEEDBACK = 20
 """Fewest new feedback rows between two looks at a trial; a twentieth of those since its start, where that is more."""
@@ -39,12 +39,21 @@ class TrialMonitor:
     ----------
     snapshots, trials, feedback
         Of one database.
+    hold_back
+        Plan of the hold-back of a challenger that wins its trial; None: it is not held back.
     """
 
-    def __init__(self, snapshots: SnapshotStore, trials: TrialStore, feedback: FeedbackLog) -> None:
+    def __init__(
+        self,
+        snapshots: SnapshotStore,
+        trials: TrialStore,
+        feedback: FeedbackLog,
+        hold_back: TrialPlan | None = None,
+    ) -> None:
         self._snapshots = snapshots
         self._trials = trials
         self._feedback = feedback
+        self._hold_back = hold_back
         self._next = 0, 0, datetime.min.replace(tzinfo=UTC)  # (trial, head of the log, time) from which it looks again
         self._ledger: tuple[int, Ledger] | None = None  # of a trial
 
@@ -88,7 +97,7 @@ class TrialMonitor:
             return None
         state = STATES[report.verdict]
         reason = _reason(trial, report)
-        if not self._snapshots.settle(trial.id, state, reason, asdict(report)):
+        if not self._snapshots.settle(trial.id, state, reason, asdict(report), self._hold_back):
             return None
         _log.warning("trial %d: snapshot %d beside champion %d: %s", trial.id, trial.challenger, trial.champion, reason)
         return trial.challenger if state == "promoted" else None

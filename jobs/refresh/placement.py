@@ -1,4 +1,6 @@
-"""What becomes of a challenger by the gate's outcome: champion, with a hold-back where it was not proven; on trial; rejected.
+"""What becomes of a challenger by the gate's outcome: champion, with a hold-back; on trial; rejected.
+
+Also a champion that held-out evidence proved better is held back: the evidence may be unlike the traffic.
 
 Of challengers beside one champion only those that outgrow the ones tried before are tried, and one that is on trial is
 replaced only by one that outgrows it: two snapshots trained on nearly the same scores are nearly the same, and each further
@@ -85,7 +87,7 @@ def placement(
     if verdict.outcome == "reject":
         return Placement("rejected", verdict.reason)
     if verdict.outcome == "promote":
-        plan = None if verdict.proven else settings.hold_back_plan
+        plan = settings.hold_back_plan
         if plan is None or champion is None:
             return Placement("champion", verdict.reason)
         return Placement("champion", f"{verdict.reason}; kept on hold-back against snapshot {champion.version}", plan)

@@ -1,8 +1,8 @@
 """A refresh: read the store, train a challenger, let the gate compare it with the champion, and publish the result.
 
 The challenger is trained on the seed prompts' priors, all evaluations and all feedback up to the head of the log; tasks
-are discovered anew. By the gate's outcome it becomes the champion (with a hold-back against the one before, where it was
-not proven better), goes on trial, or is kept as rejected, see `jobs.refresh.placement`.
+are discovered anew. By the gate's outcome it becomes the champion, with a hold-back against the one before, goes on trial,
+or is kept as rejected, see `jobs.refresh.placement`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from agent.encoding.encoder import Encoder
 from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
 from agent.estimate import Estimator
-from agent.evaluation.challenger import Progress, RefreshData, train_challenger
+from agent.evaluation.challenger import Progress, RefreshData, comparable, train_challenger
 from agent.examples import Examples, join
 from agent.feedback.state import evaluated_scores, feedback_state, since_last_drift
 from agent.snapshot import Snapshot
@@ -111,8 +111,7 @@ def refresh(
         progress=lambda stage, share: report(stage, 0.05 + 0.9 * share),
     )
     verdict, snapshot = challenger.verdict, challenger.snapshot
-    rival = champion if champion is not None and champion.encoder == encoder.fingerprint else None
-    place = placement(verdict, snapshot.n_scored, rival, tried, settings)
+    place = placement(verdict, snapshot.n_scored, comparable(champion, encoder.fingerprint), tried, settings)
     kept: dict[str, Any] = {
         "promoted": place.status == "champion",
         "reason": place.reason,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.choice.limiter import ExplorationLimiter
-from agent.evaluation.challenger import RefreshData, train_challenger
+from agent.evaluation.challenger import RefreshData, comparable, train_challenger
 from agent.evaluation.refresh_rule import RECENT, RefreshSignals, refresh_reason
 from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig, judge_trial, trial_evidence
 from agent.examples import Examples, join
@@ -195,12 +195,10 @@ class Thalweg:
         if verdict.outcome == "reject":
             self.events.append(PolicyEvent("rejected", verdict.reason))
         elif verdict.outcome == "promote":
-            predecessor = None if champion is None else self._router
+            predecessor = None if comparable(champion, self._start.encoder) is None else self._router
             self._router, self._experiment, self._read_outliers = self._started(snapshot), None, 0
             self.events.append(PolicyEvent("promoted", verdict.reason))
-            if predecessor is not None and not verdict.proven:
-                self._begin("hold-back", predecessor, HOLD_BACK)
-                self.events.append(PolicyEvent("held back", f"against snapshot {version}"))
+            self._hold_back(predecessor)
         elif self._experiment is not None or tried:
             why = "this champion is tested already" if self._experiment else "it does not outgrow what was tried"
             self.events.append(PolicyEvent("rejected", f"not tried, because {why}; {verdict.reason}"))
@@ -222,6 +220,12 @@ class Thalweg:
         trial = Trial(self._trials, kind, snapshot.version, rival.snapshot.version, config.share)
         self._experiment = Experiment(trial, config, rival, feedback_state(snapshot, ()).ledger, len(self._log))
 
+    def _hold_back(self, predecessor: Router | None) -> None:
+        """Test the champion against the one before, where that can be read."""
+        if predecessor is not None:
+            self._begin("hold-back", predecessor, HOLD_BACK)
+            self.events.append(PolicyEvent("held back", f"against snapshot {predecessor.snapshot.version}"))
+
     def _judge(self) -> None:
         """End the experiment that is under way, where its test says so."""
         found = self._experiment
@@ -238,10 +242,13 @@ class Thalweg:
         held = found.trial.kind == "hold-back"
         if report.verdict == "promote":
             if held:
-                before = self._tried.get(found.trial.challenger, 0)
-                self._tried[found.trial.challenger] = max(before, self._router.snapshot.n_scored)
+                most = self._tried.get(found.trial.challenger, 0)
+                self._tried[found.trial.challenger] = max(most, self._router.snapshot.n_scored)
+            before = self._router
             self._router, self._read_outliers = found.rival, 0
             self.events.append(PolicyEvent("demoted" if held else "promoted", report.reason))
+            if not held:
+                self._hold_back(before)
         elif held:
             self.events.append(PolicyEvent("kept", report.reason))
         else:

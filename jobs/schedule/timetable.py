@@ -1,4 +1,4 @@
-"""The timetable: asks for jobs when they are due, executes queued runs one at a time, and monitors the champion."""
+"""The timetable: asks for jobs when they are due, executes queued runs one at a time, and judges the running trial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent.errors import ThalwegError
 from agent.evaluation.refresh_rule import RefreshRuleConfig
-from jobs.monitor.rollback import ChampionMonitor
 from jobs.monitor.trials import TrialMonitor
 from jobs.schedule.worker import STALE_AFTER_S, reason
 from jobs.settings import JobSettings
@@ -91,8 +90,7 @@ class Timetable:
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer, clock)
         trials = TrialStore(database)
-        self._monitor = ChampionMonitor(self._snapshots, self._feedback, trials)
-        self._trials = TrialMonitor(self._snapshots, trials, self._feedback)
+        self._trials = TrialMonitor(self._snapshots, trials, self._feedback, settings.hold_back_plan)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._executing: Future[None] | None = None
@@ -107,7 +105,6 @@ class Timetable:
         self._scheduler.add_job(_logging_errors(self.request_upgrade))
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
-        self._every(CHECK_PERIOD_S, self.check_champion)
         self._every(CHECK_PERIOD_S, self.judge)
         self._every(CHECK_PERIOD_S, self.request_due)
         self._every(CHECK_PERIOD_S, self.request_early)
@@ -134,10 +131,6 @@ class Timetable:
             why = f"snapshot {champion.version} was made by another version of Thalweg"
             _log.warning("%s and cannot be read; a refresh is requested", why)
             self._runs.request("refresh", {"why": why}, "timetable")
-
-    def check_champion(self) -> None:
-        """Compare the champion with its predecessor, and demote it where it is proven worse."""
-        self._monitor.check()
 
     def judge(self) -> None:
         """Look at the trial that runs."""

@@ -348,7 +348,6 @@ class Week:
     def _jobs(self) -> None:
         """What the timetable's scheduler calls."""
         self._timetable.reap()
-        self._timetable.check_champion()
         self._timetable.judge()
         self._timetable.request_due()
         self._timetable.request_early()

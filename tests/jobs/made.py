@@ -28,6 +28,7 @@ from store.feedback import FeedbackEvent, FeedbackLog
 from store.prompts import text_id
 from store.snapshots import SnapshotStore
 from store.tables import SnapshotTable
+from store.trials import TrialPlan
 from store.writer import GroupCommitter
 
 WORDS = {
@@ -121,10 +122,10 @@ def trained(misled: bool) -> Snapshot:
     return fit(examples(records(240), false_scores if misled else true_scores), encoder=WordEncoder.fingerprint)
 
 
-def publish(database: Database, misled: bool, by: str = "refresh") -> Snapshot:
-    """Publish `trained` as champion, with a report as the gate writes it."""
+def publish(database: Database, misled: bool, by: str = "refresh", plan: TrialPlan | None = None) -> Snapshot:
+    """Publish `trained` as champion, with a report as the gate writes it; ``plan``: of its hold-back."""
     report = {"promoted": True, "reason": "better", "gate": {"pooled": {"mean": 0.04, "stderr": 0.01, "n": 90}}}
-    return SnapshotStore(database).publish(trained(misled), status="champion", report=report, created_by=by)
+    return SnapshotStore(database).publish(trained(misled), status="champion", report=report, created_by=by, plan=plan)
 
 
 def age_snapshots(database: Database) -> None:

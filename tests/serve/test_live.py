@@ -286,7 +286,7 @@ def test_imported_evaluations_and_a_refresh_move_the_route_while_it_serves(live:
     assert len({response.headers["x-thalweg-snapshot"] for response in answers}) == 2
 
 
-def test_a_better_challenger_wins_its_trial_and_a_worse_unproven_champion_is_demoted(
+def test_a_better_challenger_wins_its_trial_and_a_worse_champion_is_demoted(
     live: Live, http: httpx.Client, snapshot: Snapshot, misled: Snapshot
 ) -> None:
     database = Database.open(f"sqlite:///{live.home}/thalweg.db")
@@ -295,7 +295,7 @@ def test_a_better_challenger_wins_its_trial_and_a_worse_unproven_champion_is_dem
     def publish(made: Snapshot, status: Literal["champion", "trial"], plan: TrialPlan | None) -> int:
         """With nothing to learn from the log so far, else both would route by what it says."""
         fresh = replace(made, position=log.head())
-        report = {"reason": "promoted without proof"}
+        report = {"reason": "better"}
         return store.publish(fresh, status=status, report=report, created_by="refresh", plan=plan).version
 
     def trial_runs(trial: int) -> bool:
@@ -321,23 +321,19 @@ def test_a_better_challenger_wins_its_trial_and_a_worse_unproven_champion_is_dem
     tried = serve_and_score("first")
     choice = http.get(f"/v1/decisions/{tried}").json()["trial"]
     assert choice["trial"] == 1 and choice["champion"] != choice["challenger"]
-    wait(lambda: http.get("/readyz").json()["snapshot"] == better)
+    wait(lambda: trial_runs(2))
     listed = http.get("/v1/snapshots").json()
-    assert (listed["trials"][0]["state"], listed["trials"][0]["challenger"], listed["trial"]) == (
-        "promoted",
-        better,
-        None,
-    )
-    assert (
-        listed["data"][0]["why"].startswith("promoted: better on trial")
-        and listed["data"][0]["trial"]["difference"] > 0.2
-    )
+    held, won = listed["trials"]
+    assert (listed["serving"], listed["trial"], listed["data"][0]["trial"]["id"]) == (better, held["id"], held["id"])
+    assert (won["state"], won["challenger"]) == ("promoted", better) and won["difference"] > 0.2
+    assert (held["kind"], held["state"], held["champion"], held["challenger"]) == (
+        "hold-back", "running", better, won["champion"],
+    )  # fmt: skip
+    assert listed["data"][0]["why"].startswith("promoted: better on trial")
 
     worse = publish(misled, "champion", plan)
-    wait(lambda: trial_runs(2))
-    assert (
-        http.get("/v1/snapshots").json()["data"][0]["why"].startswith("promoted without proof, nothing is proven yet")
-    )
+    wait(lambda: trial_runs(3))
+    assert http.get("/v1/snapshots").json()["data"][0]["why"].startswith("better, nothing is proven yet")
     serve_and_score("second")
     wait(lambda: http.get("/readyz").json()["snapshot"] == better)
     database.close()

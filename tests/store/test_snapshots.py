@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from agent.errors import ChampionChanged, InvalidInput, SnapshotCorrupt
+from agent.evaluation.trial import HOLD_BACK
 from agent.snapshot import LineageEvent
 from store.database import Database
 from store.lineage import TaskLineage
 from store.snapshots import DEMOTED, SnapshotStore
+from store.trials import TrialPlan
 from tests.store.build import a_snapshot
 
 SPAWN = (LineageEvent("spawn", 1, (), {"prompts": 9.0}), LineageEvent("spawn", 2, (), {"prompts": 9.0}))
@@ -233,25 +235,16 @@ def test_a_rollback_goes_to_the_last_champion_before(store: SnapshotStore) -> No
 
 
 def test_a_demoted_champion_keeps_why_and_a_rollback_passes_over_it(store: SnapshotStore) -> None:
-    first, second, third = publish(store), publish(store), publish(store)
-    assert store.demote(third, second, "worse", {"live": {"mean": -0.1}})
-    assert not store.demote(third, first, "worse", {}), "it is no champion any more"
+    first, second = publish(store), publish(store)
+    plan = TrialPlan(HOLD_BACK, 14.0)
+    made = store.publish(a_snapshot(), status="champion", report={}, created_by="refresh", plan=plan)
+    third, figures = made.version, {"mean": -0.1}
+    assert store.settle(1, "promoted", "worse", figures)
+    assert not store.settle(1, "promoted", "worse", {}), "it is no champion any more"
     rows = {r.version: r for r in store.list()}
     assert (rows[second].status, rows[second].reason) == ("champion", "worse")
-    assert rows[third].status == "retired" and rows[third].report == {DEMOTED: {"live": {"mean": -0.1}}}
+    assert rows[third].status == "retired" and rows[third].report == {
+        DEMOTED: {"reason": "worse", "successor": second, "trial": 1, "live": figures}
+    }
     assert store.rollback("back") == first
-    with pytest.raises(InvalidInput, match="no snapshot 9"):
-        store.demote(first, 9, "worse", {})
     assert store.champion_version() == first and DEMOTED not in {r.version: r for r in store.list()}[first].report
-
-
-def test_a_champion_is_that_since_its_publication_until_another_is_promoted(store: SnapshotStore) -> None:
-    publish(store)
-    second = publish(store)
-    assert [r.champion_since_published for r in store.list()] == [True, False]
-    store.promote(second, "it is already")
-    assert store.list()[0].champion_since_published
-    store.rollback("back")
-    assert not any(r.champion_since_published for r in store.list())
-    store.promote(second, "and forth")
-    assert not any(r.champion_since_published for r in store.list())

@@ -103,7 +103,28 @@ def test_a_trial_that_is_won_makes_the_challenger_champion(store: SnapshotStore,
     assert statuses(store) == ["retired", "champion"] and the(trials).state == "promoted"
     row = store.list()[0]
     assert (row.version, row.reason, row.promoted_by_publication) == (two, "better on trial", False)
-    assert SnapshotView.of(row, the(trials)).why == "better on trial"
+    assert SnapshotView.of(row, the(trials)).why == "better on trial" and trials.running() is None
+
+
+def test_a_challenger_that_won_is_held_back_against_the_champion_before(
+    store: SnapshotStore, trials: TrialStore
+) -> None:
+    one = champion(store)
+    two = on_trial(store, one)
+    held_back = replace(PLAN, max_days=3.0)
+    assert store.settle(the(trials).id, "promoted", "better on trial", FIGURES, held_back)
+    held, won = trials.list()
+    assert (won.state, held.state, held.kind, held.champion, held.challenger) == (
+        "promoted",
+        "running",
+        "hold-back",
+        two,
+        one,
+    )
+    assert (held.plan, held.reason, held.report) == (held_back, "better on trial", {})
+    assert SnapshotView.of_all(store.list(), trials.list())[0].why.startswith("better on trial, nothing is proven yet")
+    assert store.settle(held.id, "promoted", "worse than its predecessor", FIGURES, held_back)
+    assert store.champion_version() == one and trials.running() is None, "who is put back is not held back"
 
 
 def test_a_hold_back_that_finds_the_champion_worse_puts_its_predecessor_back(
@@ -130,7 +151,6 @@ def test_a_hold_back_that_finds_the_champion_worse_puts_its_predecessor_back(
         (lambda s: s.promote(2, "stay"), "ended", "ended: snapshot 2 is to stay champion (stay)"),
         (lambda s: s.promote(1, "old"), "ended", "ended: snapshot 1 was made champion (old)"),
         (lambda s: s.rollback("back"), "ended", "ended: snapshot 1 was made champion (back)"),
-        (lambda s: s.demote(2, 1, "worse", {}), "ended", "ended: snapshot 1 was made champion (worse)"),
         (champion, "ended", "ended: snapshot 4 was made champion (published by refresh)"),
         (lambda s: s.end_trial("enough"), "ended", "enough"),
     ],

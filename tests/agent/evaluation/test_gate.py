@@ -211,7 +211,7 @@ def test_the_verdict(evaluations: Value | None, feedback: Value | None, promote:
     assert report.promote is promote and report.reason.startswith(reason)
     assert (report.evaluations, report.feedback) == (evaluations, feedback)
     assert (report.pooled is None) == ("too little" in reason)
-    assert report.proven == (report.outcome != "trial") and report.reason.startswith(
+    assert report.reason.startswith(
         {"promote": "promoted: ", "trial": "on trial: ", "reject": "rejected: worse by "}[report.outcome]
     )
 

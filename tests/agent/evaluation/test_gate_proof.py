@@ -26,7 +26,7 @@ from tests.agent.evaluation.refreshes import (
     refresh,
     refresh_by_row,
 )
-from tests.agent.evaluation.trials import HELD, Simulated, evidence, verdicts
+from tests.agent.evaluation.trials import HELD, Simulated, many, path
 
 EVALUATIONS, FEEDBACK = 2500, 300
 """Held out, both; the routes differ on a fifth of the prompts."""
@@ -112,24 +112,31 @@ def test_the_simulated_verdict_is_that_of_a_refresh(setting: Setting) -> None:
 def test_a_trial_of_3000_decisions_tells_better_from_equal_and_worse(blind: bool) -> None:
     """The routes differ on 40 %; a challenger better by .02 is better by .05 there."""
     equal, times = Simulated(0.0, blind=blind), 100
-    assert verdicts(replace(equal, better=0.02), times)[0] >= 0.5
-    assert verdicts(equal, times)[0] <= at_most(0.05, times)
-    assert verdicts(replace(equal, better=-0.02), times)[0] <= 0.01
+    assert many(replace(equal, better=0.02), times).promoted >= 0.5
+    assert many(equal, times).promoted <= at_most(0.05, times)
+    assert many(replace(equal, better=-0.02), times).promoted <= 0.01
 
 
 @pytest.mark.parametrize("world", HELD)
 def test_a_hold_back_of_1000_decisions_finds_the_champion_that_is_worse_by_a_tenth(world: str) -> None:
     held, times = replace(HELD[world], better=0.1), 100
-    assert verdicts(held, times)[0] >= at_least(0.95, times)
-    assert verdicts(replace(held, better=0.0), times)[0] <= at_most(0.05, times)
+    assert many(held, times).promoted >= at_least(0.95, times)
+    assert many(replace(held, better=0.0), times).promoted <= at_most(0.05, times)
 
 
 def test_the_simulated_trial_has_the_truth_that_it_says() -> None:
     """And the propensities: each arm is seen as often as they say."""
     world = replace(HELD["differ 60 %"], better=0.1, decisions=40_000)
-    found, at = evidence(world, np.random.default_rng(0))
-    assert len(found) / at[-1] == pytest.approx(0.6, abs=0.01) and world.config is HOLD_BACK
+    made = path(world, np.random.default_rng(0))
+    found = made.evidence
+    assert len(found) / made.at[-1] == pytest.approx(0.6, abs=0.01) and world.config is HOLD_BACK
     for arm, propensity in ((1, found.challenger_propensity), (-1, found.champion_propensity)):
         assert np.mean(found.chosen == arm) == pytest.approx(propensity.mean(), abs=0.01)
+    for k in (1, len(found)):
+        assert made.until(k).decisions == k and made.until(k).expected_regret == made.expected_regret[k - 1]
+    assert np.all(np.diff(made.expected_regret) >= 0.0), "a request counts at least 0, as in `route_on_trial`"
+    # a champion that nearly always takes its best model gives it up in half of the coin's requests
+    cost = made.true_regret[-1] / len(found)
+    assert cost == pytest.approx(-0.1 / 0.6 * world.config.share / 2, abs=0.005)
     by_arm = [found.score[found.chosen == arm].mean() for arm in (1, -1)]
     assert (by_arm[0] - by_arm[1]) * 0.6 == pytest.approx(0.1, abs=0.01)

@@ -2,7 +2,8 @@
 
 ``python -m tests.agent.evaluation.trials`` prints the table that `docs/log.md` quotes. Prompts, scores and exploration are
 those of `tests.agent.evaluation.refreshes`; every decision is scored, and the test looks after every 40 on which the
-two differ. Estimates know a prompt's difficulty within .05, or (`Simulated.blind`) nothing of it.
+two differ. Estimates know a prompt's difficulty within .05, or (`Simulated.blind`) nothing of it, or err by whole tasks
+(`Simulated.by_task`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig, TrialEvidence, TrialReport, judge_trial
 from agent.trial import TrialKind
 from agent.types import Array
-from tests.agent.evaluation.refreshes import Setting, prompts, propensities, scores
+from tests.agent.evaluation.refreshes import Prompts, Setting, prompts, propensities, scores
 
 LOOK_EVERY = 40
 PER_DECISION = (
@@ -45,6 +46,8 @@ class Simulated:
         Whether the estimates know nothing of a prompt's difficulty.
     shift
         By how much all scores are below what they should be.
+    by_task
+        Whether prompts, and errors of the estimates, come from `task_prompts`; ``differ``, ``spread``, ``top`` do not count.
     """
 
     better: float
@@ -56,14 +59,67 @@ class Simulated:
     top: int = 4
     blind: bool = False
     shift: float = 0.0
+    by_task: bool = False
 
 
-def evidence(world: Simulated, rng: np.random.Generator) -> tuple[TrialEvidence, Array]:
-    """All of it, and the position of each decision on which the two differ among all decisions."""
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A trial's decisions, k of them such that the two routers differ.
+
+    Parameters
+    ----------
+    evidence
+        Of all k.
+    at
+        (k,) position of each among all decisions.
+    expected_regret, true_regret
+        (k,) what the coin cost up to each, beside the champion's own choices: as `route_on_trial` expects it, by the mean
+        of both routers' estimates and at least 0 a decision; and by the true qualities.
+    """
+
+    evidence: TrialEvidence
+    at: Array
+    expected_regret: Array
+    true_regret: Array
+
+    def __len__(self) -> int:
+        return len(self.evidence)
+
+    def until(self, k: int) -> TrialEvidence:
+        """What is known after ``k`` of them."""
+        part = {name: getattr(self.evidence, name)[:k] for name in PER_DECISION}
+        spent = float(self.expected_regret[k - 1]) if k else 0.0
+        return replace(self.evidence, **part, decisions=k, expected_regret=spent)
+
+
+def task_prompts(n: int, better: float, rng: np.random.Generator) -> Prompts:
+    """Of 20 tasks, with 5 models, where the challenger is ``better`` by that within .005.
+
+    Both routers know each model on each task within .1; a champion that is worse has learned the opposite of the truth on
+    some tasks. On two prompts in three the routes differ.
+    """
+    rows = np.arange(n)
+    while True:
+        mean = np.clip(rng.normal(0.65, 0.12, 5) + rng.normal(0.0, 0.1, (20, 5)), 0.05, 0.95)
+        task = rng.integers(20, size=n)
+        truth = np.clip(mean[task] + rng.normal(0.0, 0.1, (n, 5)), 0.0, 1.0)
+        old, new = (mean + rng.normal(0.0, 0.1, mean.shape) for _ in range(2))
+        wrong = rng.random(20) < 3.0 * better
+        old[wrong] = 1.3 - mean[wrong]
+        champion, challenger = (known[task] + rng.normal(0.0, 0.05, truth.shape) for known in (old, new))
+        apart = truth[rows, challenger.argmax(axis=1)] - truth[rows, champion.argmax(axis=1)]
+        if abs(apart.mean() - better) <= 0.005:
+            return Prompts(truth, champion, challenger, champion)
+
+
+def path(world: Simulated, rng: np.random.Generator) -> Path:
+    """All of it."""
     n = world.decisions
-    asked = prompts(n, Setting(world.better, differ=world.differ, noise=0.0, spread=world.spread, top=world.top), rng)
+    setting = Setting(world.better, differ=world.differ, noise=0.0, spread=world.spread, top=world.top)
+    asked = task_prompts(n, world.better, rng) if world.by_task else prompts(n, setting, rng)
     rows, mine, theirs = np.arange(n), asked.champion.argmax(axis=1), asked.challenger.argmax(axis=1)
-    chance = (1.0 - world.config.share) * propensities(asked.champion)
+    alone = propensities(asked.champion)
+    chance = (1.0 - world.config.share) * alone
     for leader in (mine, theirs):
         chance[rows, leader] += world.config.share / 2
     chosen = (chance.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
@@ -79,27 +135,52 @@ def evidence(world: Simulated, rng: np.random.Generator) -> tuple[TrialEvidence,
         champion_utility=utility[rows, mine][at], challenger_utility=utility[rows, theirs][at],
         decisions=len(at), expected_regret=0.0,
     )  # fmt: skip
-    return found, position[at]
+    expected, true = (((alone - chance) * quality).sum(axis=1)[at] for quality in (utility, asked.truth))
+    return Path(found, position[at], np.maximum(expected, 0.0).cumsum(), true.cumsum())
 
 
-def outcome(world: Simulated, seed: int) -> tuple[TrialReport, float]:
-    """The last report, and after how many decisions it came."""
-    found, at = evidence(world, np.random.default_rng(seed))
-    looks = [*range(LOOK_EVERY, len(found), LOOK_EVERY), len(found)]
-    for look in looks:
-        seen = replace(found, **{name: getattr(found, name)[:look] for name in PER_DECISION}, decisions=look)
-        report = judge_trial(world.kind, seen, world.config)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a simulated trial ended: its last report, after how many decisions it came, and what the trial truly cost."""
+
+    report: TrialReport
+    decisions: float
+    true_regret: float
+
+
+def outcome(world: Simulated, seed: int) -> Outcome:
+    """Of the trial of this seed."""
+    found = path(world, np.random.default_rng(seed))
+    for look in [*range(LOOK_EVERY, len(found), LOOK_EVERY), len(found)]:
+        report = judge_trial(world.kind, found.until(look), world.config)
         if report.verdict != "continue":
             break
-    return report, float(at[look - 1])
+    return Outcome(report, float(found.at[look - 1]), float(found.true_regret[look - 1]))
 
 
-def verdicts(world: Simulated, times: int) -> tuple[float, float, float]:
-    """Shares of trials that promote and that reject, and the median number of decisions until either."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of many trials: shares of those that promote and that reject, the median number of decisions until either (NaN
+    where there was none), the mean number until any end, and mean regret (in utility, summed over a trial)."""
+
+    promoted: float
+    rejected: float
+    sure_after: float
+    lasted: float
+    expected_regret: float
+    true_regret: float
+
+
+def many(world: Simulated, times: int) -> Row:
+    """Of ``times`` trials."""
     found = [outcome(world, seed) for seed in range(times)]
-    shares = [float(np.mean([report.verdict == which for report, _ in found])) for which in ("promote", "reject")]
-    sure = [at for report, at in found if report.verdict in ("promote", "reject")]
-    return shares[0], shares[1], float(np.median(sure)) if sure else np.nan
+    promoted, rejected = (np.mean([o.report.verdict == which for o in found]) for which in ("promote", "reject"))
+    sure = [o.decisions for o in found if o.report.verdict in ("promote", "reject")]
+    expected = np.mean([o.report.expected_regret for o in found])
+    return Row(
+        float(promoted), float(rejected), float(np.median(sure)) if sure else np.nan,
+        float(np.mean([o.decisions for o in found])), float(expected), float(np.mean([o.true_regret for o in found])),
+    )  # fmt: skip
 
 
 _HELD = Simulated(0.0, decisions=1000, kind="hold-back", config=HOLD_BACK, top=8)
@@ -108,6 +189,7 @@ HELD = {
     "differ 60 %": replace(_HELD, differ=0.6, spread=0.2),
     "differ 60 %, blind": replace(_HELD, differ=0.6, spread=0.2, blind=True),
     "differ 60 %, harsh": replace(_HELD, differ=0.6, spread=0.2, shift=0.1),
+    "errors by task": replace(_HELD, by_task=True),
 }
 """Hold-backs of 1,000 decisions."""
 
@@ -125,8 +207,12 @@ def main(times: int = 400) -> None:
         ),
     ]
     for name, world in worlds:
-        promoted, rejected, median = verdicts(world, times)
-        print(f"{name:55s} promoted {promoted:6.1%}  rejected {rejected:6.1%}  sure after {median:5.0f}", flush=True)
+        found = many(world, times)
+        print(
+            f"{name:50s} promoted {found.promoted:6.1%} rejected {found.rejected:6.1%} sure after {found.sure_after:5.0f} "
+            f"lasted {found.lasted:5.0f} regret expected {found.expected_regret:6.2f} true {found.true_regret:+6.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

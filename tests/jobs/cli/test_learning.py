@@ -100,7 +100,8 @@ def test_the_reason_of_a_run_stands_in_the_list(home_database: Database) -> None
 def test_values_and_an_automatic_rollback_are_shown(home_database: Database) -> None:
     snapshots = SnapshotStore(home_database)
     publish(home_database, misled=False)
-    live(home_database, publish(home_database, misled=True), records(200, seed=7))
+    champion = publish(home_database, misled=True, plan=JobSettings().hold_back_plan)
+    live(home_database, champion, records(200, seed=7))
     found = data("snapshots", "value", "--always", "cheap", "--since", "20")
     assert (found["since"], found["upto"], found["decisions"], found["fresh"]) == (20, 200, 180, 180)
     assert [p["policy"] for p in found["policies"]] == ["snapshot 2", "snapshot 1", "logged", "always cheap"]
@@ -112,8 +113,10 @@ def test_values_and_an_automatic_rollback_are_shown(home_database: Database) -> 
     assert "200 decisions: 200 with feedback after" in shown and "snapshot 2" in shown and "doubly robust" in shown
     assert "no snapshot 9" in refused("snapshots", "value", "9")
     assert "no decision could have chosen" in refused("snapshots", "value", "--always", "nobody")
-    snapshots.demote(2, 1, "worse live", {"reason": "worse live by 0.2"})
-    assert "worse live by 0.2" in thalweg("snapshots", "list").stdout
+    figures = {"n": 90, "mean": 0.2, "stderr": 0.05, "lower": 0.1, "upper": 0.3}
+    assert snapshots.settle(1, "promoted", "worse live by 0.2", figures)
+    shown = thalweg("snapshots", "list").stdout
+    assert "worse live by 0.2" in shown and "+0.2000" in shown
     assert "no former champion" in refused("snapshots", "rollback")
 
 

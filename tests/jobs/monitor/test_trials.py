@@ -32,8 +32,8 @@ def monitor(database: Database, writer: GroupCommitter) -> TrialMonitor:
     return a_monitor(database, writer)
 
 
-def a_monitor(database: Database, writer: GroupCommitter) -> TrialMonitor:
-    return TrialMonitor(SnapshotStore(database), TrialStore(database), FeedbackLog(database, writer))
+def a_monitor(database: Database, writer: GroupCommitter, hold_back: TrialPlan | None = None) -> TrialMonitor:
+    return TrialMonitor(SnapshotStore(database), TrialStore(database), FeedbackLog(database, writer), hold_back)
 
 
 def on_trial(database: Database, misled: bool, plan: TrialPlan = PLAN) -> TrialRow:
@@ -51,8 +51,10 @@ def held_back(database: Database, misled: bool) -> TrialRow:
     return TrialStore(database).list()[0]
 
 
-def serve(database: Database, trial: TrialRow, n: int, seed: int, *, scored: bool = True) -> None:
-    """Route ``n`` prompts of history as a replica does while ``trial`` runs; each answer gets its true score."""
+def serve(
+    database: Database, trial: TrialRow, n: int, seed: int, *, scored: bool = True, inverted: bool = False
+) -> None:
+    """Route ``n`` prompts of history as a replica does while ``trial`` runs; each answer gets its true score, or 1 less it."""
     snapshots, rows = SnapshotStore(database), [r for r in records(3 * n, seed) if r["source"] == "history"]
     cards = [ModelCard(name) for name in MODELS]
     champion, challenger = (Router(snapshots.load(v), cards) for v in (trial.champion, trial.challenger))
@@ -68,7 +70,8 @@ def serve(database: Database, trial: TrialRow, n: int, seed: int, *, scored: boo
                 prompt=row["prompt"],
             )
         )  # fmt: skip
-        events.append(FeedbackEvent(f"{seed}-{i}", row["scores"][decision.model], "judge"))
+        score = row["scores"][decision.model]
+        events.append(FeedbackEvent(f"{seed}-{i}", 1.0 - score if inverted else score, "judge"))
     written.result()
     if scored:
         FeedbackLog(database, writer).append(events).result()
@@ -94,6 +97,20 @@ def test_a_better_challenger_wins_its_trial_and_a_scheduler_that_restarts_goes_o
     assert monitor.check() is None
 
 
+def test_a_challenger_that_wins_its_trial_is_held_back_and_demoted_where_traffic_turns(
+    database: Database, writer: GroupCommitter
+) -> None:
+    monitor = a_monitor(database, writer, TrialPlan(replace(HOLD_BACK, most=400.0), 14.0))
+    publish(database, misled=True)
+    serve(database, on_trial(database, misled=False), 250, seed=7)
+    assert monitor.check() == 2
+    held = TrialStore(database).running()
+    assert held is not None and (held.kind, held.champion, held.challenger) == ("hold-back", 2, 1)
+    assert held.plan.config.share == HOLD_BACK.share and held.reason.startswith("promoted: better on trial")
+    serve(database, held, 250, seed=8, inverted=True)
+    assert monitor.check() == 1 and TrialStore(database).running() is None, "who is put back is not held back"
+
+
 def test_a_worse_challenger_is_rejected(database: Database, monitor: TrialMonitor) -> None:
     publish(database, misled=False)
     serve(database, on_trial(database, misled=True), 250, seed=7)
@@ -102,17 +119,22 @@ def test_a_worse_challenger_is_rejected(database: Database, monitor: TrialMonito
     assert [row.status for row in SnapshotStore(database).list()] == ["rejected", "champion"]
 
 
-def test_a_worse_unproven_champion_is_demoted_by_its_hold_back(database: Database, monitor: TrialMonitor) -> None:
+def test_a_worse_champion_is_demoted_by_its_hold_back(database: Database, monitor: TrialMonitor) -> None:
     publish(database, misled=False)
     trial = held_back(database, misled=True)
     serve(database, trial, 250, seed=7)
     assert monitor.check() == 1
     snapshots = SnapshotStore(database)
     assert snapshots.champion_version() == 1
-    assert "worse than its predecessor" in snapshots.list()[0].report[DEMOTED]["reason"]
+    now, then = {row.version: row for row in snapshots.list()}[1], snapshots.list()[0]
+    assert (now.status, then.status) == ("champion", "retired")
+    why = then.report[DEMOTED]
+    assert why["reason"] == now.reason and "worse than its predecessor with 95% confidence" in why["reason"]
+    assert why["successor"] == 1 and why["live"]["lower"] > 0.0 and why["live"]["n"] > 50
+    assert then.report["reason"] == "outgrown", "the gate's report is kept"
 
 
-def test_a_better_unproven_champion_is_kept(database: Database, monitor: TrialMonitor) -> None:
+def test_a_better_champion_is_kept(database: Database, monitor: TrialMonitor) -> None:
     publish(database, misled=True)
     serve(database, held_back(database, misled=False), 250, seed=7)
     assert monitor.check() is None
@@ -197,3 +219,5 @@ def test_the_timetable_judges(home_database: Database, make_timetable: MakeTimet
     serve(home_database, on_trial(home_database, misled=False), 250, seed=7)
     make_timetable(home_database, start=True, refresh_schedule="off", refresh_min_feedback=0)
     until(lambda: SnapshotStore(home_database).champion_version() == 2)
+    held = TrialStore(home_database).running()
+    assert held is not None and (held.kind, held.challenger) == ("hold-back", 1)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent.evaluation.gate import GateReport, Outcome
+from agent.evaluation.gate import GateReport, Outcome, judge
 from agent.evaluation.off_policy import Value
 from agent.trial import TrialKind
 from jobs.refresh.placement import Tried, placement
@@ -19,9 +19,9 @@ SETTINGS = JobSettings()
 CHAMPION = replace(a_snapshot(), version=4)
 
 
-def verdict(outcome: Outcome, *, proven: bool = False) -> GateReport:
+def verdict(outcome: Outcome) -> GateReport:
     reasons = {"promote": "promoted: so", "trial": "on trial: undecided", "reject": "rejected: worse"}
-    return GateReport(outcome, reasons[outcome], None, None, Value(0.0, 0.01, 90), proven)
+    return GateReport(outcome, reasons[outcome], None, None, Value(0.0, 0.01, 90))
 
 
 def running(kind: TrialKind) -> TrialRow:
@@ -33,8 +33,7 @@ def running(kind: TrialKind) -> TrialRow:
 @pytest.mark.parametrize(
     ("found", "tried", "settings", "status", "plan", "reason"),
     [
-        (verdict("reject", proven=True), Tried(), SETTINGS, "rejected", None, "rejected: worse"),
-        (verdict("promote", proven=True), Tried(), SETTINGS, "champion", None, "promoted: so"),
+        (verdict("reject"), Tried(), SETTINGS, "rejected", None, "rejected: worse"),
         (
             verdict("promote"), Tried(), SETTINGS, "champion", SETTINGS.hold_back_plan,
             "promoted: so; kept on hold-back against snapshot 4",
@@ -76,9 +75,11 @@ def test_without_a_champion_to_compare_with_there_is_no_hold_back() -> None:
     assert placement(verdict("promote"), 1000, None, Tried(), SETTINGS).plan is None
 
 
-def test_a_promotion_on_too_little_evidence_is_held_back() -> None:
-    little = replace(verdict("promote"), pooled=None)
-    assert placement(little, 1000, CHAMPION, Tried(), SETTINGS).plan == SETTINGS.hold_back_plan
+def test_a_promotion_is_held_back_whatever_evidence_it_has() -> None:
+    better = judge(Value(0.1, 0.01, 900), None)
+    outgrown = replace(verdict("promote"), pooled=None)
+    for found in (better, outgrown):
+        assert placement(found, 1000, CHAMPION, Tried(), SETTINGS).plan == SETTINGS.hold_back_plan
 
 
 def test_only_a_trial_is_superseded_no_hold_back() -> None:

@@ -78,6 +78,11 @@ def test_evaluations_make_a_better_champion_and_the_same_again_is_rejected(
     chosen = [champion.models[j] for j in estimates.quality.argmax(axis=1)]
     assert np.mean([c == BEST[r["source"]] for c, r in zip(chosen, unseen, strict=True)]) > 0.8
 
+    held = TrialStore(database).running()
+    assert held is not None and (held.kind, held.champion, held.challenger) == ("hold-back", 2, 1)
+    assert first.reason.startswith("promoted: better with 95% confidence"), "and is held back all the same"
+    assert first.reason.endswith("; kept on hold-back against snapshot 1")
+    snapshots.end_trial("sure enough")
     again = refresh(database, settings, encoder=WordEncoder())
     assert not again.promoted
     assert "neither proven better nor worse" in again.reason
@@ -144,7 +149,7 @@ def test_what_was_rolled_back_is_not_followed_by_another_of_the_same_evidence(
         "trial",
         "ended",
     ) and f"snapshot {result.version} was made champion" in tried.why
-    assert snapshots.demote(result.version, 1, "worse live", {})
+    assert snapshots.settle(held.id, "promoted", "worse live", {})
     again = refresh(home_database, settings, encoder=WordEncoder())
     assert not again.promoted and again.report["n_scored"] > 60 and snapshots.champion_version() == 1
 

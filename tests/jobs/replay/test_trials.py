@@ -1,4 +1,4 @@
-"""Thalweg in a replay tries what the gate leaves undecided, and tests what it promoted without proof, as a server does."""
+"""Thalweg in a replay tries what the gate leaves undecided, and holds back what it promoted, as a server does."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(thalweg, name, TrialConfig(least=10, most=40))
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, outcome: Outcome, *, wrong: bool, proven: bool = False) -> None:
-    """Every challenger gets this verdict, and learned the opposite of what was scored where it is to be ``wrong``."""
+def judged(monkeypatch: pytest.MonkeyPatch, outcome: Outcome, *, wrong: bool, wrong_first: bool = False) -> None:
+    """Every challenger gets this verdict, and learned the opposite of what was scored where it is to be ``wrong``; so did the
+    first champion where that is to be."""
 
     def train(data: RefreshData, champion: Any, **options: Any) -> Challenger:
-        if champion is None:
-            return train_challenger(data, champion, **options)
-        scores = 1.0 - data.training.scores if wrong else data.training.scores
+        first = champion is None
+        scores = 1.0 - data.training.scores if (wrong_first if first else wrong) else data.training.scores
         data = replace(data, training=replace(data.training, scores=scores), carried=None)
         found = train_challenger(data, champion, **options)
-        return Challenger(found.snapshot, GateReport(outcome, "as the test says", None, None, None, proven))
+        if first:
+            return found
+        return Challenger(found.snapshot, GateReport(outcome, "as the test says", None, None, None))
 
     assert outcome in get_args(Outcome)
     monkeypatch.setattr(thalweg, "train_challenger", train)
@@ -89,6 +91,14 @@ def test_a_wrong_challenger_is_rejected_on_trial(stream: Stream, monkeypatch: py
         assert propensity[choice.trial.champion] == propensity[choice.trial.challenger] == 0.5
     assert np.mean([c.model == c.trial.champion for c in tried if c.trial]) == pytest.approx(0.5, abs=0.3)
     assert all(c.trial is None for c in policy.choices[-5:])
+
+
+def test_a_challenger_that_wins_its_trial_is_held_back(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, "trial", wrong=False, wrong_first=True)
+    found, policy = events(stream)
+    assert found[:3] == ["on trial", "promoted", "held back"] and found[3:] in ([], ["kept"])
+    assert policy.events[1].detail.startswith("promoted: better on trial with 95% confidence")
+    assert policy.events[2].detail == "against snapshot 1"
 
 
 def test_a_wrong_champion_is_demoted_by_its_hold_back(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:

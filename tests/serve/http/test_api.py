@@ -16,6 +16,7 @@ import httpx
 import openai
 import pytest
 
+from agent.evaluation.trial import HOLD_BACK
 from agent.snapshot import LineageEvent, Snapshot
 from agent.types import Drift
 from serve.http.api import build_api
@@ -23,6 +24,7 @@ from serve.providers.openai import OpenAIProvider
 from serve.service import Service
 from serve.settings import ServeSettings
 from store.schedule import JobPlan
+from store.trials import TrialPlan
 from tests.serve.conftest import new_home, prompt, wait
 from tests.serve.served import Served
 from tests.serve.upstream import Upstream
@@ -613,16 +615,20 @@ def test_snapshots_and_a_rollback_without_a_failed_request(own: Server, snapshot
 def test_a_rollback_in_one_call(own: Server, snapshot: Snapshot) -> None:
     http, service = own.http, own.service
     before = service.snapshots.publish(snapshot, status="champion", report={}, created_by="tests").version
-    bad = service.snapshots.publish(snapshot, status="champion", report={}, created_by="refresh").version
+    plan = TrialPlan(HOLD_BACK, 14.0)
+    other = service.snapshots.publish(snapshot, status="champion", report={}, created_by="refresh", plan=plan).version
     answer = http.post("/v1/snapshots/rollback")
     assert answer.json() == {"version": before, "status": "champion", "reason": "rolled back by hand"}
     wait(lambda: route(http, prompt("sum"))["snapshot"] == before)
     assert http.post("/v1/snapshots/rollback", json={"why": "?"}).status_code == 422
-    http.post(f"/v1/snapshots/{bad}/promote").raise_for_status()
-    assert service.snapshots.demote(bad, before, "worse", {"live": {"mean": -0.1}})
+    bad = service.snapshots.publish(snapshot, status="champion", report={}, created_by="refresh", plan=plan).version
+    trial = http.get("/v1/snapshots").json()["trials"][0]
+    assert (trial["kind"], trial["champion"], trial["challenger"]) == ("hold-back", bad, before)
+    assert service.snapshots.settle(trial["id"], "promoted", "worse", {"mean": 0.1})
     listed = {row["version"]: row for row in http.get("/v1/snapshots").json()["data"]}
-    assert listed[bad]["report"]["demoted"] == {"live": {"mean": -0.1}} and listed[before]["reason"] == "worse"
-    assert http.post("/v1/snapshots/rollback", json={"reason": "further"}).json()["version"] not in (bad, before)
+    why = {"reason": "worse", "successor": before, "trial": trial["id"], "live": {"mean": 0.1}}
+    assert listed[bad]["report"]["demoted"] == why and listed[bad]["why"] == listed[before]["reason"] == "worse"
+    assert http.post("/v1/snapshots/rollback", json={"reason": "further"}).json()["version"] == other
 
 
 def test_a_job_is_queued_once(http: httpx.Client) -> None:

@@ -96,7 +96,7 @@ def task_prompts(n: int, better: float, rng: np.random.Generator) -> Prompts:
     """Of 20 tasks, with 5 models, where the challenger is ``better`` by that within .005.
 
     Both routers know each model on each task within .1; a champion that is worse has learned the opposite of the truth on
-    some tasks. On two prompts in three the routes differ.
+    some tasks. The routes then differ on two prompts in three, else on half of them.
     """
     rows = np.arange(n)
     while True:

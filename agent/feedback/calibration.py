@@ -196,6 +196,10 @@ class RatingSums:
     outcomes: float = 0.0
     value: float = 0.0
 
+    def copy(self) -> Self:
+        """One that changes apart from this one."""
+        return type(self)(self.n_ratings, self.outcomes, self.value)
+
 
 @dataclass(slots=True)
 class RaterReliability:
@@ -215,7 +219,7 @@ class RaterReliability:
 
     def copy(self) -> Self:
         """One that changes apart from this one."""
-        return replace(self, scores=replace(self.scores), comparisons=replace(self.comparisons))
+        return type(self)(self.spam_log_odds, self.scores.copy(), self.comparisons.copy())
 
     @property
     def reliability(self) -> float:

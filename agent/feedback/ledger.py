@@ -370,10 +370,10 @@ class Ledger:
         return self._decisions.setdefault(decision_id, DecisionRatings())
 
     def _source(self, rating: Rating) -> SourceCalibration:
-        return self._sources.setdefault(
-            (rating.source, rating.kind),
-            SourceCalibration(rating.kind, max_unverified_weight=self._max_unverified_weight),
-        )
+        key, cap = (rating.source, rating.kind), self._max_unverified_weight
+        if key not in self._sources:
+            self._sources[key] = SourceCalibration(rating.kind, max_unverified_weight=cap)
+        return self._sources[key]
 
     def _rater(self, rating: Rating) -> RaterReliability | None:
         """The rater; None where the rating names none."""

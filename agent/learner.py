@@ -16,9 +16,10 @@ from agent.estimate import Estimator
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger, LedgerChange
 from agent.index.prompts import PromptIndex
+from agent.observations import Observation, SetAside
 from agent.online.effects import Prior
 from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
-from agent.types import Observation, SetAside, SnapshotEstimate
+from agent.types import SnapshotEstimate
 
 _PART = 64
 """Rows whose prompts are estimated together."""

@@ -16,23 +16,11 @@ from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
 from agent.feedback.ledger import RaterReport, SourceReport
 from agent.learner import Learner
+from agent.observations import Drift, Observation, SetAside
 from agent.online.effects import OVERALL_SD
 from agent.online.estimator import OnlineConfig
 from agent.snapshot import Snapshot, TaskInfo
-from agent.types import (
-    SNAPSHOT_PARTS,
-    Array,
-    Candidate,
-    Decision,
-    Drift,
-    Encoded,
-    Evidence,
-    ModelCard,
-    Observation,
-    Part,
-    RouteRequest,
-    SetAside,
-)
+from agent.types import SNAPSHOT_PARTS, Array, Candidate, Decision, Encoded, Evidence, ModelCard, Part, RouteRequest
 
 _MIN_CLIPPING = 1e-9
 """What differs by less is rounding."""

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Select, insert, select
 
-from agent.types import Drift
+from agent.observations import Drift
 from store.columns import Clock, utc_now
 from store.database import Database
 from store.prompts import table

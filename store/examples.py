@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from agent.examples import Examples
 from agent.feedback.checks import readable
 from agent.feedback.ledger import Ledger
-from agent.types import Drift
+from agent.observations import Drift
 from store.database import Database
 from store.tables import DecisionTable, FeedbackTable, PromptTable
 

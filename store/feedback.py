@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
 from agent.feedback.checks import defect
-from agent.types import Observation, SetAside, Source, snapshot_estimate
+from agent.observations import Observation, SetAside
+from agent.types import Source, snapshot_estimate
 from store.columns import Clock, clean, literal, trial_choice, utc_now
 from store.database import Database
 from store.packing import read_candidates

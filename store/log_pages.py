@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from sqlalchemy import select
 
 from agent.encoding.encoder import Encoder
-from agent.types import Encoded, Observation, SetAside, Turn
+from agent.observations import Observation, SetAside
+from agent.types import Encoded, Turn
 from store.columns import utc_now
 from store.database import Database
 from store.feedback import FeedbackLog

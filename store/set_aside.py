@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from agent.types import SetAside
+from agent.observations import SetAside
 from store.columns import utc_now
 from store.database import Database
 from store.prompts import insert_or_ignore

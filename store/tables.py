@@ -277,7 +277,7 @@ class TaskEventTable(Base):
 
 
 class DriftTable(Base):
-    """A silent change of a model, see `agent.types.Drift`; ``snapshot`` is the one whose estimates it contradicts."""
+    """A silent change of a model, see `agent.observations.Drift`; ``snapshot`` is the one whose estimates it contradicts."""
 
     __tablename__ = "drifts"
 

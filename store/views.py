@@ -165,7 +165,7 @@ class RecordedDecisionView(DecisionView):
 
 
 class DriftView(View):
-    """A model that has changed silently, see `agent.types.Drift`; ``snapshot`` is the one whose expectations it broke."""
+    """A model that has changed silently, see `agent.observations.Drift`; ``snapshot`` is the one that it proved wrong."""
 
     model: str
     position: int

@@ -15,9 +15,9 @@ from agent.examples import Examples
 from agent.feedback.checks import readable
 from agent.feedback.ledger import Ledger
 from agent.fit import fit
+from agent.observations import Observation
 from agent.online.drift import DriftConfig, moved
 from agent.snapshot import Snapshot
-from agent.types import Observation
 
 Progress = Callable[[str, float], None]
 

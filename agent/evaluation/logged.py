@@ -20,7 +20,8 @@ from agent.evaluation.off_policy import ScoredChoices
 from agent.feedback.checks import readable
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import latest_ratings
-from agent.types import Array, Observation
+from agent.observations import Observation
+from agent.types import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ from scipy.special import ndtr, ndtri
 from agent.evaluation.off_policy import effective_size
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import latest_ratings
+from agent.observations import Observation
 from agent.trial import TrialKind
-from agent.types import Array, Observation
+from agent.types import Array
 
 TrialVerdict = Literal["continue", "promote", "reject", "end"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self, get_args
 
-from agent.types import Observation
+from agent.observations import Observation
 
 Kind = Literal["score", "comparison"]
 

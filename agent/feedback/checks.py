@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.types import Observation, Vector
+from agent.observations import Observation
+from agent.types import Vector
 
 
 def defect(row: Observation, dimension: int | None = None, n_features: int | None = None) -> str | None:

@@ -27,8 +27,8 @@ from agent.feedback.calibration import (
     outcome,
 )
 from agent.feedback.quota import LogRow, QuotaConfig, WeightQuota
+from agent.observations import CalibratedScore, Drift, Observation
 from agent.online.drift import drift_adjustment
-from agent.types import CalibratedScore, Drift, Observation
 
 _MIN_MEAN_WEIGHT = 0.01
 """A mean score of less weight is left out."""

@@ -13,9 +13,9 @@ from agent.examples import Examples
 from agent.feedback.calibration import EvaluatedScore
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger
+from agent.observations import CalibratedScore, Drift, Observation
 from agent.online.drift import DriftDetectors
 from agent.snapshot import Snapshot
-from agent.types import CalibratedScore, Drift, Observation
 
 
 @dataclass(frozen=True, slots=True)

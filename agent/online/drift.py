@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from river import drift
 
-from agent.types import Array, Drift
+from agent.observations import Drift
+from agent.types import Array
 
 MIN_WEIGHT = 0.02
 """A score of at most this weight is not tested for a change."""

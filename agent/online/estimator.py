@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from agent.observations import CalibratedScore, Drift, Observation
 from agent.online.drift import DriftConfig, DriftDetectors
 from agent.online.effects import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Gaussian, Prior, TaskEffects, score_variance
-from agent.types import UNKNOWN_TASK, Array, CalibratedScore, Drift, Observation
+from agent.types import UNKNOWN_TASK, Array
 
 _MIN_WEIGHT = 1e-6
 """A score of less weight counts with this one, so that its variance is finite."""

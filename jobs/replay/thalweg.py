@@ -16,11 +16,12 @@ from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig, judge_trial, t
 from agent.examples import Examples, join
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import evaluated_scores, feedback_state, latest_ratings, since_last_drift
+from agent.observations import Drift, Observation
 from agent.online.drift import drift_adjustment
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.trial import Trial, TrialKind, route_on_trial
-from agent.types import UNKNOWN_TASK, Array, Decision, Drift, Observation, RouteRequest
+from agent.types import UNKNOWN_TASK, Array, Decision, RouteRequest
 from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
 
 KEY = "replay"

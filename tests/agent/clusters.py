@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from agent.encoding import features as text
 from agent.examples import Examples
 from agent.fit import fit
+from agent.observations import Observation
 from agent.snapshot import Snapshot
-from agent.types import Encoded, ModelCard, Observation, Turn
+from agent.types import Encoded, ModelCard, Turn
 
 KINDS = ("rivers", "sums", "code", "poems")
 TALENT = {"rivers": "v/alpha", "sums": "v/beta", "code": "v/gamma", "poems": "v/alpha"}

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.index.prompts import PromptIndex
+from agent.observations import CalibratedScore, Observation
 from agent.online.effects import Prior
 from agent.online.estimator import OnlineEstimator
 from agent.router import Router
-from agent.types import CalibratedScore, Observation, RouteRequest
+from agent.types import RouteRequest
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, encoded, observed
 

@@ -15,9 +15,10 @@ from agent.estimate import Estimator
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import feedback_state
 from agent.index.prompts import PromptIndex
+from agent.observations import Observation, SetAside
 from agent.online.estimator import OnlineEstimator
 from agent.router import Router
-from agent.types import Encoded, Observation, RouteRequest, SetAside, SnapshotEstimate
+from agent.types import Encoded, RouteRequest, SnapshotEstimate
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, observed
 

@@ -15,9 +15,10 @@ from agent.choice.explain import why_not
 from agent.choice.exploration import ChoiceConfig
 from agent.choice.limiter import ExplorationLimiter
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
+from agent.observations import Observation
 from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot
-from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, Observation, RouteRequest, Turn
+from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, RouteRequest, Turn
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, TALENT, encoded, observed
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from agent.observations import Observation
 from agent.router import Router
 from agent.trial import Trial, route_on_trial
-from agent.types import Decision, Encoded, Observation, RouteRequest, Turn
+from agent.types import Decision, Encoded, RouteRequest, Turn
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, encoded
 

@@ -7,9 +7,10 @@ import numpy as np
 from agent.encoding import features as text
 from agent.examples import Examples
 from agent.fit import fit
+from agent.observations import Observation
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import Array, Encoded, ModelCard, Observation, RouteRequest, Turn
+from agent.types import Array, Encoded, ModelCard, RouteRequest, Turn
 
 MODELS = tuple(f"made/m{i}" for i in range(11))
 CLUSTERS, DIMENSION, PROMPTS = 24, 384, 2000

@@ -32,9 +32,10 @@ from agent.encoding.features import BUCKETS, PLAIN
 from agent.evaluation.challenger import RefreshData, train_challenger
 from agent.examples import Examples
 from agent.fit import fit
+from agent.observations import Observation
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import Encoded, LoggedAction, ModelCard, Observation, Turn
+from agent.types import Encoded, LoggedAction, ModelCard, Turn
 from jobs.refresh.run import refresh
 from jobs.settings import JobSettings
 from store.database import Database

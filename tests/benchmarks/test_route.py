@@ -21,9 +21,10 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from agent.encoding.encoder import WindowedEncoder
+from agent.observations import Observation
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import ModelCard, Observation, RouteRequest, Turn
+from agent.types import ModelCard, RouteRequest, Turn
 from serve.service import SWITCH_INTERVAL_S
 from tests.benchmarks.made_traffic import made_cards, made_log, made_prompts, made_snapshot
 from tests.serve.conftest import cache_dir, encoder, pool_file, snapshot, upstream  # noqa: F401

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agent.types import Drift
+from agent.observations import Drift
 from store.database import Database
 from store.drifts import DriftStore
 from store.snapshots import SnapshotStore

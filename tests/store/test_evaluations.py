@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from agent.errors import InvalidInput
 from agent.feedback.ledger import Ledger
-from agent.types import Drift, Encoded, Observation
+from agent.observations import Drift, Observation
+from agent.types import Encoded
 from store import evaluations
 from store.database import Database
 from store.decisions import DecisionLog

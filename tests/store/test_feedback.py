@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from agent.errors import InvalidInput
 from agent.feedback.ledger import Ledger
-from agent.types import Observation
+from agent.observations import Observation
 from store.database import Database
 from store.decisions import DecisionLog
 from store.feedback import FeedbackEvent, FeedbackLog, Receipt

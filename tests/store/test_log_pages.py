@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from agent.evaluation.logged import logged_decisions
 from agent.feedback.state import feedback_state
-from agent.types import Encoded, Observation, SetAside, Turn
+from agent.observations import Observation, SetAside
+from agent.types import Encoded, Turn
 from store.database import Database
 from store.decisions import DecisionLog
 from store.examples import feedback_examples

@@ -12,8 +12,8 @@ from sqlalchemy import func, select, text, update
 
 from agent.errors import InvalidInput
 from agent.evaluation.trial import TRIAL
+from agent.observations import Drift
 from agent.snapshot import LineageEvent
-from agent.types import Drift
 from store.database import Database
 from store.decisions import DecisionLog, Outcome
 from store.drifts import MAX_DRIFTS, DriftStore

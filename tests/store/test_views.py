@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.observations import Drift
 from agent.snapshot import LineageEvent, TaskInfo
-from agent.types import Drift, ModelCard
+from agent.types import ModelCard
 from store.decisions import Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackEvent, FeedbackRow

@@ -27,7 +27,8 @@ from agent.evaluation.gate import GateReport, evaluation_difference, feedback_di
 from agent.evaluation.off_policy import ScoredChoices
 from agent.examples import Examples
 from agent.feedback.ledger import Ledger
-from agent.types import Array, Encoded, LoggedAction, Observation
+from agent.observations import Observation
+from agent.types import Array, Encoded, LoggedAction
 
 MODELS = tuple("abcdefgh")
 M = len(MODELS)

@@ -12,8 +12,9 @@ from agent.evaluation.gate import GateReport, judge
 from agent.evaluation.off_policy import Value
 from agent.examples import Examples
 from agent.fit import fit
+from agent.observations import Observation
 from agent.snapshot import Snapshot
-from agent.types import Encoded, Observation
+from agent.types import Encoded
 from tests.agent.world import MODELS, world
 
 UNDECIDED = judge(None, Value(0.001, 0.004, 300))

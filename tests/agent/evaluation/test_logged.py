@@ -11,7 +11,8 @@ import pytest
 
 from agent.evaluation.logged import logged_decisions, snapshot_qualities
 from agent.feedback.ledger import Ledger
-from agent.types import Encoded, LoggedAction, Observation
+from agent.observations import Observation
+from agent.types import Encoded, LoggedAction
 
 PROMPT = Encoded(np.ones(4, np.float32), np.ones(2, np.float32), 9)
 BOTH = (LoggedAction("a", 0.9, 0.5, 0.0, 0.1), LoggedAction("b", 0.1, 0.5, 0.3, 0.2))

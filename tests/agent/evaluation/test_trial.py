@@ -17,7 +17,8 @@ from agent.evaluation.trial import (
     trial_evidence,
 )
 from agent.feedback.ledger import Ledger
-from agent.types import Encoded, LoggedAction, Observation, TrialChoice
+from agent.observations import Observation
+from agent.types import Encoded, LoggedAction, TrialChoice
 
 
 def evidence(n: int, champion: float, challenger: float, *, share: float = 1.0, seed: int = 0) -> TrialEvidence:

@@ -27,7 +27,8 @@ from agent.feedback.calibration import (
     outcome,
     outcome_variance,
 )
-from agent.types import Encoded, Observation
+from agent.observations import Observation
+from agent.types import Encoded
 
 PROMPT = Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
 KINDS: list[Kind] = ["score", "comparison"]

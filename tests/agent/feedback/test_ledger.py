@@ -12,7 +12,8 @@ import pytest
 
 from agent.feedback.ledger import Ledger, LedgerConfig, SourceReport
 from agent.feedback.quota import QuotaConfig
-from agent.types import CalibratedScore, Encoded, Observation, Source
+from agent.observations import CalibratedScore, Observation
+from agent.types import Encoded, Source
 
 PROMPT = Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)
 

@@ -13,8 +13,9 @@ import pytest
 
 from agent.feedback.ledger import Ledger, LedgerConfig
 from agent.feedback.quota import QuotaConfig
+from agent.observations import Observation
 from agent.router import Router
-from agent.types import Candidate, Observation, RouteRequest, Turn
+from agent.types import Candidate, RouteRequest, Turn
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, encoded, observed
 

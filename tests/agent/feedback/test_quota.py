@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from agent.feedback.quota import QuotaConfig, WeightQuota
-from agent.types import Encoded, Observation
+from agent.observations import Observation
+from agent.types import Encoded
 
 CONFIG = QuotaConfig(rater=4.0, judge=10.0, key=8.0, recovery=100)
 ROW = Observation(

@@ -9,9 +9,10 @@ import numpy as np
 from agent.estimate import Estimator
 from agent.feedback.ledger import Ledger, LedgerConfig
 from agent.feedback.state import feedback_state, latest_ratings, since_last_drift
+from agent.observations import Drift, Observation
 from agent.online.drift import STALE_WEIGHT
 from agent.snapshot import Snapshot
-from agent.types import Drift, Encoded, Observation
+from agent.types import Encoded
 from tests.agent import clusters
 
 PROMPT = Encoded(np.zeros(4, np.float32), np.zeros(2, np.float32), 9)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from agent.observations import Drift
 from agent.online.drift import STALE_WEIGHT, DriftConfig, DriftDetector, DriftDetectors, drift_adjustment, moved
-from agent.types import Drift
 
 MIN_TESTED = 3 * DriftConfig().min_after
 

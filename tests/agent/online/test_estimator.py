@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.observations import CalibratedScore, Drift, Observation
 from agent.online.effects import Prior, noise_variance
 from agent.online.estimator import OnlineConfig, OnlineEstimator
-from agent.types import CalibratedScore, Drift, Encoded, Observation
+from agent.types import Encoded
 
 MODELS = ("a", "b")
 PREDICTED = 0.5

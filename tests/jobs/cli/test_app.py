@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.types import Drift, SetAside
+from agent.observations import Drift, SetAside
 from store.database import Database
 from store.drifts import DriftStore
 from store.feedback import FeedbackEvent

@@ -8,8 +8,8 @@ import numpy as np
 
 from agent.examples import Examples, join
 from agent.feedback.state import evaluated_scores, ledger_after
+from agent.observations import Observation
 from agent.snapshot import FORMAT, Snapshot
-from agent.types import Observation
 from tests.jobs.made import WordEncoder
 
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from agent.types import UNKNOWN_TASK, Candidate, Decision, Drift, Encoded, TaskAssignment
+from agent.observations import Drift
+from agent.types import UNKNOWN_TASK, Candidate, Decision, Encoded, TaskAssignment
 from jobs.schedule.timetable import Timetable
 from store.database import Database
 from store.decisions import DecisionLog, DecisionRecord

@@ -17,8 +17,8 @@ import openai
 import pytest
 
 from agent.evaluation.trial import HOLD_BACK
+from agent.observations import Drift
 from agent.snapshot import LineageEvent, Snapshot
-from agent.types import Drift
 from serve.http.api import build_api
 from serve.providers.openai import OpenAIProvider
 from serve.service import Service

@@ -1,0 +1,120 @@
+"""Rows of the feedback log as they are learned, and what is made of them: calibrated scores, and silent changes of models."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from agent.types import UNKNOWN_TASK, Encoded, LoggedAction, SnapshotEstimate, Source, TrialChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One row of the feedback log, joined with the decision that it is about.
+
+    Parameters
+    ----------
+    seq
+        Position in the log; every replica applies observations in this order, each once.
+    decision_id, prompt_id
+        Of the decision.
+    model
+        The model whose answer was scored.
+    score
+        In [0, 1]. Of a comparison: 1 where the answering model is preferred, 0 where ``other`` is, 0.5 for a tie.
+    source, rater
+        Who gave the score; ``rater`` may be empty.
+    encoded
+        The prompt as it was encoded when the decision was made.
+    propensity
+        Of the chosen model, in (0, 1]; 1 where the client named the model.
+    revises
+        The earlier score of the same (decision, source, rater, other), which this one replaces; else None.
+    expected
+        Quality of ``model`` as the decision estimated it, in [0, 1]; NaN where it is not known.
+    task
+        Id of the decision's task.
+    other
+        The model that ``model`` was compared with; None where ``score`` is of the answer alone.
+    expected_other
+        The decision's estimate for ``other``; NaN where there is none.
+    key
+        Name of the API key that posted it; "" without one.
+    actions
+        The eligible models, the chosen one among them; () where not known.
+    encoder
+        Fingerprint of the encoder that made ``encoded``; "" where it is not known.
+    trial
+        The decision's; None where no trial had a part in it.
+    estimate
+        What the decision's snapshot estimated; None where it is not known.
+    """
+
+    seq: int
+    decision_id: str
+    prompt_id: str
+    model: str
+    score: float
+    source: Source
+    rater: str
+    encoded: Encoded
+    propensity: float = 1.0
+    revises: float | None = None
+    expected: float = math.nan
+    task: int = UNKNOWN_TASK
+    other: str | None = None
+    expected_other: float = math.nan
+    key: str = ""
+    actions: tuple[LoggedAction, ...] = ()
+    encoder: str = ""
+    trial: TrialChoice | None = None
+    estimate: SnapshotEstimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row of the feedback log that nothing is learned from: its position in the log, and why."""
+
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedScore:
+    """What the ledger makes of an observation.
+
+    Parameters
+    ----------
+    value
+        Estimate of the answer's quality (of a comparison: of its quality less the other's), unbiased rather than clipped.
+    weight
+        In [0, 1], beside a clean evaluation.
+    """
+
+    value: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A silent change of a model.
+
+    Parameters
+    ----------
+    model
+        Which one.
+    position
+        Position in the log of the feedback that revealed it.
+    since
+        Position of the first feedback after the change, as estimated.
+    shift
+        Change of its mean score from what was expected.
+    detector
+        ``scan`` or ``adwin``, see `agent.online.drift`.
+    """
+
+    model: str
+    position: int
+    since: int
+    shift: float
+    detector: str

@@ -1,11 +1,45 @@
-"""Rows of the feedback log as they are learned, and what is made of them: calibrated scores, and silent changes of models."""
+"""Rows of the logs as they are learned, and what is made of feedback: calibrated scores, and silent changes of models."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from agent.types import UNKNOWN_TASK, Encoded, LoggedAction, SnapshotEstimate, Source, TrialChoice
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """One row of the outcome log: how the call that followed a decision ended; None where a figure is not known.
+
+    Parameters
+    ----------
+    seq
+        Position in the log.
+    model, task
+        Of the decision; the task is the most probable one.
+    status
+        Any but ``ok`` is a failure, of which nothing but that is learned.
+    output_tokens
+        Thinking included.
+    cost_usd, snapshot_cost
+        True cost, and what the deciding snapshot's cost model expected.
+    """
+
+    seq: int
+    model: str
+    task: int
+    status: Literal["ok", "error", "timeout", "cancelled"]
+    output_tokens: float | None = None
+    latency_ms: float | None = None
+    cost_usd: float | None = None
+    snapshot_cost: float | None = None
+
+    @property
+    def priced(self) -> bool:
+        """Whether it says how far the snapshot's cost model is off."""
+        return self.status == "ok" and self.cost_usd is not None and bool(self.snapshot_cost)
 
 
 @dataclass(frozen=True, slots=True)

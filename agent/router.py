@@ -19,6 +19,7 @@ from agent.learner import Learner
 from agent.observations import Drift, Observation, SetAside
 from agent.online.effects import OVERALL_SD
 from agent.online.estimator import OnlineConfig
+from agent.online.outcomes import OutcomeStatistics
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import SNAPSHOT_PARTS, Array, Candidate, Decision, Encoded, Evidence, ModelCard, Part, RouteRequest
 
@@ -57,18 +58,26 @@ class Router:
         The pool.
     config
         See `RouterConfig`.
+    outcomes
+        What is known of the models' calls, which routers may share; nothing where None.
 
     Notes
     -----
-    The state is a function of the snapshot and of the observations given to `learn_one`, in order. Any method may be called
-    while another thread learns.
+    The state is a function of the snapshot and of the observations given to `learn_one`, in order, and that of `outcomes` of
+    the outcome log. Any method may be called while another thread learns.
     """
 
     def __init__(
-        self, snapshot: Snapshot, models: Sequence[ModelCard], *, config: RouterConfig = RouterConfig()
+        self,
+        snapshot: Snapshot,
+        models: Sequence[ModelCard],
+        *,
+        config: RouterConfig = RouterConfig(),
+        outcomes: OutcomeStatistics | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.config = config
+        self.outcomes = OutcomeStatistics() if outcomes is None else outcomes
         self._estimator = Estimator(snapshot)
         self._learner = Learner(self._estimator, config.online, config.memory)
         self._ledger, self._online, self._memory = self._learner.ledger, self._learner.online, self._learner.memory
@@ -150,10 +159,16 @@ class Router:
 
     def _route(self, encoded: Encoded, request: RouteRequest, rng: np.random.Generator) -> Decision:
         cards = self._cards
-        cost = expected_costs(cards, encoded.tokens, request)
-        excluded = exclusions(cards, cost, encoded, request)
         estimates = self._estimator.estimate(encoded)  # assign, estimate
         task = self._estimator.assign_task(estimates)
+        by_snapshot = self._estimator.costs(estimates, [card.name for card in cards])
+        forecasts = [self.outcomes.forecast(card, task.id) for card in cards]
+        costs = expected_costs(cards, encoded.tokens, request, forecasts, *by_snapshot)
+        excluded, cost, snapshot_cost = (
+            exclusions(cards, costs, encoded, request),
+            costs.mean,
+            np.nan_to_num(by_snapshot[0]),
+        )
         tasks = self._estimator.likely_tasks(estimates, self.config.online.min_task_probability)
         with self._lock:
             position = self.position
@@ -175,6 +190,7 @@ class Router:
                 cost=float(cost[i]), utility=float(utility[i]), propensity=float(propensity[i]),
                 parts=posterior.parts[i], excluded=excluded[i], shrinkage=float(choice.shrinkage[i]),
                 cost_penalty=float(choice.cost_penalty[i]), caution=float(choice.caution[i]),
+                cost_upper=float(costs.upper[i]), snapshot_cost=float(snapshot_cost[i]),
             )
             for i in ranking
         )  # fmt: skip

@@ -20,6 +20,15 @@ Array = NDArray[np.float64]
 Vector = NDArray[np.float32]
 Source = Literal["user", "judge", "implicit"]
 
+TYPICAL_OUTPUT_TOKENS = 350
+"""Length that is assumed of an answer, where neither a model's card nor outcomes of its calls say more."""
+
+UPPER = 0.9
+"""The quantile of costs, lengths and times that is called upper."""
+
+UPPER_RATIO = 2.2
+"""Upper quantile over mean where nothing is known of a model: that of a log-normal with a deviation of about 1."""
+
 UNKNOWN_TASK = -1
 """The task id of a prompt that lies far from every task."""
 
@@ -45,6 +54,8 @@ class ModelCard:
         ``instruction``, ``multilingual``, ``creative``). May be empty.
     available
         Whether a call can be made now (its key is set, its provider is up). `route` ranks the others only on demand.
+    output_tokens
+        Expected length of an answer in tokens, thinking included; None for `TYPICAL_OUTPUT_TOKENS`.
     """
 
     name: str
@@ -55,6 +66,38 @@ class ModelCard:
     capabilities: frozenset[str] = frozenset()
     priors: Mapping[str, float] = field(default_factory=dict)
     available: bool = True
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallForecast:
+    """What the outcomes of a model's calls say of the next one, see `agent.online.outcomes`.
+
+    Parameters
+    ----------
+    output_tokens, output_tokens_upper
+        Expected length of the answer, and what nine of ten answers stay within.
+    cost_ratio, cost_ratio_upper
+        True cost over the snapshot's (`Candidate.snapshot_cost`): of all calls together, and what nine of ten stay within.
+    cost_weight
+        In [0, 1): how far these two replace what the snapshot says of itself.
+    latency_ms, latency_ms_upper
+        Likewise of the time to the end of the answer; None where none is known.
+    failure_rate
+        Share of the calls that failed, timed out or were cancelled; None without calls.
+    n_calls
+        Number of the calls that this rests on.
+    """
+
+    output_tokens: float
+    output_tokens_upper: float
+    cost_ratio: float = 1.0
+    cost_ratio_upper: float = 1.0
+    cost_weight: float = 0.0
+    latency_ms: float | None = None
+    latency_ms_upper: float | None = None
+    failure_rate: float | None = None
+    n_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +123,7 @@ class RouteRequest:
     cost_quality_tradeoff
         0 = cheapest, 1 = best quality, whatever it costs.
     max_cost
-        USD a request that no candidate may be expected to exceed; None for no limit.
+        USD that nine of ten such calls to a candidate may not exceed (`Candidate.cost_upper`); None for no limit.
     candidates
         Names to choose among; None for the whole pool.
     explore
@@ -184,6 +227,10 @@ class Candidate:
         Lambda times cost, in units of quality.
     caution
         By how much little knowledge of the model lowers its utility, see `agent.choice.newcomers`; at least 0.
+    cost_upper
+        USD that nine of ten such requests stay within; 0 where it was not logged.
+    snapshot_cost
+        USD by the snapshot's own cost model, from evaluations; 0 where it knows none.
     """
 
     model: str
@@ -197,6 +244,8 @@ class Candidate:
     shrinkage: float = 0.0
     cost_penalty: float = 0.0
     caution: float = 0.0
+    cost_upper: float = 0.0
+    snapshot_cost: float = 0.0
 
     @property
     def predicted(self) -> float:

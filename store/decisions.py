@@ -16,6 +16,7 @@ from agent.errors import UnknownDecision
 from agent.types import Decision, Evidence, TaskAssignment
 from store.columns import Clock, trial_choice, trial_choice_json, utc_now
 from store.database import Database
+from store.outcomes import APPEND
 from store.prompts import ENCODED, encoded, insert_or_ignore, prompt_row, table
 from store.settings import PromptsSetting
 from store.tables import DecisionTable, OutcomeTable, PromptTable
@@ -116,14 +117,22 @@ class DecisionLog:
 
         return self._writer.submit(work)
 
-    def complete(self, decision_id: str, outcome: Outcome) -> Future[None]:
-        """Write an outcome, in place of an earlier one of the same decision.
+    def complete(self, decision_id: str, outcome: Outcome, snapshot_cost: float | None = None) -> Future[None]:
+        """Write an outcome, in place of an earlier one of the same decision; the first one enters the outcome log.
 
         The future raises `UnknownDecision` where there is no such decision.
+
+        Parameters
+        ----------
+        snapshot_cost
+            USD that the snapshot's cost model expected, see `agent.types.Candidate`; None or 0 where it knew none.
         """
         row = asdict(outcome) | {"decision_id": decision_id, "finished_at": self._clock()}
+        logged = {f"log_{name}": row[name] for name in ("status", "output_tokens", "latency_ms", "cost_usd")}
+        logged |= {"log_snapshot_cost": snapshot_cost or None, "decision_id": decision_id}
 
         def work(session: Session) -> None:
+            self._database.lock(session, "feedback")  # see `store.outcomes`
             connection = session.connection()
             known = table(OutcomeTable).c.decision_id == decision_id
             if connection.execute(table(OutcomeTable).update().where(known), row).rowcount:
@@ -132,6 +141,7 @@ class DecisionLog:
                 connection.execute(table(OutcomeTable).insert(), row)
             except IntegrityError as error:
                 raise UnknownDecision(f"no decision has the id {decision_id!r}", param="decision_id") from error
+            connection.execute(APPEND, logged)
 
         return self._writer.submit(work)
 

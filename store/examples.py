@@ -87,16 +87,16 @@ def feedback_examples(
 ) -> Examples:
     """The scores of the feedback log up to position ``upto``, for prompts that ``encoder`` encoded.
 
-    Of each (decision, source, rater) the latest score counts; comparisons do not. ``ledger`` (None: one that has learned
-    nothing) calibrates and weights them. An example's score is their weighted mean by prompt and model, which may lie
-    outside [0, 1]; its weight is the sum of theirs, at most 1. Scores from before a model changed (``drifts``) are shifted
-    by the change and weigh little.
+    Of each (decision, source, rater) the latest score counts; comparisons, and ratings of calls that had failed, do not.
+    ``ledger`` (None: one that has learned nothing) calibrates and weights them. An example's score is their weighted mean by
+    prompt and model, which may lie outside [0, 1]; its weight is the sum of theirs, at most 1. Scores from before a model
+    changed (``drifts``) are shifted by the change and weigh little.
     """
     ledger = ledger or Ledger()
     f, d = FeedbackTable, DecisionTable
     ratings = (
         select(func.min(f.seq).label("first"), func.max(f.seq).label("last"))
-        .where(f.seq <= upto, f.other.is_(None))
+        .where(f.seq <= upto, f.other.is_(None), f.failed.is_(None))
         .group_by(f.decision_id, f.source, f.rater)
         .subquery()
     )

@@ -26,7 +26,7 @@ from store.columns import Clock, clean, literal, trial_choice, utc_now
 from store.database import Database
 from store.packing import read_candidates
 from store.prompts import ENCODED, encoded, table
-from store.tables import DecisionTable, FeedbackTable, PromptTable
+from store.tables import DecisionTable, FeedbackTable, OutcomeTable, PromptTable
 from store.writer import GroupCommitter
 
 Thumb = Literal["up", "down"]
@@ -127,7 +127,8 @@ class FeedbackLog:
     def page(
         self, after: int, limit: int = 1000, encoder: str | None = None, trial: int | None = None
     ) -> list[Observation | SetAside]:
-        """The same with the rows that cannot be read, as set aside: a decision that is no JSON, or lacks what it needs."""
+        """The same with what nothing is learned from, as set aside: rows that cannot be read, because their decision is no
+        JSON or lacks what it needs, and ratings of calls that had failed, which say nothing of the model's quality."""
         query = (
             select(
                 FeedbackTable.seq,
@@ -138,6 +139,7 @@ class FeedbackLog:
                 FeedbackTable.revises,
                 FeedbackTable.other,
                 FeedbackTable.key,
+                FeedbackTable.failed,
                 DecisionTable.prompt_id,
                 DecisionTable.model,
                 DecisionTable.propensity,
@@ -219,6 +221,8 @@ class FeedbackLog:
 
 
 def _readable(row: Row[*tuple[Any, ...]]) -> Observation | SetAside:
+    if row.failed is not None:
+        return SetAside(row.seq, f"its call had failed ({row.failed}), which says nothing of the model's quality")
     try:
         return _observation(row)
     except Exception as error:  # of any kind: the next rows are read all the same
@@ -264,6 +268,10 @@ _SCORES = (
     select(_f.decision_id, _f.source, _f.rater, _f.other, _f.score)
     .where(_f.decision_id.in_(bindparam("decisions", expanding=True)))
     .order_by(_f.seq)
+)
+_o = table(OutcomeTable).c
+_FAILED = select(_o.decision_id, _o.status).where(
+    _o.decision_id.in_(bindparam("decisions", expanding=True)), _o.status != "ok"
 )
 _ADD = insert(table(FeedbackTable)).returning(_f.seq, sort_by_parameter_order=True)
 
@@ -314,12 +322,15 @@ class _Known:
         idempotency key -> its decision and position in the log; for the new row i, -1 - i.
     scores
         (decision, source, rater, other) -> the latest score.
+    failed
+        decision -> how its call failed, as far as its outcome is known by now.
     """
 
     decisions: set[str]
     ranked: Mapping[str, Sequence[str]]
     used: dict[str, tuple[str, int]]
     scores: dict[tuple[str, str, str, str | None], float]
+    failed: Mapping[str, str]
 
     @classmethod
     def read(cls, connection: Connection, events: Sequence[FeedbackEvent]) -> Self:
@@ -335,6 +346,7 @@ class _Known:
             ranked={id: [c.model for c in candidates if c.model != model] for id, model, candidates in ranked},
             used={key: (decision, seq) for key, decision, seq in used},
             scores={tuple(key): score for *key, score in connection.execute(_SCORES, {"decisions": list(known)})},
+            failed={decision: status for decision, status in connection.execute(_FAILED, {"decisions": list(known)})},
         )
 
     def refusal_or_duplicate(self, row: Mapping[str, Any]) -> Receipt | None:
@@ -356,9 +368,10 @@ class _Known:
         return Receipt("refused", None, reason, "idempotency_key")
 
     def accept(self, row: dict[str, Any], place: int) -> Receipt:
-        """The receipt of a row that is to be inserted; sets its ``revises``."""
+        """The receipt of a row that is to be inserted; sets its ``revises`` and ``failed``."""
         key = (row["decision_id"], row["source"], row["rater"], row["other"])
         row["revises"] = self.scores.get(key)
+        row["failed"] = self.failed.get(row["decision_id"])
         self.scores[key] = row["score"]
         if row["idempotency_key"] is not None:
             self.used[row["idempotency_key"]] = (row["decision_id"], place)

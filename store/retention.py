@@ -17,9 +17,11 @@ from sqlalchemy import ColumnElement, Delete, Select, delete, func, or_, select,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
+from agent.online.outcomes import WINDOW
 from store.database import Database
 from store.disk import give_back, store_bytes
 from store.drifts import MAX_DRIFTS
+from store.outcomes import ranked
 from store.tables import (
     DecisionTable,
     DriftTable,
@@ -27,6 +29,7 @@ from store.tables import (
     FeedbackTable,
     HeadTable,
     JobRunTable,
+    OutcomeLogTable,
     OutcomeTable,
     PromptTable,
     SetAsideTable,
@@ -83,6 +86,7 @@ class RetentionReport:
     task_events: int = 0
     drifts: int = 0
     runs: int = 0
+    outcome_log: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
 
@@ -101,7 +105,8 @@ class Retention:
       The champion, its parent, every challenger and the snapshots of a running trial keep theirs. What is left of a
       rejected one goes with the history. Of archived snapshots' task events those stay that tell more than that a task
       went on. Trials that have ended go with the history, but those beside the champion.
-    - Drifts that training no longer reads, and runs but the last of each job and state.
+    - Drifts that training no longer reads, runs but the last of each job and state, and of the outcome log what no stream
+      holds any more.
 
     Parameters
     ----------
@@ -303,6 +308,10 @@ class Retention:
             beyond = session.scalar(newest)
         if beyond is not None:
             self._delete("drifts", d.position, d.position <= beyond)
+        rows = ranked().subquery()
+        self._delete(
+            "outcome_log", OutcomeLogTable.seq, OutcomeLogTable.seq.in_(select(rows.c.seq).where(rows.c.age >= WINDOW))
+        )
 
     def _delete(self, name: str, key: Any, *where: ColumnElement[bool]) -> None:
         with self._database.session() as session:

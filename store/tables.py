@@ -131,10 +131,27 @@ class OutcomeTable(Base):
     finished_at: Mapped[datetime]
 
 
+class OutcomeLogTable(Base):
+    """The outcome log, see `store.outcomes`: append-only, read in the order of ``seq``, which is also the order of commits."""
+
+    __tablename__ = "outcome_log"
+    __table_args__ = (Index(None, "model", "seq"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[Key]
+    model: Mapped[Safe]
+    task: Mapped[int]
+    status: Mapped[str]
+    output_tokens: Mapped[int | None]
+    latency_ms: Mapped[float | None]
+    cost_usd: Mapped[float | None]
+    snapshot_cost: Mapped[float | None]
+
+
 class FeedbackTable(Base):
     """The feedback log: append-only, read in the order of ``seq``, which is also the order of commits.
 
     ``other`` is the model that the answer was compared with (null: a score), ``key`` the name of the API key that posted it.
+    ``failed`` is how the call had failed when the row was written (null: it had not), of which nothing is learned.
     """
 
     __tablename__ = "feedback"
@@ -156,6 +173,7 @@ class FeedbackTable(Base):
     created_at: Mapped[datetime]
     other: Mapped[Safe | None]
     key: Mapped[Safe | None]
+    failed: Mapped[str | None]
 
 
 class SetAsideTable(Base):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.choice.explain import why_not
 from agent.snapshot import Snapshot, TaskInfo
-from agent.types import Candidate, Decision, Evidence, Part, Source, TaskAssignment, TrialChoice
+from agent.types import CallForecast, Candidate, Decision, Evidence, Part, Source, TaskAssignment, TrialChoice
 from store.decisions import DecisionRecord, Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackRow, Thumb
@@ -68,6 +68,8 @@ class CandidateView(View):
     shrinkage: float
     cost_penalty: float
     caution: float = Field(description="by how much little knowledge of the model lowers its utility")
+    cost_upper: float = Field(description="USD that nine of ten such requests stay within; 0: not known")
+    snapshot_cost: float = Field(description="USD by the snapshot's own cost model; 0: it knows none")
     excluded: str | None = Field(description="why the model could not be chosen")
     why_not: str | None = Field(description="why the model was not chosen")
     unavailable_reason: str | None = Field(description="what the model lacks to be called; null where not known")
@@ -199,10 +201,18 @@ class ModelView(View):
     context: int
     capabilities: list[str]
     priors: dict[str, float]
+    output_tokens: int | None = Field(description="expected length of an answer, as the card has it")
+    calls: CallForecast | None = Field(description="what the outcomes of its calls say of the next one")
     provider: Provider
 
     @classmethod
-    def of(cls, model: PoolModel, unavailable_reason: str | None, drift: FoundDrift | None = None) -> Self:
+    def of(
+        cls,
+        model: PoolModel,
+        unavailable_reason: str | None,
+        drift: FoundDrift | None = None,
+        calls: CallForecast | None = None,
+    ) -> Self:
         """The view of ``model``; ``unavailable_reason`` is None where it can be called."""
         card = model.card
         own = {
@@ -212,7 +222,9 @@ class ModelView(View):
         }
         state = {"available": unavailable_reason is None, "unavailable_reason": unavailable_reason}
         return cls(
-            **_attributes(card) | _attributes(model) | own | state, drift=None if drift is None else DriftView.of(drift)
+            **_attributes(card) | _attributes(model) | own | state,
+            drift=None if drift is None else DriftView.of(drift),
+            calls=calls,
         )
 
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.choice.utility import TYPICAL_OUTPUT_TOKENS
+from agent.choice.utility import ExpectedCosts
 from agent.errors import InvalidInput, UnknownModel, did_you_mean
-from agent.types import UNKNOWN_TASK, Array, Candidate, Decision, Encoded, ModelCard, RouteRequest, TaskAssignment
+from agent.types import (
+    TYPICAL_OUTPUT_TOKENS,
+    UNKNOWN_TASK,
+    Candidate,
+    Decision,
+    Encoded,
+    ModelCard,
+    RouteRequest,
+    TaskAssignment,
+)
 
 
-def exclusions(cards: Sequence[ModelCard], costs: Array, encoded: Encoded, request: RouteRequest) -> list[str | None]:
+def exclusions(
+    cards: Sequence[ModelCard], costs: ExpectedCosts, encoded: Encoded, request: RouteRequest
+) -> list[str | None]:
     """For each card, why it cannot take the request; None where it is eligible.
 
     Parameters
     ----------
     costs
-        (cards,) expected USD of the request.
+        Of the request at each card.
 
     Raises
     ------
@@ -36,10 +47,13 @@ def exclusions(cards: Sequence[ModelCard], costs: Array, encoded: Encoded, reque
             param="thalweg.cost_quality_tradeoff",
         )
     needed = encoded.tokens + (request.output_tokens or TYPICAL_OUTPUT_TOKENS)
-    return [_exclusion(card, float(cost), needed, request) for card, cost in zip(cards, costs)]
+    return [
+        _exclusion(card, mean, upper, needed, request)
+        for card, mean, upper in zip(cards, costs.mean.tolist(), costs.upper.tolist())
+    ]
 
 
-def _exclusion(card: ModelCard, cost: float, needed: int, request: RouteRequest) -> str | None:
+def _exclusion(card: ModelCard, cost: float, upper: float, needed: int, request: RouteRequest) -> str | None:
     if request.candidates is not None and card.name not in request.candidates:
         return "not among the request's candidates"
     if missing := sorted(request.requires - card.capabilities):
@@ -48,8 +62,11 @@ def _exclusion(card: ModelCard, cost: float, needed: int, request: RouteRequest)
         return f"context of {card.context:,} tokens is shorter than the {needed:,} needed"
     if not card.available and not request.include_unavailable:
         return "unavailable"
-    if request.max_cost is not None and cost > request.max_cost:
-        return f"expected cost of ${cost:.6f} is above max_cost"
+    if request.max_cost is not None and upper > request.max_cost:
+        return (
+            f"one such call in ten is expected to cost more than ${upper:.6f}, which is above max_cost "
+            f"(${request.max_cost:g}); the mean is ${cost:.6f}"
+        )
     return None
 
 

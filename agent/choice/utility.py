@@ -9,16 +9,12 @@ qualities are nearly equal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.examples import Scores
-from agent.types import Array, ModelCard, RouteRequest
-
-TYPICAL_OUTPUT_TOKENS = 350
-"""Length that is assumed of an answer."""
-
+from agent.types import Array, CallForecast, ModelCard, RouteRequest
 
 EVEN_PREMIUM = 0.25
 """At a tradeoff of one half, the pool's dearest model must be this much better than a free one to be chosen."""
@@ -27,13 +23,60 @@ EVEN_PREMIUM = 0.25
 _MAX_PREMIUM = 1e6
 
 
-def expected_costs(cards: Sequence[ModelCard], tokens: int, request: RouteRequest) -> NDArray[np.float64]:
-    """(models,) USD: the prompt's ``tokens`` in, a typical (or the request's shorter) answer out, at list price."""
-    output = min(request.output_tokens or TYPICAL_OUTPUT_TOKENS, TYPICAL_OUTPUT_TOKENS)
+@dataclass(frozen=True, slots=True)
+class ExpectedCosts:
+    """USD of a request at each of K models: ``mean`` (K,), and ``upper`` (K,), which nine of ten calls stay within."""
+
+    mean: Array
+    upper: Array
+
+
+def expected_costs(
+    cards: Sequence[ModelCard],
+    tokens: int,
+    request: RouteRequest,
+    forecasts: Sequence[CallForecast],
+    snapshot_cost: Array,
+    snapshot_upper: Array,
+) -> ExpectedCosts:
+    """What a request costs at each of ``cards``; the one cost model of routing, ``max_cost`` and evaluation.
+
+    A model whose costs the snapshot knows from evaluations costs what the snapshot says of this prompt, times the ratio of
+    true to expected cost in the outcomes of its calls. Another costs the prompt's ``tokens`` and the expected length of its
+    answers at list price. Where the request limits the answer, no model costs more than an answer of that length.
+
+    Parameters
+    ----------
+    forecasts
+        Of each card.
+    snapshot_cost, snapshot_upper
+        (K,) USD of the snapshot's cost model, and what nine of ten calls stay within by it; NaN where it knows none.
+    """
     price_in = np.array([c.price_input for c in cards])
     price_out = np.array([c.price_output for c in cards])
-    cost: NDArray[np.float64] = (tokens * price_in + output * price_out) / 1e6
-    return cost
+    limit = np.inf if request.output_tokens is None else float(request.output_tokens)
+    weight = np.array([f.cost_weight for f in forecasts])
+    known = np.isfinite(snapshot_cost)
+
+    def usd(output: Array) -> Array:
+        return np.asarray((tokens * price_in + np.minimum(output, limit) * price_out) / 1e6, np.float64)
+
+    def joined(listed: Array, own: Array, ratio: Array) -> Array:
+        learned = (1.0 - weight) * own + weight * snapshot_cost * ratio
+        if np.isfinite(limit):
+            longest = usd(np.full(len(cards), limit))
+            learned = np.where(price_out > 0.0, np.minimum(learned, longest), learned)
+        return np.where(known, learned, usd(listed))
+
+    mean = joined(
+        np.array([f.output_tokens for f in forecasts]), snapshot_cost, np.array([f.cost_ratio for f in forecasts])
+    )
+    upper = joined(
+        np.array([f.output_tokens_upper for f in forecasts]),
+        snapshot_upper,
+        np.array([f.cost_ratio_upper for f in forecasts]),
+    )
+    return ExpectedCosts(mean, np.maximum(upper, mean))
 
 
 def cost_weight(tradeoff: float, dearest: float) -> float:

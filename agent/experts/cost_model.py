@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agent.experts.general_heads import Trunk, ridge, ridge_weights
-from agent.types import Array
+from agent.types import UPPER, UPPER_RATIO, Array
 
 STRENGTHS = np.geomspace(0.01, 1000.0, 11)
 """Ridge strengths tried."""
@@ -14,6 +14,8 @@ COST_PENALTIES = (0.0, 0.01, 0.05)
 """Cost penalties of the pool's mean cost, in units of quality, for which the heads are fitted."""
 
 _LEAST_USD = 1e-9
+_MIN_COSTS = 20
+"""With fewer costs of a model, their upper quantile is taken to be `UPPER_RATIO`."""
 
 
 def mean_costs(costs: Array) -> Array:
@@ -36,6 +38,8 @@ def fit_cost_model(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
     """The tensors of the cost model, from (n, m) USD of training prompts; empty where no cost is known.
 
     ``cost_weight`` (r + 1, m) is of log USD on the trunk's features, the intercept last; ``cost_range`` (2, m) bounds it.
+    ``cost_upper`` (m,) is what nine of ten costs stay within, as a multiple of the expected one; 0 where no cost of the
+    model is known.
     """
     if costs is None or np.isnan(costs).all():
         return {}
@@ -45,4 +49,19 @@ def fit_cost_model(trunk: Trunk, costs: Array | None) -> dict[str, Array]:
     oof, strength = ridge(trunk, logs - level, np.ones(logs.shape), STRENGTHS)
     smear = np.log(np.maximum(mean, _LEAST_USD) / np.exp(level + oof).mean(axis=0))  # from mean of logs to log of mean
     weight = np.concatenate([ridge_weights(trunk, logs - level, strength), (level + smear)[None]])
-    return {"cost_weight": weight, "cost_range": np.quantile(logs, (0.001, 0.999), axis=0) + smear}
+    return {
+        "cost_weight": weight,
+        "cost_range": np.quantile(logs, (0.001, 0.999), axis=0) + smear,
+        "cost_upper": _upper(costs, np.exp(level + smear + oof)),
+    }
+
+
+def _upper(costs: Array, expected: Array) -> Array:
+    """(m,) see `fit_cost_model`, from (n, m) costs and their out-of-fold estimates."""
+    ratio = costs / expected
+    known = np.isfinite(ratio)
+    ratio = np.where(known, ratio, np.nan)
+    spread = [
+        float(np.quantile(r[k], UPPER)) if k.sum() >= _MIN_COSTS else UPPER_RATIO for r, k in zip(ratio.T, known.T)
+    ]
+    return np.where(known.any(axis=0), spread, 0.0)

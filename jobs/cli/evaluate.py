@@ -18,12 +18,16 @@ def evaluate(
         Path | None, typer.Option(help="Instead: every subfolder's train and test file, in one table.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repeat what is random this often.")] = 1,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Instead: expected against true cost, before and after outcomes of calls.")
+    ] = False,
     out: ReportFile = None,
     plots: Plots = None,
 ) -> None:
     """Train on one file, route another, and compare with a dozen other routers."""
     from agent.errors import InvalidInput
     from jobs.context import PACKAGED_POOL
+    from jobs.evaluate import costs as expected
     from jobs.evaluate.plots import draw
     from jobs.evaluate.report import render, render_summary, to_json
     from jobs.evaluate.run import evaluate as compare
@@ -40,6 +44,20 @@ def evaluate(
         cards = [m.card for m in PoolFile.load(ctx.settings.pool or PACKAGED_POOL)]
         priors = {c.name: sum(c.priors.values()) / len(c.priors) for c in cards if c.priors}
         for name, (trained_on, tested_on) in sets.items():
+            if costs:
+                with progress(name) as report:
+                    found = expected.measure(
+                        Path(str(trained_on)),
+                        Path(str(tested_on)),
+                        encoder=ctx.cached_encoder,
+                        cards=cards,
+                        progress=report,
+                    )
+                if found is not None:
+                    reports[name] = found
+                    if out != STDOUT:
+                        show(None, False, partial(expected.render, name, found))
+                continue
             with progress(name) as report:
                 result = compare(
                     Path(str(trained_on)),
@@ -55,7 +73,9 @@ def evaluate(
                 draw(result, plots / name if folder is not None else plots, name)
             if out != STDOUT:
                 show(None, False, partial(render, name, reports[name]))
-    if folder is not None and out != STDOUT:
+    if costs and not reports:
+        raise InvalidInput("no data set holds costs in both of its files", param="costs")
+    if folder is not None and out != STDOUT and not costs:
         show(None, False, lambda: render_summary(reports))
     if out is not None:
         write_report({"sets": reports} if folder is not None else next(iter(reports.values())), out)

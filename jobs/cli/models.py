@@ -23,6 +23,7 @@ Family = Annotated[str | None, typer.Option(help="Models of one family resemble 
 Capability = Annotated[list[str] | None, typer.Option(help="tools, vision or json; may be repeated.")]
 Prior = Annotated[list[str] | None, typer.Option(help="axis=0..1, a published figure; may be repeated.")]
 BaseUrl = Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint, up to /v1.")]
+OutputTokens = Annotated[int | None, typer.Option(min=1, help="Expected length of an answer, thinking included.")]
 KeyEnv = Annotated[str | None, typer.Option(help="Name of the variable that holds the endpoint's key.")]
 Upstream = Annotated[str | None, typer.Option(help="The endpoint's own id of the model.")]
 
@@ -64,6 +65,7 @@ def add(
     base_url: BaseUrl = None,
     api_key_env: KeyEnv = None,
     upstream: Upstream = None,
+    output_tokens: OutputTokens = None,
     as_json: Json = False,
 ) -> None:
     """Add a model behind an OpenAI-compatible endpoint, or bring a removed one back."""
@@ -83,6 +85,7 @@ def add(
         context=context_tokens or 8192,
         capabilities=frozenset(capability or ()),
         priors=_priors(prior),
+        output_tokens=output_tokens,
     )
     with context() as ctx:
         ctx.pool.add(PoolModel(card, Provider("openai", base_url, api_key_env, upstream)))
@@ -101,6 +104,7 @@ def change(
     base_url: BaseUrl = None,
     api_key_env: KeyEnv = None,
     upstream: Upstream = None,
+    output_tokens: OutputTokens = None,
     as_json: Json = False,
 ) -> None:
     """Change what is given of a model; the rest stays."""
@@ -110,7 +114,7 @@ def change(
 
     patch = _given(
         price_input=price_input, price_output=price_output, context=context_tokens, family=family,
-        capabilities=capability, priors=_priors(prior) if prior else None,
+        capabilities=capability, priors=_priors(prior) if prior else None, output_tokens=output_tokens,
     )  # fmt: skip
     endpoint = _given(base_url=base_url, api_key_env=api_key_env, model=upstream)
     if not patch and not endpoint:

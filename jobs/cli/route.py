@@ -21,7 +21,7 @@ def route(
     prompt: Annotated[str, typer.Argument(help="What to route; - reads it from stdin.")],
     system: Annotated[str | None, typer.Option(help="A system message before it.")] = None,
     tradeoff: Annotated[float, typer.Option(help="0 = cheapest, 1 = best, whatever it costs.")] = 0.8,
-    max_cost: Annotated[float | None, typer.Option(help="Most USD that this request may cost.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="USD that nine of ten such calls must stay within.")] = None,
     candidate: Annotated[list[str] | None, typer.Option(help="Choose among these only; may be repeated.")] = None,
     require: Annotated[list[str] | None, typer.Option(help="Capability that is needed: tools, vision, json.")] = None,
     explore: Annotated[bool, typer.Option(help="Draw by propensity instead of taking the best.")] = False,
@@ -32,9 +32,11 @@ def route(
     import numpy as np
 
     from agent.errors import InvalidInput
+    from agent.online.outcomes import OutcomeStatistics
     from agent.router import Router
     from agent.types import RouteRequest, Turn
     from jobs.refresh.seed import ensure_champion, known_texts
+    from store.outcomes import OutcomeLog
     from store.views import DecisionView
 
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -63,7 +65,9 @@ def route(
                 f"{ctx.encoder.fingerprint!r}; run `thalweg refresh`, or set THALWEG_ENCODER back",
                 param="THALWEG_ENCODER",
             )
-        router = Router(snapshot, ctx.cards())
+        outcomes = OutcomeStatistics()
+        outcomes.learn_many(OutcomeLog(ctx.database).latest())
+        router = Router(snapshot, ctx.cards(), outcomes=outcomes)
         while page := ctx.feedback.tail(router.position, _PAGE):
             for observation in page:
                 router.learn_one(observation)

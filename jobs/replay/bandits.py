@@ -71,6 +71,9 @@ class TaskMeans:
     def learn_one(self, feedback: Feedback) -> None:
         self._add(feedback.choice.task, self._columns.index(feedback.choice.model), feedback.score)
 
+    def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
+        """Nothing: it ignores costs."""
+
     def _pull(self, mean: Array, weight: Array) -> int:
         """Index of the chosen of k models, given their (k,) shrunk means and numbers of scores, the prior's included."""
         raise NotImplementedError
@@ -161,6 +164,9 @@ class LinUCB:
 
     def learn_one(self, feedback: Feedback) -> None:
         self._policy.update(feedback.choice.model, self._context(feedback.prompt), feedback.score)
+
+    def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
+        """Nothing: it ignores costs."""
 
     def _context(self, prompt: Prompt) -> dict[int, Any]:
         return dict(enumerate(self._features(prompt).tolist()))

@@ -9,14 +9,12 @@ from glob import glob
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from agent.choice.utility import TYPICAL_OUTPUT_TOKENS
 from agent.errors import InvalidInput
 from agent.examples import Examples
 from agent.types import ModelCard
 from jobs.data.files import read
+from jobs.evaluate.costs import fitted_card
 from jobs.evaluate.harness import Progress
 from jobs.evaluate.table import Table, build, merge_duplicates
 from jobs.refresh.seed import seed_examples
@@ -25,9 +23,6 @@ from jobs.replay.scenario import WEAK, Scenario, check
 from store.encoders.cache import CachedEncoder
 from store.evaluations import EvaluationRow
 from store.prompts import text_id
-
-CONTEXT = 1_000_000
-"""Context length of every model, in tokens: a prompt with a score was not too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,7 @@ def load(
         table = with_weak(table, scenario.weak)
         models = [*models, WEAK]
     tokens = np.array([e.tokens for e in encoded])
-    cards = [_card(model, tokens, table.costs[:, j]) for j, model in enumerate(models)]
+    cards = [fitted_card(model, tokens, table.costs[:, j]) for j, model in enumerate(models)]
     return ReplayData(
         prompts=tuple(Prompt(text_id(r.prompt, encoder.fingerprint), r.prompt, e) for r, e in zip(rows, encoded)),
         table=table,
@@ -151,13 +146,3 @@ def _routable(
     if holes:
         notes.append(f"{holes} scores of the stream are missing: each prompt is routed among its scored models")
     return (kept if steady else rows), notes
-
-
-def _card(model: str, tokens: NDArray[np.int64], costs: NDArray[np.float64]) -> ModelCard:
-    """A card whose prices fit (n,) ``costs`` in USD by least squares, with answers of typical length; free without costs."""
-    known = np.isfinite(costs)
-    price_in, price_out = 0.0, 0.0
-    if known.any():
-        inputs = np.column_stack([tokens[known], np.full(known.sum(), TYPICAL_OUTPUT_TOKENS)]) / 1e6
-        price_in, price_out = nnls(inputs, costs[known])[0]
-    return ModelCard(model, price_input=float(price_in), price_output=float(price_out), context=CONTEXT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.types import Array
-from jobs.replay.policy import Feedback, Policy, PolicyChoice, PolicyEvent, PolicyFactory
+from jobs.replay.policy import Feedback, Policy, PolicyChoice, PolicyEvent, PolicyFactory, Prompt
 from jobs.replay.scenario import Change
 from jobs.replay.stream import Stream
 
@@ -60,6 +61,7 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
     announced = {c.step: c for c in stream.scenario.degrades if stream.scenario.announced}
     waiting: deque[tuple[int, Feedback]] = deque()
     choices: list[PolicyChoice] = []
+    outcomes: list[tuple[Prompt, PolicyChoice, float]] = []
     tasks: list[int] = []
     learned: list[tuple[int, Feedback]] = []
     events: list[tuple[int, PolicyEvent]] = []
@@ -72,10 +74,16 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
             policy.set_models(pool)
         if step in announced:
             policy = _rebuild(stream, factory, announced[step], [feedback for _, feedback in learned], pool)
+            for outcome in outcomes:
+                policy.learn_outcome(*outcome)
         prompt, scored = stream.prompt(step), stream.scored(step, pool)
         with _timed(decide_s):
             choice = policy.choose(prompt, scored)
         choices.append(choice)
+        cost = float(stream.costs[step, stream.models.index(choice.model)])
+        if not math.isnan(cost):
+            outcomes.append((prompt, choice, cost))
+            policy.learn_outcome(*outcomes[-1])
         tasks.append(policy.tasks)
         feedback = stream.feedback(step, choice)
         if feedback is not None:

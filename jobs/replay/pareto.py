@@ -71,6 +71,9 @@ class ParetoBandit:
         """As its ``process_feedback`` does; its clock advances with requests."""
         self._router.update(feedback.choice.model, self._features(feedback.prompt), feedback.score, advance_time=False)
 
+    def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
+        """Nothing: its costs are list prices."""
+
     def _prices(self, name: str) -> dict[str, float]:
         card = self._cards[name]
         return {"input_cost_per_m": card.price_input, "output_cost_per_m": card.price_output}

@@ -65,8 +65,8 @@ class Start:
         Every model of the data, in the order of the columns of ``scores``.
     cards
         By model, all of them.
-    prompts, scores
-        n warm prompts; (n, m) what each model scored on them, NaN where unknown. n = 0: a cold start.
+    prompts, scores, costs
+        n warm prompts; (n, m) what each model scored on them, and USD that it cost, NaN where unknown. n = 0: a cold start.
     sample
         (k, d) embeddings of prompts like those to come, without scores: the warm ones, or some of the stream's.
     install
@@ -81,6 +81,7 @@ class Start:
     cards: Mapping[str, ModelCard]
     prompts: Sequence[Prompt]
     scores: Array
+    costs: Array
     sample: NDArray[np.float32]
     install: Examples
     encoder: str
@@ -116,6 +117,10 @@ class Policy(Protocol):
         ...
 
     def learn_one(self, feedback: Feedback) -> None: ...
+
+    def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
+        """Learn what the call of a choice cost, in USD; called once for each choice of known cost, before the next one."""
+        ...
 
 
 PolicyFactory = Callable[[Start], Policy]

@@ -77,6 +77,7 @@ class Stream:
             cards=data.cards,
             prompts=[data.prompts[row] for row in self.warm_rows],
             scores=scores,
+            costs=table.costs[self.warm_rows],
             sample=table.embeddings[sample],
             install=data.install,
             encoder=data.encoder,

@@ -16,12 +16,14 @@ from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig, judge_trial, t
 from agent.examples import Examples, join
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import evaluated_scores, feedback_state, latest_ratings, since_last_drift
-from agent.observations import Drift, Observation
+from agent.observations import CallOutcome, Drift, Observation
 from agent.online.drift import drift_adjustment
+from agent.online.outcomes import OutcomeStatistics
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.trial import Trial, TrialKind, route_on_trial
 from agent.types import UNKNOWN_TASK, Array, Decision, RouteRequest
+from jobs.evaluate.costs import implied_tokens
 from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
 
 KEY = "replay"
@@ -87,7 +89,8 @@ class Thalweg:
         self._limiter = ExplorationLimiter()
         self._request = RouteRequest((), cost_quality_tradeoff=tradeoff, explore=learn)
         self._cards = [start.cards[m] for m in start.models]
-        self._evaluations = examples(start.prompts, start.scores, start.columns)
+        self._evaluations = examples(start.prompts, start.scores, start.columns, costs=start.costs)
+        self._outcomes = OutcomeStatistics()
         self._log: list[Observation] = []
         self._prompts: dict[str, Prompt] = {}
         self._drifts: list[Drift] = []
@@ -160,6 +163,18 @@ class Thalweg:
             if refresh_reason(self._signals()) is not None:
                 self._refresh(self._router.snapshot)
 
+    def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
+        """As the outcome log has it; the length of the answer is what the cost says at the card's price."""
+        if not self._learn:
+            return
+        chosen = next(c for c in choice.candidates if c.model == choice.model)
+        row = CallOutcome(
+            self._outcomes.position + 1, choice.model, choice.task, "ok",
+            output_tokens=implied_tokens(self._start.cards[choice.model], prompt.encoded.tokens, cost),
+            cost_usd=cost, snapshot_cost=chosen.snapshot_cost or None,
+        )  # fmt: skip
+        self._outcomes.learn_many([row])
+
     def _signals(self) -> RefreshSignals:
         recent = self._recent[-RECENT:]
         return RefreshSignals(
@@ -210,7 +225,7 @@ class Thalweg:
 
     def _started(self, snapshot: Snapshot) -> Router:
         """A router that has learned what was logged since ``snapshot`` was trained."""
-        router = Router(snapshot, self._cards)
+        router = Router(snapshot, self._cards, outcomes=self._outcomes)
         for row in self._log[snapshot.position :]:
             router.learn_one(row)
         return router
@@ -286,8 +301,14 @@ class Thalweg:
         return examples([self._prompts[name] for name in ids], scores, self._start.columns, weights)
 
 
-def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str], weights: Array | None = None) -> Examples:
-    """Examples of prompts with their (n, m) scores and weights; models without any score are left out."""
+def examples(
+    prompts: Sequence[Prompt],
+    scores: Array,
+    models: Sequence[str],
+    weights: Array | None = None,
+    costs: Array | None = None,
+) -> Examples:
+    """Examples of prompts with their (n, m) scores, weights and costs; models without any score are left out."""
     seen = [j for j in range(len(models)) if np.isfinite(scores[:, j]).any()]
     return Examples(
         ids=tuple(p.id for p in prompts),
@@ -297,6 +318,7 @@ def examples(prompts: Sequence[Prompt], scores: Array, models: Sequence[str], we
         models=tuple(models[j] for j in seen),
         texts=tuple(p.text for p in prompts),
         weights=None if weights is None else weights[:, seen],
+        costs=None if costs is None or np.isnan(costs[:, seen]).all() else costs[:, seen],
     )
 
 

@@ -30,7 +30,7 @@ from serve.errors import MalformedJson, path
 from serve.routing.live import AUTO
 from serve.service import Service
 from store.feedback import FeedbackEvent, Thumb
-from store.pool.file import Capability, Context, PoolModel, Price, Provider, ProviderEntry
+from store.pool.file import Capability, Context, OutputTokens, PoolModel, Price, Provider, ProviderEntry
 
 T = TypeVar("T")
 
@@ -222,6 +222,9 @@ class ModelChange(In):
     context: Context = 8192
     capabilities: list[Capability] = []
     priors: dict[str, Share] = Field(default={}, description="published quality by axis")
+    output_tokens: OutputTokens | None = Field(
+        default=None, description="expected length of an answer, thinking included; outcomes of calls replace it"
+    )
     provider: ProviderEntry | None = None
 
 

@@ -46,6 +46,7 @@ class Call:
         self, routed: Routed, provider: Provider, model: PoolModel, decisions: DecisionLog, metrics: Metrics
     ) -> None:
         self._id = routed.id
+        self._snapshot_cost = routed.decision.chosen.snapshot_cost
         self._summary = DecisionSummary.of(routed.decision, routed.id).model_dump()
         self._provider = provider
         self._model = model
@@ -125,7 +126,7 @@ class Call:
         self._metrics.tokens.labels(name, "output").inc(outcome.output_tokens or 0)
         self._metrics.cost.labels(name).inc(outcome.cost_usd or 0.0)
         try:
-            self._decisions.complete(self._id, outcome).add_done_callback(_log_failure)
+            self._decisions.complete(self._id, outcome, self._snapshot_cost).add_done_callback(_log_failure)
         except ThalwegError as error:
             _log.error("an outcome was not written: %s", error.message)
 

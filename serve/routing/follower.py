@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from agent.encoding.encoder import Encoder
 from agent.errors import InvalidInput, SnapshotCorrupt, ThalwegError
+from agent.online.outcomes import OutcomeStatistics
 from agent.router import Router
 from serve.metrics import Metrics
 from serve.routing.catch_up import CatchUp
@@ -25,6 +26,7 @@ from store.database import Database
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
 from store.log_pages import LogPages
+from store.outcomes import OutcomeLog
 from store.pool.file import PoolModel
 from store.pool.models import ModelPool
 from store.set_aside import SetAsideStore
@@ -88,6 +90,8 @@ class Follower:
         The router that serves; None until the first champion is loaded.
     pool_view
         The pool at the revision seen last.
+    outcomes
+        What is known of the models' calls, shared by all routers.
     unavailable_reason
         Why the store cannot be read or written; None where it can.
     """
@@ -121,6 +125,8 @@ class Follower:
         self._encoder: Encoder | None = None
         self._revision = pool.revision()
         self.pool_view = pool_view_of(pool.list())
+        self.outcomes, self._outcome_log = OutcomeStatistics(), OutcomeLog(database)
+        self.outcomes.learn_many(self._outcome_log.latest())
         self.unavailable_reason: str | None = None
         self._degraded_reason: str | None = None
         self._building: Future[Serving] | None = None
@@ -191,6 +197,7 @@ class Follower:
             self._next_poll = now + POLL_S
             self._poll_pool()
             self._poll_champion(now)
+            self.outcomes.learn_many(self._outcome_log.tail(self.outcomes.position))
         self._swap(now)
         self._follow_trial(now)
         if self.serving is not None:
@@ -267,7 +274,7 @@ class Follower:
                 f"{self._encoder.fingerprint!r}; run `thalweg refresh`, or set THALWEG_ENCODER back",
                 param="THALWEG_ENCODER",
             )
-        router = Router(snapshot, self.pool_view.cards)
+        router = Router(snapshot, self.pool_view.cards, outcomes=self.outcomes)
         pages = LogPages(self._database, self._feedback, self._encoder)
         catch_up = CatchUp(pages, SetAsideStore(self._database))
         catch_up.finish([router])

@@ -94,6 +94,9 @@ Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Context = Annotated[int, Field(gt=0, lt=2**31)]
 
 
+OutputTokens = Annotated[int, Field(gt=0, lt=2**31)]
+
+
 BaseUrl = Annotated[str, Field(pattern=r"^https?://")]
 
 
@@ -158,6 +161,7 @@ class ModelEntry(Strict):
     context: Context
     capabilities: list[Capability] = []
     priors: list[PriorEntry] = []
+    output_tokens: OutputTokens | None = None
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -301,6 +305,7 @@ def _pool_model(entry: ModelEntry, priors: dict[str, float]) -> PoolModel:
         context=entry.context,
         capabilities=frozenset(entry.capabilities),
         priors=priors,
+        output_tokens=entry.output_tokens,
     )
     return PoolModel(card, Provider(**entry.provider.model_dump()))
 

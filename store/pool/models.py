@@ -15,7 +15,7 @@ from agent.errors import InvalidInput, UnknownModel, did_you_mean
 from agent.types import ModelCard
 from store.columns import Clock, clean, utc_now
 from store.database import Database
-from store.pool.file import Capability, Context, PoolModel, Price, Provider, ProviderEntry, Strict
+from store.pool.file import Capability, Context, OutputTokens, PoolModel, Price, Provider, ProviderEntry, Strict
 from store.tables import ModelTable
 
 
@@ -121,6 +121,7 @@ class _Definition(Strict):
     context: Context = 8192
     capabilities: list[Capability] = []
     priors: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    output_tokens: OutputTokens | None = None
     provider: ProviderEntry
 
 
@@ -145,6 +146,7 @@ def _definition(model: PoolModel) -> dict[str, Any]:
         "context": card.context,
         "capabilities": sorted(card.capabilities),
         "priors": dict(card.priors),
+        "output_tokens": card.output_tokens,
         "provider": asdict(model.provider),
     }
 

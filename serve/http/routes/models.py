@@ -72,4 +72,8 @@ def _views(service: Service, entries: Iterable[Entry]) -> list[ModelView]:
     """The entries with the last drift of each that the serving snapshot has not been trained on."""
     serving = service.follower.serving
     drifts = service.drifts.latest(after=serving.router.snapshot.position) if serving else {}
-    return [ModelView.of(e.model, e.unavailable_reason, drifts.get(e.model.card.name)) for e in entries]
+    known = service.follower.outcomes
+    return [
+        ModelView.of(e.model, e.unavailable_reason, drifts.get(e.model.card.name), known.forecast(e.model.card))
+        for e in entries
+    ]

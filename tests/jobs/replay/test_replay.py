@@ -55,6 +55,7 @@ class Recorder:
         self.feedback: list[Feedback] = []
         self.events: list[PolicyEvent] = []
         self.pools: list[tuple[str, ...]] = []
+        self.costs: list[float] = []
 
     def set_models(self, models: Any) -> None:
         self.pools.append(tuple(models))
@@ -64,6 +65,9 @@ class Recorder:
 
     def learn_one(self, feedback: Feedback) -> None:
         self.feedback.append(feedback)
+
+    def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
+        self.costs.append(cost)
 
 
 def recorded(stream: Stream) -> tuple[Recorder, Trace]:

@@ -71,6 +71,16 @@ def snapshot() -> Snapshot:
 
 
 @cache
+def costly(model: str, usd: float) -> Snapshot:
+    """The same, with evaluations that cost ``usd`` at one model, give or take a tenth, and are of unknown cost elsewhere."""
+    rng = np.random.default_rng(1)
+    scores = np.repeat(np.array([[truth(kind, m) for m in MODELS] for kind in KINDS]), PROMPTS, axis=0)
+    costs = np.full(scores.shape, np.nan)
+    costs[:, MODELS.index(model)] = usd * rng.uniform(0.9, 1.1, len(costs))
+    return fit(replace(_examples(scores), costs=costs), encoder="made", position=100).with_version(7)
+
+
+@cache
 def untrained(published: bool = False) -> Snapshot:
     """The same without any score; ``published``: with a figure of every model on every kind, at the upper end."""
     nothing = np.full((PROMPTS * len(KINDS), len(MODELS)), np.nan)

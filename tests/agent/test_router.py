@@ -15,7 +15,8 @@ from agent.choice.explain import why_not
 from agent.choice.exploration import ChoiceConfig
 from agent.choice.limiter import ExplorationLimiter
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
-from agent.observations import Observation
+from agent.observations import CallOutcome, Observation
+from agent.online.outcomes import OutcomeStatistics
 from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot
 from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, RouteRequest, Turn
@@ -121,6 +122,42 @@ def test_cost_is_list_price_of_the_prompt_and_a_typical_or_shorter_answer(router
 
     assert cost(100) == pytest.approx((1000 * 5 + 100 * 15) / 1e6)
     assert cost(None) == cost(30_000) == pytest.approx((1000 * 5 + 350 * 15) / 1e6)
+
+
+def thought(tokens: int, calls: int = 60) -> OutcomeStatistics:
+    """Outcomes of v/gamma, whose answers are so long."""
+    known = OutcomeStatistics()
+    known.learn_many([CallOutcome(n, "v/gamma", 0, "ok", output_tokens=tokens) for n in range(1, calls + 1)])
+    return known
+
+
+def test_a_model_that_thinks_is_chosen_by_what_it_really_costs(snapshot: Snapshot) -> None:
+    """v/gamma is best at code, at the list price of v/beta."""
+    cold, warm = Router(snapshot, CARDS), Router(snapshot, CARDS, outcomes=thought(9_000))
+    before, after = (route(r, encoded("code", 500), cost_quality_tradeoff=0.4) for r in (cold, warm))
+    dear = next(c for c in after.candidates if c.model == "v/gamma")
+    assert before.model == "v/gamma" != after.model
+    assert dear.cost > 10 * before.chosen.cost and dear.quality == before.chosen.quality
+    assert route(warm, encoded("code", 500)).model == "v/gamma", "where quality alone counts, cost does not"
+
+
+def test_max_cost_excludes_a_model_that_thinks_by_what_nine_of_ten_calls_stay_within(snapshot: Snapshot) -> None:
+    router = Router(snapshot, CARDS, outcomes=thought(9_000))
+    limit = route(Router(snapshot, CARDS), encoded("code", 500)).chosen.cost_upper * 1.01
+    decision = route(router, encoded("code", 500), max_cost=limit)
+    assert decision.model != "v/gamma" and "one such call in ten" in excluded(decision)["v/gamma"]
+
+
+def test_a_snapshot_that_knows_costs_decides_by_them() -> None:
+    router = Router(clusters.costly("v/alpha", 0.5), CARDS)
+    found = {c.model: c for c in route(router, encoded("rivers", 500)).candidates}
+    assert found["v/alpha"].cost == found["v/alpha"].snapshot_cost == pytest.approx(0.5, rel=0.05)
+    assert found["v/beta"].snapshot_cost == 0.0 and found["v/beta"].cost < 0.01
+    assert route(router, encoded("rivers", 500), cost_quality_tradeoff=0.3).model != "v/alpha"
+    known = OutcomeStatistics()
+    known.learn_many([CallOutcome(n, "v/alpha", 0, "ok", cost_usd=0.1, snapshot_cost=0.5) for n in range(1, 300)])
+    corrected = route(Router(router.snapshot, CARDS, outcomes=known), encoded("rivers", 500)).chosen
+    assert corrected.snapshot_cost == found["v/alpha"].snapshot_cost and 0.1 < corrected.cost < 0.2
 
 
 # --- exploration

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from store.database import Database
-from store.decisions import DecisionLog
+from store.decisions import DecisionLog, Outcome
 from store.feedback import FeedbackEvent, FeedbackLog
 from store.runs import JobRuns
 from store.writer import GroupCommitter
@@ -99,6 +99,29 @@ def append_random(line: Connection, url: str, seed: int, count: int, ranked: dic
         waiting.append(feedback.append(events))
         if len(waiting) == 4:
             waiting.pop(0).result()
+    writer.close()
+
+
+def complete(line: Connection, url: str, seed: int, count: int) -> None:
+    """Append ``count`` decisions with an outcome and feedback each, which take their lock in one order or the other."""
+    database = Database.open(url)
+    writer = GroupCommitter(database, group=3)
+    decisions, feedback, rng = DecisionLog(database, writer), FeedbackLog(database, writer), random.Random(seed)
+    _wait(line)
+    waiting: list[Any] = []
+    for i in range(count):
+        id = f"of-{seed}-{i}"
+        waiting.append(decisions.append(a_record(id, model=rng.choice("ab"))))
+        for verb in rng.sample(["complete", "rate"], 2):
+            if verb == "rate":
+                waiting.append(feedback.append([FeedbackEvent(id, 1.0, "user")]))
+            else:
+                outcome = Outcome(status="ok" if rng.random() < 0.5 else "error", output_tokens=rng.randrange(900))
+                waiting.append(decisions.complete(id, outcome, 0.1))
+        while len(waiting) > 6:
+            waiting.pop(0).result()
+    for write in waiting:
+        write.result()
     writer.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.observations import Drift
 from agent.snapshot import LineageEvent, TaskInfo
-from agent.types import ModelCard
+from agent.types import CallForecast, ModelCard
 from store.decisions import Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackEvent, FeedbackRow
@@ -103,14 +103,15 @@ def test_a_drift_says_which_snapshot_expected_what() -> None:
 
 
 def test_a_model_says_what_it_lacks_and_how_it_has_changed() -> None:
-    card = ModelCard("v/m", "", 1.0, 2.0, 100, frozenset({"vision", "json"}), {"math": 0.5})
+    card = ModelCard("v/m", "", 1.0, 2.0, 100, frozenset({"vision", "json"}), {"math": 0.5}, output_tokens=900)
     model = PoolModel(card, Provider("openai", "http://x/v1", "KEY"), removed=True)
-    found = plain(ModelView.of(model, "set KEY", FALL))
+    calls = CallForecast(900.0, 1980.0)
+    found = plain(ModelView.of(model, "set KEY", FALL, calls))
     assert found == {
         "id": "v/m", "object": "model", "created": 0, "owned_by": "openai", "available": False,
         "unavailable_reason": "set KEY", "removed": True, "drift": plain(DriftView.of(FALL)), "family": "",
         "price_input": 1.0, "price_output": 2.0, "context": 100, "capabilities": ["json", "vision"],
-        "priors": {"math": 0.5},
+                    "priors": {"math": 0.5}, "output_tokens": 900, "calls": plain(calls),
         "provider": {"kind": "openai", "base_url": "http://x/v1", "api_key_env": "KEY", "model": None},
     }  # fmt: skip
     ready = ModelView.of(replace(model, card=replace(card, family="v")), None)

@@ -22,13 +22,13 @@ def upgrade() -> None:
         sa.Column("task", Serial, nullable=False),
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("output_tokens", Serial, nullable=True),
-        sa.Column("latency_ms", sa.Float, nullable=True),
-        sa.Column("cost_usd", sa.Float, nullable=True),
-        sa.Column("snapshot_cost", sa.Float, nullable=True),
+        sa.Column("latency_ms", sa.Double, nullable=True),
+        sa.Column("cost_usd", sa.Double, nullable=True),
+        sa.Column("snapshot_cost", sa.Double, nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_outcome_log")),
         sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_outcome_log_model"), "outcome_log", ["model", "seq"])
+    op.create_index(op.f("ix_outcome_log_model_seq"), "outcome_log", ["model", "seq"])
     op.execute(
         "INSERT INTO outcome_log (model, task, status, output_tokens, latency_ms, cost_usd) "
         "SELECT d.model, d.task, o.status, o.output_tokens, o.latency_ms, o.cost_usd "
@@ -40,5 +40,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Both are forgotten."""
     op.drop_column("feedback", "failed")
-    op.drop_index("ix_outcome_log_model", "outcome_log")
+    op.drop_index("ix_outcome_log_model_seq", "outcome_log")
     op.drop_table("outcome_log")

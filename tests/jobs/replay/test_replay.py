@@ -23,6 +23,7 @@ from jobs.replay.report import render, to_json
 from jobs.replay.run import Replay, replay
 from jobs.replay.scenario import Change, Noise, Scenario, parse
 from jobs.replay.stream import RATERS, Stream
+from jobs.replay.thalweg import Thalweg
 from store.encoders.cache import CachedEncoder
 from tests.jobs.made import COSTS, MODELS, WordEncoder, records, write
 
@@ -319,6 +320,21 @@ def test_prices_are_fitted_to_the_costs(tmp_path: Path) -> None:
     for name, cost in COSTS.items():
         card = cards[name]
         assert (10 * card.price_input + 350 * card.price_output) / 1e6 == pytest.approx(cost * 1.05, rel=0.1)
+
+
+def test_true_costs_reach_every_policy_and_ours_expects_them(tmp_path: Path) -> None:
+    stream = Stream(data_of(tmp_path, records(60)), Scenario(), 0)
+    policy, trace = recorded(stream)
+    assert policy.costs == trace.cost.tolist() and len(policy.costs) == 60
+    built: list[Thalweg] = []
+
+    def factory(start: Start) -> Thalweg:
+        built.append(Thalweg(start))
+        return built[-1]
+
+    run(stream, factory)
+    known = built[0]._outcomes
+    assert known.position == 60 and sum(known.forecast(c).n_calls for c in stream.data.cards.values()) == 60
 
 
 def test_a_prompt_is_routed_among_its_scored_models(tmp_path: Path) -> None:

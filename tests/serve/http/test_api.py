@@ -264,6 +264,29 @@ def test_feedback_moves_the_estimates_within_two_seconds(own: Server) -> None:
     assert after < quality - 0.05
 
 
+def test_outcomes_of_calls_move_expected_cost_within_two_seconds(own: Server) -> None:
+    """The upstream's answers take 7 tokens, whatever the card says."""
+    http = own.http
+
+    def cost() -> float:
+        (candidate,) = (c for c in route(http, prompt("code"))["candidates"] if c["model"] == "up/beta")
+        assert candidate["cost"] <= candidate["cost_upper"]
+        return float(candidate["cost"])
+
+    usual = cost()
+    assert http.patch("/v1/models/up/beta", json={"output_tokens": 5000}).json()["output_tokens"] == 5000
+    wait(lambda: cost() > 5 * usual, 2.0)
+    for n in range(30):
+        assert http.post("/v1/chat/completions", json=ask(prompt("code", f"f{n}"), model="up/beta")).is_success
+    assert http.post("/v1/chat/completions", json=ask("status 500", model="up/beta")).status_code == 500
+    wait(lambda: http.get("/v1/models/up/beta").json()["calls"]["n_calls"] == 31, 2.0)
+    calls = http.get("/v1/models/up/beta").json()["calls"]
+    assert calls["output_tokens"] == pytest.approx((10 * 5000 + 30 * 7) / 40)
+    assert calls["failure_rate"] == pytest.approx(1 / 31) and calls["latency_ms"] > 0.0
+    assert http.patch("/v1/models/up/beta", json={"output_tokens": None}).is_success
+    wait(lambda: cost() < usual, 2.0)
+
+
 def test_the_good_half_is_taken_and_the_rest_named_one_by_one(http: httpx.Client) -> None:
     decision_id = route(http, prompt("poem", "fog"))["decision_id"]
     good = {"decision_id": decision_id, "score": 0.5, "source": "judge"}

@@ -83,6 +83,7 @@ def test_a_lone_perfect_figure_is_no_certainty(tmp_path: Path) -> None:
         ("models:", "modles:", "line 5: modles unknown key; did you mean 'models'?"),
         ("context: 400000", "context: 400k", "line 14: models[1].context should be a valid integer, not '400k'"),
         ("context: 2048", "context: true", "line 9: models[0].context should be a valid integer, not True"),
+        ("context: 2048", "output_tokens: 0", "line 9: models[0].output_tokens should be greater than 0, not 0"),
         ("context: 2048", "context: 0", "line 9: models[0].context should be greater than 0, not 0"),
         ("input: 1.25", "input: -1", "line 13: models[1].price.input should be greater than or equal to 0, not -1"),
         ("input: 1.25", "input: .nan", "line 13: models[1].price.input should be a finite number, not nan"),

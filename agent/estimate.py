@@ -115,7 +115,9 @@ class Estimator:
         self._task_heads = task_heads.reshape(len(self.tasks), -1)  # (T, q * m)
         self._cost_range = t.get("cost_range")  # (2, m) log USD
         upper = t.get("cost_upper", np.zeros(len(self.models)))  # of earlier snapshots, costs are not relied on
-        self._cost_upper = np.where(upper > 0.0, upper, np.nan)
+        self._cost_upper = np.append(
+            np.where(upper > 0.0, upper, np.nan), np.nan
+        )  # (m + 1,), the last for unknown models
         readouts = [general, t.get("cost_weight", np.zeros((len(general), 0))), basis]
         joined = np.concatenate(readouts, axis=1)
         ends = np.cumsum([0] + [r.shape[1] for r in readouts]).tolist()
@@ -152,12 +154,12 @@ class Estimator:
     def costs(self, estimates: Estimates, models: Sequence[str], row: int = 0) -> tuple[Array, Array]:
         """USD of a row's prompt at each of K ``models``, and what nine of ten calls stay within; both (K,), NaN where
         training knew no cost of the model."""
-        at = [self._column.get(name, -1) for name in models]
         if estimates.cost is None:
-            return np.full(len(at), np.nan), np.full(len(at), np.nan)
-        upper = np.append(self._cost_upper, np.nan)[at]
-        mean = np.append(estimates.cost[row], np.nan)[at]
-        return np.where(np.isnan(upper), np.nan, mean), mean * upper
+            return np.full(len(models), np.nan), np.full(len(models), np.nan)
+        at = [self._column.get(name, -1) for name in models]
+        upper = self._cost_upper[at]
+        mean = np.append(estimates.cost[row], np.nan)[at] + 0.0 * upper
+        return mean, mean * upper
 
     def estimate(self, encoded: Encoded) -> Estimates:
         """Estimates for one prompt, n = 1."""

@@ -8,6 +8,7 @@ qualities are nearly equal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,31 +53,24 @@ def expected_costs(
     snapshot_cost, snapshot_upper
         (K,) USD of the snapshot's cost model, and what nine of ten calls stay within by it; NaN where it knows none.
     """
-    price_in = np.array([c.price_input for c in cards])
-    price_out = np.array([c.price_output for c in cards])
-    limit = np.inf if request.output_tokens is None else float(request.output_tokens)
-    weight = np.array([f.cost_weight for f in forecasts])
-    known = np.isfinite(snapshot_cost)
-
-    def usd(output: Array) -> Array:
-        return np.asarray((tokens * price_in + np.minimum(output, limit) * price_out) / 1e6, np.float64)
-
-    def joined(listed: Array, own: Array, ratio: Array) -> Array:
-        learned = (1.0 - weight) * own + weight * snapshot_cost * ratio
-        if np.isfinite(limit):
-            longest = usd(np.full(len(cards), limit))
-            learned = np.where(price_out > 0.0, np.minimum(learned, longest), learned)
-        return np.where(known, learned, usd(listed))
-
-    mean = joined(
-        np.array([f.output_tokens for f in forecasts]), snapshot_cost, np.array([f.cost_ratio for f in forecasts])
-    )
-    upper = joined(
-        np.array([f.output_tokens_upper for f in forecasts]),
-        snapshot_upper,
-        np.array([f.cost_ratio_upper for f in forecasts]),
-    )
-    return ExpectedCosts(mean, np.maximum(upper, mean))
+    limit = math.inf if request.output_tokens is None else float(request.output_tokens)
+    known: list[tuple[float, float]] = []  # a loop: arrays of a dozen models take longer
+    for card, forecast, own, own_upper in zip(cards, forecasts, snapshot_cost.tolist(), snapshot_upper.tolist()):
+        given = tokens * card.price_input / 1e6
+        if math.isnan(own):
+            at = card.price_output / 1e6
+            mean = given + min(forecast.output_tokens, limit) * at
+            upper = given + min(forecast.output_tokens_upper, limit) * at
+        else:
+            weight = forecast.cost_weight
+            mean = own + weight * own * (forecast.cost_ratio - 1.0)
+            upper = own_upper + weight * (own * forecast.cost_ratio_upper - own_upper)
+            if card.price_output > 0.0:
+                longest = given + limit * card.price_output / 1e6
+                mean, upper = min(mean, longest), min(upper, longest)
+        known.append((mean, max(mean, upper)))
+    costs = np.array(known, np.float64).reshape(-1, 2)
+    return ExpectedCosts(costs[:, 0], costs[:, 1])
 
 
 def cost_weight(tradeoff: float, dearest: float) -> float:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from river import stats, utils
 
@@ -71,33 +72,42 @@ class _Parts:
         self._upper.update(value / of)
         self._rows.append((task, value, of))
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def summary(self) -> _Summary:
+        upper, n, sums = float(self._upper.get() or 0.0), len(self._rows), dict[int, tuple[int, float]]()
+        most, total, of_total = OUTLIER * upper, 0.0, 0.0
+        for task, value, of in self._rows:
+            part = min(value, most * of)
+            total, of_total = total + part, of_total + of
+            count, sum_ = sums.get(task, (0, 0.0))
+            sums[task] = count + 1, sum_ + part
+        return _Summary(n, total / of_total if n else 1.0, upper if n else 1.0, sums)
 
-    @property
-    def upper(self) -> float:
-        """0 without values."""
-        return float(self._upper.get() or 0.0)
 
-    def ratio(self, task: int | None = None) -> tuple[int, float]:
-        """Number of pairs (of a task), and the ratio of their sums, without outliers; 0 where there are none."""
-        most, n, total, of_total = OUTLIER * self.upper, 0, 0.0, 0.0
-        for at, value, of in self._rows:
-            if task is None or at == task:
-                n, total, of_total = n + 1, total + min(value, most * of), of_total + of
-        return n, total / of_total if n else 0.0
+class _Summary(NamedTuple):
+    """Number of pairs, the ratio of their sums without outliers, the upper quantile; task -> number and sum of its parts."""
+
+    n: int
+    ratio: float
+    upper: float
+    by_task: Mapping[int, tuple[int, float]]
+
+
+_NONE = _Summary(0, 1.0, 1.0, {})
 
 
 @dataclass(slots=True)
 class _Model:
-    """The streams of one model; ``rows`` are the positions of what they hold, ``made`` the forecasts since the last row."""
+    """The streams of one model; ``rows`` are the positions of what they hold."""
 
     tokens: _Parts = field(default_factory=_Parts)
     cost: _Parts = field(default_factory=_Parts)
     latency: _Stream = field(default_factory=_Stream)
     failed: _Stream = field(default_factory=_Stream)
     rows: dict[str, deque[int]] = field(default_factory=dict)
-    made: dict[tuple[float, int], CallForecast] = field(default_factory=dict)
+    lengths: _Summary = _NONE
+    ratios: _Summary = _NONE
+    others: tuple[float | None, float | None, float | None, int] = (None, None, None, 0)
+    made: dict[tuple[float, int], CallForecast] = field(default_factory=dict)  # since the last row
 
     def learn_one(self, row: CallOutcome) -> None:
         ok = row.status == "ok"
@@ -112,35 +122,33 @@ class _Model:
         if row.priced and row.cost_usd is not None and row.snapshot_cost is not None:
             self.cost.update(row.task, row.cost_usd, row.snapshot_cost)
             self._note("cost", row.seq)
-        self.made = {}  # a reader may still fill the old one
 
     def _note(self, stream: str, seq: int) -> None:
         self.rows.setdefault(stream, deque(maxlen=WINDOW)).append(seq)
 
+    def summarize(self) -> None:
+        """To be called after the last of some rows, so that `forecast`, which every decision calls, has little to do."""
+        self.lengths, self.ratios = self.tokens.summary(), self.cost.summary()
+        self.others = self.latency.mean, self.latency.upper, self.failed.mean, self.failed.n
+        self.made = {}  # a reader may still fill the old one
+
     def forecast(self, hint: float, task: int) -> CallForecast:
-        made = self.made
-        if (hint, task) not in made:
-            made[hint, task] = self._forecast(hint, task)
-        return made[hint, task]
+        made, key = self.made, (hint, task)
+        if (found := made.get(key)) is None:
+            found = made[key] = self._forecast(hint, task)
+        return found
 
     def _forecast(self, hint: float, task: int) -> CallForecast:
-        n, level = self.tokens.ratio()
+        n, level, upper, by_task = self.lengths
         mean = (PRIOR_WEIGHT * hint + n * level) / (PRIOR_WEIGHT + n)
-        upper = (PRIOR_WEIGHT * hint * UPPER_RATIO + n * self.tokens.upper) / (PRIOR_WEIGHT + n)
-        n_task, on_task = self.tokens.ratio(task)
-        expected = (TASK_WEIGHT * mean + n_task * on_task) / (TASK_WEIGHT + n_task)
-        n_priced, ratio = self.cost.ratio()
+        upper = (PRIOR_WEIGHT * hint * UPPER_RATIO + n * upper) / (PRIOR_WEIGHT + n)
+        n_task, total = by_task.get(task, (0, 0.0))
+        expected = (TASK_WEIGHT * mean + total) / (TASK_WEIGHT + n_task)
+        n_priced, ratio, ratio_upper, _ = self.ratios
         return CallForecast(
-            output_tokens=expected,
-            output_tokens_upper=upper * expected / mean if mean > 0.0 else upper,
-            cost_ratio=ratio if n_priced else 1.0,
-            cost_ratio_upper=self.cost.upper if n_priced else 1.0,
-            cost_weight=n_priced / (n_priced + SNAPSHOT_WEIGHT),
-            latency_ms=self.latency.mean,
-            latency_ms_upper=self.latency.upper,
-            failure_rate=self.failed.mean,
-            n_calls=self.failed.n,
-        )
+            expected, upper * expected / mean if mean > 0.0 else upper, ratio, ratio_upper,
+            n_priced / (n_priced + SNAPSHOT_WEIGHT), *self.others,
+        )  # fmt: skip
 
 
 class OutcomeStatistics:
@@ -172,10 +180,14 @@ class OutcomeStatistics:
 
     def learn_many(self, rows: Sequence[CallOutcome]) -> None:
         """Learn rows of the log, in order; those at or before `position` are skipped."""
+        changed = {}
         for row in rows:
             if row.seq > self.position:
-                self._models.setdefault(row.model, _Model()).learn_one(row)
+                changed[row.model] = self._models.setdefault(row.model, _Model())
+                changed[row.model].learn_one(row)
                 self.position = row.seq
+        for model in changed.values():
+            model.summarize()
 
     def forecast(self, card: ModelCard, task: int | None = None) -> CallForecast:
         """What is expected of the next call to a model, on a prompt of ``task`` where that is known."""

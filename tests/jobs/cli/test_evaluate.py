@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.cli.commands import refused, thalweg
-from tests.jobs.made import records, write
+from tests.jobs.made import COSTS, records, write
 
 
 @pytest.mark.usefixtures("home", "word_encoder")
@@ -29,5 +29,9 @@ def test_evaluate_writes_json_and_pictures(tmp_path: Path) -> None:
     write(tmp_path / "sets" / "one" / "test.jsonl", records(15, seed=1))
     piped = thalweg("evaluate", "--folder", tmp_path / "sets", "--json", "-")
     assert set(json.loads(piped.stdout)["sets"]) == {"one"}
+    costs = thalweg("evaluate", "--train", train, "--test", test, "--costs")
+    assert "expected against true cost" in costs.stdout and "trained, after" in costs.stdout
+    piped = thalweg("evaluate", "--folder", tmp_path / "sets", "--costs", "--json", "-")
+    assert set(json.loads(piped.stdout)["sets"]["one"]["states"]["cold"]) == {*COSTS, "all"}
     assert "--train FILE and --test FILE are wanted" in refused("evaluate", "--train", str(train))
     assert "no such file" in refused("evaluate", "--train", str(train), "--test", str(tmp_path / "nowhere.jsonl"))

@@ -15,9 +15,22 @@ def test_models_are_added_changed_and_removed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("ACME_KEY", raising=False)
     endpoint = ("--base-url", "http://127.0.0.1:9/v1", "--api-key-env", "ACME_KEY")
     added = data(
-        "models", "add", "acme/one", *endpoint, "--price-input", "1.5", "--prior", "math=0.7", "--capability", "tools"
+        "models",
+        "add",
+        "acme/one",
+        *endpoint,
+        "--price-input",
+        "1.5",
+        "--prior",
+        "math=0.7",
+        "--capability",
+        "tools",
+        "--output-tokens",
+        "900",
     )
     assert (added["price_input"], added["priors"], added["capabilities"]) == (1.5, {"math": 0.7}, ["tools"])
+    assert added["output_tokens"] == 900
+    assert data("models", "set", "acme/one", "--output-tokens", "1200")["output_tokens"] == 1200
     assert added["unavailable_reason"] == "ACME_KEY is not set"
     changed = data("models", "set", "acme/one", "--price-input", "2", "--base-url", "http://127.0.0.1:8/v1")
     assert (changed["price_input"], changed["provider"]["base_url"]) == (2.0, "http://127.0.0.1:8/v1")

@@ -2,7 +2,7 @@
 
 The cost model is the one that routes (`agent.choice.utility.expected_costs`). *Cold* is that of a fresh installation; *trained*
 that of a snapshot which knows the training file's costs. After outcomes, both have also seen calls to models drawn at random,
-one on each of the first prompts of the shuffled test file; all figures are of the other prompts.
+one on each of the first prompts of the shuffled test file; all figures are of the other prompts, the mean of a few draws.
 """
 
 from __future__ import annotations
@@ -34,11 +34,18 @@ from store.encoders.cache import CachedEncoder
 OUTCOMES = 500
 """Calls whose outcomes are seen; at most half of the test prompts."""
 
+DRAWS = 5
+"""How often they are drawn; figures are means over the draws, as a few dear answers among a model's calls weigh much."""
+
 CONTEXT = 1_000_000
 """Context length of a model whose prices are fitted, in tokens: a prompt with a score was not too long."""
 
 LIST = f"list price x {TYPICAL_OUTPUT_TOKENS} tokens"
 STATES = (LIST, "cold", "cold, after outcomes", "trained", "trained, after outcomes")
+
+NAMES = ("bias", "mae", "coverage")
+Figures = dict[str, dict[str, float | None]]
+"""model, or ``all`` -> each of `NAMES`."""
 
 _REQUEST = RouteRequest(())
 
@@ -59,9 +66,9 @@ class CostTest:
         self._estimator = Estimator(snapshot)
         self._estimates: Estimates = self._estimator.estimate_batch(table.embeddings, table.features)
 
-    def outcomes(self, rows: Sequence[int]) -> OutcomeStatistics:
+    def outcomes(self, rows: Sequence[int], draw: int) -> OutcomeStatistics:
         """What is known after a call on each of ``rows`` to a model drawn from those whose cost is known."""
-        known, rng = OutcomeStatistics(), np.random.default_rng(0)
+        known, rng = OutcomeStatistics(), np.random.default_rng(draw)
         for seq, row in enumerate(rows, 1):
             at = int(rng.choice(np.flatnonzero(np.isfinite(self._table.costs[row]))))
             card, cost, tokens = self._cards[at], float(self._table.costs[row, at]), int(self._tokens[row])
@@ -97,7 +104,7 @@ def measure(
     dict | None
         None where a file holds no costs. Else ``states``: state -> model -> ``bias`` and ``mae``, relative to the true mean,
         and ``coverage`` of the upper quantile (None: there is none), and the model ``all``: absolute bias, MAE and coverage
-        averaged over models; with the ``fitted`` models, and the number of ``outcomes`` and ``prompts``.
+        averaged over models; with the ``fitted`` models, and the number of ``outcomes``, ``prompts`` and ``draws``.
     """
     report: Progress = progress or (lambda what, share: None)
     trained_on, tested_on, models, _ = align(read(train), read(test))
@@ -110,29 +117,48 @@ def measure(
         return None
     listed = {card.name: card for card in cards}
     own = [listed.get(m) or fitted_card(m, tokens[:n], before.costs[:, j]) for j, m in enumerate(models)]
-    shuffled = np.random.RandomState(0).permutation(len(table)).tolist()
-    seen = [row for row in shuffled[: min(OUTCOMES, len(table) // 2)] if np.isfinite(table.costs[row]).any()]
-    rest = shuffled[min(OUTCOMES, len(table) // 2) :]
-    true = table.costs[rest]
     price_in, price_out = np.array([(c.price_input, c.price_output) for c in own]).T
-    at_list = (tokens[n:][rest][:, None] * price_in + TYPICAL_OUTPUT_TOKENS * price_out) / 1e6
-    states = {LIST: figures(models, true, at_list, None)}
+    at_list = (tokens[n:, None] * price_in + TYPICAL_OUTPUT_TOKENS * price_out) / 1e6
+    found: dict[str, list[Figures]] = {state: [] for state in STATES}
+    splits = [_split(table, draw) for draw in range(DRAWS)]
+    for _, rest in splits:
+        found[LIST].append(figures(models, table.costs[rest], at_list[rest], None))
     for name, given in (("cold", seed_examples(encoder, own)), ("trained", examples(before, {}))):
         report(name, 0.0)
         tested = CostTest(table, tokens[n:], own, fit(given, encoder=encoder.fingerprint, seed=0))
-        for state, known in ((name, OutcomeStatistics()), (f"{name}, after outcomes", tested.outcomes(seen))):
-            states[state] = figures(models, true, *tested.expected(rest, known))
+        for draw, (seen, rest) in enumerate(splits):
+            known = {name: OutcomeStatistics(), f"{name}, after outcomes": tested.outcomes(seen, draw)}
+            for state, outcomes in known.items():
+                found[state].append(figures(models, table.costs[rest], *tested.expected(rest, outcomes)))
     return {
-        "states": states,
+        "states": {state: mean_figures(draws) for state, draws in found.items()},
         "fitted": [m for m in models if m not in listed],
-        "outcomes": len(seen),
-        "prompts": len(rest),
+        "outcomes": len(splits[0][0]),
+        "prompts": len(splits[0][1]),
+        "draws": DRAWS,
     }
 
 
-def figures(models: Sequence[str], true: Array, mean: Array, upper: Array | None) -> dict[str, dict[str, float | None]]:
+def _split(table: Table, draw: int) -> tuple[list[int], list[int]]:
+    """Rows whose outcomes are seen, and the others."""
+    shuffled = np.random.RandomState(draw).permutation(len(table)).tolist()
+    at = min(OUTCOMES, len(table) // 2)
+    return [row for row in shuffled[:at] if np.isfinite(table.costs[row]).any()], shuffled[at:]
+
+
+def mean_figures(draws: Sequence[Figures]) -> Figures:
+    """The mean over draws, of what each of them has."""
+    return {model: {name: _mean([d[model][name] for d in draws if model in d]) for name in NAMES} for model in draws[0]}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def figures(models: Sequence[str], true: Array, mean: Array, upper: Array | None) -> Figures:
     """See `measure`; all arrays (n, m), ``true`` NaN where unknown."""
-    found: dict[str, dict[str, float | None]] = {}
+    found: Figures = {}
     for j, model in enumerate(models):
         known = np.isfinite(true[:, j])
         if not known.any() or not (level := true[known, j].mean()) > 0.0:
@@ -170,10 +196,12 @@ def render(title: str, report: Mapping[str, Any]) -> RenderableType:
     """The table of one data set."""
     grid = Grid(
         title=f"{title}: expected against true cost, {report['prompts']:,} prompts; bias / mean absolute error / coverage, %",
-        caption=f"After {report['outcomes']} outcomes, one model each. Prices of models with a star are fitted to the "
-        "training file's costs at typical length, which flatters list price. `all`: mean over models, of the absolute bias.",
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
+        caption=f"After {report['outcomes']} outcomes, one model each; means over {report['draws']} draws. Prices of models "
+        "with a star are fitted to the training file's costs at typical length, which flatters list price. `all`: mean over "
+        "models, of the absolute bias.",
+        title_justify="left",
+        caption_justify="left",
+    )
     grid.add_column("model")
     for state in STATES:
         grid.add_column(state, justify="right")

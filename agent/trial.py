@@ -7,6 +7,7 @@ one the ``challenger``; both learn from the same feedback. `agent.evaluation.tri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -33,6 +34,8 @@ class Trial:
         Versions of the serving snapshot and of the other one, in a hold-back the predecessor.
     share
         Of the requests on which the two differ, in (0, 1], that a coin decides.
+    max_regret
+        Utility that its coins may be expected to cost in one replica, summed over decisions; then no more are tossed.
     """
 
     id: int
@@ -40,6 +43,7 @@ class Trial:
     champion: int
     challenger: int
     share: float
+    max_regret: float = math.inf
 
 
 def route_on_trial(

@@ -135,8 +135,9 @@ class JobRuns:
         return _run(row)
 
     def last(self, job: str, state: State | None = None) -> Run | None:
-        """A job's latest run, of one state where it is named."""
-        query = _NEWEST.where(JobRunTable.job == job)
+        """A job's latest run, of one state where it is named; not one that only counted what it would do."""
+        only_counted = JobRunTable.params["dry_run"].as_boolean().is_not_distinct_from(True)
+        query = _NEWEST.where(JobRunTable.job == job, ~only_counted)
         if state is not None:
             query = query.where(JobRunTable.state == state)
         with self._database.session() as session:

@@ -71,7 +71,8 @@ class TrialRow:
     @property
     def trial(self) -> Trial:
         """What routing needs to know of it."""
-        return Trial(self.id, self.kind, self.champion, self.challenger, self.plan.config.share)
+        config = self.plan.config
+        return Trial(self.id, self.kind, self.champion, self.challenger, config.share, config.max_regret)
 
     @property
     def tried(self) -> int:

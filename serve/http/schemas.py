@@ -30,7 +30,16 @@ from serve.errors import MalformedJson, path
 from serve.routing.live import AUTO
 from serve.service import Service
 from store.feedback import FeedbackEvent, Thumb
-from store.pool.file import Capability, Context, OutputTokens, PoolModel, Price, Provider, ProviderEntry
+from store.pool.file import (
+    Capability,
+    Context,
+    OutputTokens,
+    PoolModel,
+    Price,
+    Provider,
+    ProviderEntry,
+    header_value,
+)
 
 T = TypeVar("T")
 
@@ -239,7 +248,7 @@ class ModelIn(ModelChange):
     def _not_reserved(cls, name: str) -> str:
         if name == AUTO:
             raise ValueError(f"{AUTO!r} is how clients ask to be routed; give the model another name")
-        return name
+        return header_value(name)
 
     def pool_model(self) -> PoolModel:
         """The pool's own value."""

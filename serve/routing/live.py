@@ -154,13 +154,15 @@ class LiveRouter:
     def _decide(self, serving: Serving, request: RouteRequest, may_explore: bool) -> Decision:
         encoded, on_trial = serving.encoder.encode([request.turns])[0], serving.on_trial
         try:
-            if on_trial is None:
+            if on_trial is None or on_trial.used_up:
                 return serving.router.route(
                     encoded, replace(request, explore=request.explore and may_explore), self._rng
                 )
-            return route_on_trial(
+            decision = route_on_trial(
                 serving.router, on_trial.router, on_trial.trial, encoded, request, self._rng, explore=may_explore
             )
+            on_trial.count(decision)
+            return decision
         except NoCandidate as error:
             if any(card.available for card in self._follower.pool_view.cards):
                 raise

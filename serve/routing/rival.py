@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from agent.errors import ThalwegError
 from agent.router import Router
 from agent.trial import Trial
+from agent.types import Decision
 from store.trials import TrialStore
 
 RETRY_S = 10.0
@@ -18,12 +19,26 @@ RETRY_S = 10.0
 _log = logging.getLogger("thalweg.serve")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OnTrial:
-    """A running trial and the router of its challenger."""
+    """A running trial and the router of its challenger; ``regret`` is what its coins were expected to cost in this replica.
+
+    The jobs, which see the regret of all replicas, end a trial that has used its own up, but only when they look next.
+    """
 
     trial: Trial
     router: Router
+    regret: float = 0.0
+
+    def count(self, decision: Decision) -> None:
+        """Account for a decision."""
+        if decision.trial is not None:
+            self.regret += decision.trial.expected_regret
+
+    @property
+    def used_up(self) -> bool:
+        """Whether no more coins are to be tossed."""
+        return self.regret >= self.trial.max_regret
 
 
 class RivalLoader:

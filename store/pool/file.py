@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.errors import BadDataFile, did_you_mean
 from agent.types import ModelCard
@@ -85,7 +85,16 @@ Kind = Literal["openai", "embedded"]
 Capability = Literal["tools", "vision", "json"]
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+def header_value(name: str) -> str:
+    """The name, where it can be sent as the value of an HTTP header, as answers do."""
+    if not (name.isascii() and name.isprintable() and name == name.strip()):
+        raise ValueError(
+            "a model's name is sent in a header: use ASCII letters, digits and signs, no blanks at its ends"
+        )
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(header_value)]
 
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -109,3 +109,14 @@ def test_claims_are_never_doubled_across_processes(runs: JobRuns, database_url: 
         spans = sorted((began, ended) for _, name, began, ended in claims if name == job)
         assert all(ended <= began for (_, ended), (began, _) in zip(spans, spans[1:], strict=False))
     assert all(run.state == "done" for run in runs.list(1000))
+
+
+def test_a_run_that_only_counted_is_not_a_jobs_last(runs: JobRuns) -> None:
+    """Or it would put off the next run by the schedule."""
+    assert runs.last("retention") is None
+    done = runs.request("retention", {}, "timetable")
+    runs.claim(["retention"], "w")
+    runs.finish(done, {})
+    runs.request("retention", {"dry_run": True}, "command line")
+    last = runs.last("retention")
+    assert last is not None and last.id == done

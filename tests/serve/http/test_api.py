@@ -532,6 +532,7 @@ def test_a_model_joins_changes_and_leaves(http: httpx.Client, upstream: Upstream
         ({"name": "x", "provider": {"kind": "openai"}}, "provider"),
         ({"name": "x", "provider": {"kind": "magic"}}, "provider.kind"),
         ({"name": "auto", "provider": {"kind": "embedded"}}, "name"),
+        ({"name": "acme/\n\x00new", "provider": {"kind": "embedded"}}, "name"),
         ({"name": "x", "pricee": 1, "provider": {"kind": "embedded"}}, "pricee"),
         ({"name": "x", "price_input": -1, "provider": {"kind": "embedded"}}, "price_input"),
     ],

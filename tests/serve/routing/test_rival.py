@@ -94,3 +94,23 @@ def test_a_rival_that_cannot_be_loaded_is_told_and_the_champion_serves_on(
         store.end_trial("enough")
         wait(lambda: service.follower.degraded_reason is None)
     database.close()
+
+
+async def test_a_replica_tosses_no_more_coins_than_its_bound_on_regret_allows(
+    postgres_url: str, replica: Replica, snapshot: Snapshot, misled: Snapshot
+) -> None:
+    """The jobs, which end such a trial, look every few seconds; hundreds of requests may come meanwhile."""
+    database = Database.open(postgres_url)
+    publish(database, snapshot)
+    plan = TrialPlan(replace(PLAN.config, max_regret=0.003), 14.0)
+    with ExitStack() as stack:
+        one = stack.enter_context(replica("one", postgres_url))
+        two = (
+            SnapshotStore(database).publish(misled, status="trial", report={}, created_by="refresh", plan=plan).version
+        )
+        wait(lambda: versions(one) == (1, two))
+        routed = [await one.live.route(request("sum", f"{n}", explore=True), "route", "tests") for n in range(60)]
+        tossed = [r.decision.trial.expected_regret for r in routed if r.decision.trial is not None]
+        assert 0 < len(tossed) < 40 and sum(tossed[:-1]) < 0.003 <= sum(tossed)
+        assert all(r.decision.trial is None for r in routed[-20:])
+    database.close()

@@ -158,7 +158,7 @@ class Estimator:
             return np.full(len(models), np.nan), np.full(len(models), np.nan)
         at = [self._column.get(name, -1) for name in models]
         upper = self._cost_upper[at]
-        mean = np.append(estimates.cost[row], np.nan)[at] + 0.0 * upper
+        mean = np.where(np.isnan(upper), np.nan, np.append(estimates.cost[row], np.nan)[at])
         return mean, mean * upper
 
     def estimate(self, encoded: Encoded) -> Estimates:

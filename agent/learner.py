@@ -163,15 +163,15 @@ class Learner:
 
     def _estimates(self, rows: Sequence[Observation]) -> dict[int, SnapshotEstimate | SetAside]:
         """Position of each row -> its estimate: what was logged, where this snapshot decided; computed elsewhere."""
-        known = {row.seq: row.estimate for row in rows if row.estimate is not None and self._holds(row)}
+        known = {row.seq: logged for row in rows if (logged := self._logged(row)) is not None}
         return known | self._estimated([row for row in rows if row.seq not in known])
 
-    def _holds(self, row: Observation) -> bool:
-        """Whether the row's logged estimate is this snapshot's, and of every model that is rated."""
-        logged = row.estimate
-        if logged is None or logged.snapshot != self._estimator.snapshot.version or not logged.snapshot:
-            return False
-        return all(logged.quality.get(model, math.nan) >= 0.0 for model in _rated(row))
+    def _logged(self, row: Observation) -> SnapshotEstimate | None:
+        """The row's logged estimate, where it is this snapshot's (which has a version) and of every model that is rated."""
+        logged, version = row.estimate, self._estimator.snapshot.version
+        if logged is None or not version or logged.snapshot != version:
+            return None
+        return logged if all(logged.quality.get(model, math.nan) >= 0.0 for model in _rated(row)) else None
 
     def _estimated(self, rows: Sequence[Observation]) -> dict[int, SnapshotEstimate | SetAside]:
         if not rows:

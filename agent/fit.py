@@ -49,6 +49,8 @@ class FitConfig:
         A neighbour weighs its similarity to this power; the task means weigh like this many scores beside them.
     landmarks
         Of the trunk, at most.
+    general_heads, task_heads
+        Whether stage 2 counts, and whether its task heads do; for ablations.
     index_capacity
         Most prompts (the last ones) that the snapshot holds for `agent.index`.
     """
@@ -58,6 +60,8 @@ class FitConfig:
     neighbour_power: float = 4.0
     neighbour_strength: float = 10.0
     landmarks: int = 1000
+    general_heads: bool = True
+    task_heads: bool = True
     index_capacity: int = 50_000
 
 
@@ -134,12 +138,15 @@ def fit(
     if not scores.complete:
         general_heads = replace(general_heads, oof=cross_fitted(trunk, scores, discovery, penalties))
     candidates = task_candidates(discovery, scores)
-    task_heads = fit_task_heads(trunk, scores, general_heads.oof, labels, candidates)
+    with_heads = [c if config.general_heads and config.task_heads else () for c in candidates]
+    task_heads = fit_task_heads(trunk, scores, general_heads.oof, labels, with_heads)
 
     report("aggregation", 0.9)
     near = neighbour_means(neighbours, scores, discovery.oof, config.neighbour_power, config.neighbour_strength)
     estimates = (discovery.oof, general_heads.oof + task_heads.oof, near)  # all out of fold
-    stack = fit_stack(estimates, scores, means.variances, penalties)
+    used = [0, 1, 2] if config.general_heads else [0, 2]
+    stack = np.zeros(len(estimates))
+    stack[used] = fit_stack([estimates[i] for i in used], scores, means.variances, penalties)
     oof = np.clip(combine(stack, estimates), 0.0, 1.0)
     result = FitResult(
         representation,

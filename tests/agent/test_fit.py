@@ -59,6 +59,17 @@ def test_tasks_are_the_kinds_and_carry_names_candidates_and_heads() -> None:
     assert all(any(w in t.name for kind in KINDS.values() for w in kind) for t in snapshot.tasks)
 
 
+def test_heads_are_left_out_on_demand() -> None:
+    without_task_heads = trained(world(), config=FitConfig(task_heads=False))
+    assert {head.task for head in without_task_heads.heads} == {GENERAL} and without_task_heads.tensors["stack"][
+        1
+    ] > 0.0
+    without = trained(world(), config=FitConfig(general_heads=False))
+    assert {head.task for head in without.heads} == {GENERAL}
+    assert without.tensors["stack"][1] == 0.0 and without.tensors["stack"].sum() == pytest.approx(1.0)
+    estimated(without, world(seed=1))
+
+
 def test_equal_seeds_give_equal_snapshots() -> None:
     assert same(trained(world(), seed=3), trained(world(), seed=3))
 

@@ -23,6 +23,9 @@ def replay(
         str | None,
         typer.Option(help="STEP:BELOW: a made-up model, this much below the models' mean on each prompt, is added."),
     ] = None,
+    probes: Annotated[
+        int, typer.Option(help="A model that joins first answers so many prompts of the past, which a judge scores.")
+    ] = 0,
     leave: Annotated[list[str] | None, typer.Option(help="MODEL@STEP: the model is removed at this step.")] = None,
     degrade: Annotated[
         list[str] | None, typer.Option(help="MODEL@STEP:DELTA: its scores fall by so much, unannounced.")
@@ -51,7 +54,7 @@ def replay(
 
     scenario = parse(
         join=join or (), join_weak=join_weak, leave=leave or (), degrade=degrade or (), noise=noise or (),
-        feedback_rate=feedback_rate, delay=delay,
+        feedback_rate=feedback_rate, delay=delay, probes=probes,
     )  # fmt: skip
     with context() as ctx, progress("replay") as report:
         result = run(

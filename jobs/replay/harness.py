@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.types import Array
-from jobs.replay.policy import Feedback, Policy, PolicyChoice, PolicyEvent, PolicyFactory, Prompt
+from jobs.replay.policy import Feedback, Policy, PolicyChoice, PolicyEvent, PolicyFactory, Probing, Prompt
 from jobs.replay.scenario import Change
 from jobs.replay.stream import Stream
 
@@ -70,8 +71,12 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
     pool: Sequence[str] = ()
     for step in range(len(stream)):
         if step in pools:
+            joined = [model for model in pools[step] if model not in pool] if step else []
             pool = pools[step]
             policy.set_models(pool)
+            known = len(policy.events)
+            _probe(policy, stream, step, joined)
+            events.extend((step, event) for event in policy.events[known:])
         if step in announced:
             policy = _rebuild(stream, factory, announced[step], [feedback for _, feedback in learned], pool)
             for outcome in outcomes:
@@ -106,6 +111,14 @@ def run(stream: Stream, factory: PolicyFactory, progress: Callable[[float], None
         decide_us=_median_us(decide_s),
         learn_us=_median_us(learn_s),
     )
+
+
+def _probe(policy: Policy, stream: Stream, step: int, joined: Sequence[str]) -> None:
+    """Let a policy ask the models that have ``joined`` at this step, as many prompts as the scenario allows."""
+    count = stream.scenario.probes
+    if count and isinstance(policy, Probing):
+        for model in joined:
+            policy.probe(model, stream.known(step, model), count, partial(stream.probed, model))
 
 
 def run_fixed(stream: Stream) -> Trace:

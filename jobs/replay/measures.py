@@ -22,6 +22,13 @@ LEAST_MOVE = 0.05
 """Difference of a model's share to the reference run's below which there is no change to follow."""
 
 
+GAIN_STEPS = (200, 500)
+"""Steps after a join in which its gain is measured."""
+
+LEAST_GAIN = 0.001
+"""Gain a step below which a model that joins counts as one that brings nothing."""
+
+
 def last_third(trace: Trace) -> float:
     """Mean quality of the last third of the stream."""
     return float(trace.quality[-(len(trace.quality) // 3) or None :].mean())
@@ -66,6 +73,54 @@ def follow_steps(trace: Trace, reference: Trace, change: Change, models: Sequenc
     gone = (np.sign(way) * (ours - before) >= np.abs(way) / 2) & (np.abs(way) >= LEAST_MOVE)
     steps = np.flatnonzero(gone[change.step + WINDOW - 1 :])
     return int(steps[0]) + WINDOW if len(steps) else None
+
+
+def gain(trace: Trace, unjoined: Trace, change: Change, steps: int) -> float:
+    """Quality over so many steps after a join, summed, above that of the run in which no model joins."""
+    rows = slice(change.step, change.step + steps)
+    return float((trace.quality[rows] - unjoined.quality[rows]).sum())
+
+
+def traffic_after(trace: Trace, change: Change, models: Sequence[str], steps: int = 300) -> float | None:
+    """Share of the requests that a joined model gets from so many steps after its join on; None where there are none."""
+    chosen = trace.model[change.step + steps :]
+    return float((chosen == models.index(change.model)).mean()) if len(chosen) else None
+
+
+def join_figures(
+    traces: Sequence[Trace],
+    references: Sequence[Trace],
+    unjoined: Sequence[Trace],
+    joins: Sequence[Change],
+    models: Sequence[str],
+) -> dict[str, Any]:
+    """What became of models that joined, over all seeds; each figure a number, or None where there is none.
+
+    ``gain_share_200`` and ``gain_share_500``: the gain of the reference run, in which the models were in the pool from the
+    start, over the run in which they never join, in so many steps after the join; and of that the share that this run
+    realised. Both gains are summed over seeds and joins; None where the reference gains less than `LEAST_GAIN` a step.
+    ``adoption_steps``: mean of `follow_steps`, over those that were adopted. ``traffic_share_300``: mean of `traffic_after`.
+    ``seeds`` holds the same of each model and seed: summed gains, and the rest.
+    """
+    out: dict[str, Any] = {"seeds": {}}
+    for change in joins:
+        out["seeds"][change.model] = [
+            {
+                "adoption_steps": follow_steps(t, r, change, models),
+                "traffic_share_300": traffic_after(t, change, models),
+                **{f"gain_{n}": gain(t, u, change, n) for n in GAIN_STEPS},
+                **{f"reference_gain_{n}": gain(r, u, change, n) for n in GAIN_STEPS},
+            }
+            for t, r, u in zip(traces, references, unjoined, strict=True)
+        ]
+    rows = [row for found in out["seeds"].values() for row in found]
+    for n in GAIN_STEPS:
+        ours, whole = (sum(row[f"{which}_{n}"] for row in rows) for which in ("gain", "reference_gain"))
+        out[f"gain_share_{n}"] = ours / whole if whole >= LEAST_GAIN * n * len(rows) else None
+    for key in ("adoption_steps", "traffic_share_300"):
+        known = [row[key] for row in rows if row[key] is not None]
+        out[key] = float(np.mean(known)) if known else None
+    return out
 
 
 def drift_delay(trace: Trace, change: Change, models: Sequence[str]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,14 @@ class Feedback:
     score: float
     source: Source
     rater: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """A judge's ``score`` in 0..1 of a model's answer to a probe, and its USD; NaN where unknown."""
+
+    score: float
+    cost: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,17 @@ class Policy(Protocol):
 
     def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
         """Learn what the call of a choice cost, in USD; called once for each choice of known cost, before the next one."""
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A policy that asks a model that joins before it routes to it."""
+
+    def probe(
+        self, model: str, prompts: Mapping[str, Prompt], count: int, ask: Callable[[Prompt], ProbeResult]
+    ) -> None:
+        """``ask`` the model at most ``count`` of ``prompts``, which came before, by their ids; and learn the results."""
         ...
 
 

@@ -80,6 +80,9 @@ def _policy(replay: Replay, name: str, traces: Sequence[Trace]) -> dict[str, Any
             c.model: [measures.follow_steps(t, r, c, replay.models) for t, r in zip(traces, references)]
             for c in changes
         }
+    if name in replay.unjoined:
+        unjoined = replay.unjoined[name]
+        out["join"] = measures.join_figures(traces, references, unjoined, replay.scenario.joins, replay.models)
     out["drift_delays"] = {
         c.model: [measures.drift_delay(t, c, replay.models) for t in traces] for c in replay.scenario.degrades
     }
@@ -154,6 +157,15 @@ def _changes(row: Mapping[str, Any]) -> list[str]:
         for model, by_seed in row[key].items():
             if any(n is not None for n in by_seed):
                 lines.append(f"{model} {what.format(', '.join('never' if n is None else str(n) for n in by_seed))}")
+    if join := row.get("join"):
+        shares = (
+            f"{'-' if (v := join[f'gain_share_{n}']) is None else f'{v:.0%}'} in {n}" for n in measures.GAIN_STEPS
+        )
+        traffic = join["traffic_share_300"]
+        lines.append(
+            f"share of the join's gain realised: {', '.join(shares)} steps; "
+            f"share of the requests 300 steps later: {'-' if traffic is None else f'{traffic:.1%}'}"
+        )
     if any(row["false_alarms"]) or row["drift_delays"]:
         lines.append(f"false alarms: {', '.join(map(str, row['false_alarms']))}")
     return lines

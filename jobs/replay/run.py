@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from typing import Literal
 
 from agent.errors import InvalidInput
 from jobs.evaluate.harness import Progress
@@ -18,15 +19,23 @@ from jobs.replay.scenario import Scenario
 from jobs.replay.stream import Stream
 from store.encoders.cache import CachedEncoder
 
+RunKind = Literal["as it is", "reference", "without joins"]
+"""Under the scenario as given, `Scenario.reference`, or `Scenario.without_joins`."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One run: its policy and seed, whether it is the reference run, and the policy's cost setting."""
+    """One run: its policy and seed, under which of the scenario and what it is compared with, and the policy's cost setting."""
 
     policy: str
     seed: int
-    reference: bool = False
+    kind: RunKind = "as it is"
     cost_setting: float | None = None
+
+    def scenario(self, given: Scenario) -> Scenario:
+        """The scenario of this run."""
+        kinds = {"as it is": given, "reference": given.reference(), "without joins": given.without_joins()}
+        return kinds[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +50,8 @@ class Replay:
         Changes of the pool, and how feedback was given.
     steps, warm, seeds
         Prompts routed and prompts scored beforehand, in each run; number of runs.
-    traces, references
-        policy -> its trace and that of its reference run, one entry a seed.
+    traces, references, unjoined
+        policy -> its trace, that of its reference run, and that of its run where no model joins, one entry a seed.
     spend
         policy -> cost setting -> its trace, one entry a seed.
     notes
@@ -56,6 +65,7 @@ class Replay:
     seeds: int
     traces: dict[str, list[Trace]]
     references: dict[str, list[Trace]]
+    unjoined: dict[str, list[Trace]]
     spend: dict[str, dict[float, list[Trace]]]
     notes: list[str]
 
@@ -104,16 +114,18 @@ def replay(
     if spend and not data.table.has_costs:
         raise InvalidInput("--spend: the data hold no costs", param="spend")
     referenced = chosen if scenario.perturbed else []
+    joined = chosen if scenario.joins else []
     settings = {p: COST_SETTINGS[p] for p in chosen if spend and p in COST_SETTINGS}
     specs = [
         *(RunSpec(p, seed) for seed in range(seeds) for p in chosen),
-        *(RunSpec(p, seed, reference=True) for seed in range(seeds) for p in referenced),
-        *(RunSpec(p, seed, False, value) for seed in range(seeds) for p in settings for value in settings[p]),
+        *(RunSpec(p, seed, "reference") for seed in range(seeds) for p in referenced),
+        *(RunSpec(p, seed, "without joins") for seed in range(seeds) for p in joined),
+        *(RunSpec(p, seed, cost_setting=value) for seed in range(seeds) for p in settings for value in settings[p]),
     ]
     found = dict(execute(data, scenario, specs, workers, report))
 
-    def of(policy: str, reference: bool = False, cost_setting: float | None = None) -> list[Trace]:
-        return [found[RunSpec(policy, seed, reference, cost_setting)] for seed in range(seeds)]
+    def of(policy: str, kind: RunKind = "as it is", cost_setting: float | None = None) -> list[Trace]:
+        return [found[RunSpec(policy, seed, kind, cost_setting)] for seed in range(seeds)]
 
     return Replay(
         models=data.table.models,
@@ -122,7 +134,8 @@ def replay(
         warm=data.warm_file + data.warm,
         seeds=seeds,
         traces={p: of(p) for p in chosen},
-        references={p: of(p, True) for p in referenced},
+        references={p: of(p, "reference") for p in referenced},
+        unjoined={p: of(p, "without joins") for p in joined},
         spend={p: {value: of(p, cost_setting=value) for value in settings[p]} for p in settings},
         notes=[*data.notes, *notes],
     )
@@ -163,7 +176,7 @@ def _choose(policies: Sequence[str]) -> tuple[list[str], list[str]]:
 def _run(
     data: ReplayData, scenario: Scenario, spec: RunSpec, progress: Callable[[float], None] = lambda share: None
 ) -> Trace:
-    stream = Stream(data, scenario.reference() if spec.reference else scenario, spec.seed)
+    stream = Stream(data, spec.scenario(scenario), spec.seed)
     if spec.policy == BEST_FIXED:
         return run_fixed(stream)
     return run(stream, factory(spec.policy, spec.cost_setting), progress)

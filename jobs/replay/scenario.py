@@ -61,6 +61,8 @@ class Scenario:
     weak
         How far the made-up model `WEAK`, which is among the ``joins``, is below the models' mean score on each prompt;
         None where there is none.
+    probes
+        Prompts of the past that each model answers when it joins, for policies that ask: their true scores come from a judge.
     noise
         Errors of feedback.
     feedback_rate
@@ -80,6 +82,7 @@ class Scenario:
     delay: int = 0
     announced: bool = False
     weak: float | None = None
+    probes: int = 0
 
     @property
     def unannounced(self) -> tuple[Change, ...]:
@@ -96,7 +99,13 @@ class Scenario:
         announced, all feedback true.
         """
         joins = tuple(replace(change, step=NEVER) for change in self.joins if change.model == WEAK)
-        return replace(self, joins=joins, noise=Noise(), feedback_rate=1.0, delay=0, announced=bool(self.degrades))
+        return replace(
+            self, joins=joins, noise=Noise(), feedback_rate=1.0, delay=0, announced=bool(self.degrades), probes=0
+        )
+
+    def without_joins(self) -> Scenario:
+        """The same where no model ever joins."""
+        return replace(self, joins=tuple(replace(change, step=NEVER) for change in self.joins), probes=0)
 
 
 def parse(
@@ -108,12 +117,15 @@ def parse(
     noise: Sequence[str] = (),
     feedback_rate: float = 1.0,
     delay: int = 0,
+    probes: int = 0,
 ) -> Scenario:
     """The scenario of command line options; raises `InvalidInput` that names the option at fault."""
     if not 0.0 <= feedback_rate <= 1.0:
         raise _bad("feedback-rate", feedback_rate, "give a share from 0 to 1")
     if delay < 0:
         raise _bad("delay", delay, "give a number of steps, 0 or more")
+    if probes < 0 or (probes and not join and join_weak is None):
+        raise _bad("probes", probes, "give a number of 0 or more, with --join or --join-weak")
     weak = None if join_weak is None else _weak(join_weak)
     return Scenario(
         joins=(*(_change("join", text) for text in join), *(() if weak is None else (replace(weak, delta=0.0),))),
@@ -123,6 +135,7 @@ def parse(
         feedback_rate=feedback_rate,
         delay=delay,
         weak=None if weak is None else weak.delta,
+        probes=probes,
     )
 
 

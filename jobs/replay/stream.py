@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.types import Array
 from jobs.replay.data import ReplayData
-from jobs.replay.policy import Feedback, PolicyChoice, Prompt, Start
+from jobs.replay.policy import Feedback, PolicyChoice, ProbeResult, Prompt, Start
 from jobs.replay.scenario import Scenario
 
 RATERS = 50
@@ -104,6 +104,23 @@ class Stream:
         if known.all():
             return None
         return [m for m in pool if known[self.models.index(m)]]
+
+    def known(self, step: int, model: str) -> dict[str, Prompt]:
+        """id -> the prompts that came before ``step``, warm ones included, and on which the model has a score."""
+        scored = self.data.table.scores[:, self.models.index(model)]
+        rows = np.concatenate([self.warm_rows, self.rows[:step]])
+        found = (self.data.prompts[row] for row in rows if np.isfinite(scored[row]))
+        return {prompt.id: prompt for prompt in found}
+
+    def probed(self, model: str, prompt: Prompt) -> ProbeResult:
+        """What a model answers to a known prompt is worth, and costs."""
+        row, column = self._row_of[prompt.id], self.models.index(model)
+        table = self.data.table
+        return ProbeResult(float(table.scores[row, column]), float(table.costs[row, column]))
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {prompt.id: row for row, prompt in enumerate(self.data.prompts)}
 
     def feedback(self, step: int, choice: PolicyChoice) -> Feedback | None:
         """The feedback on a choice; None where nobody gives any."""

@@ -3,13 +3,15 @@ the trials and hold-backs that follow."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from agent.choice.limiter import ExplorationLimiter
+from agent.choice.probing import select_probes
 from agent.evaluation.challenger import RefreshData, comparable, train_challenger
 from agent.evaluation.refresh_rule import RECENT, RefreshSignals, refresh_reason
 from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig, judge_trial, trial_evidence
@@ -24,10 +26,13 @@ from agent.snapshot import Snapshot
 from agent.trial import Trial, TrialKind, route_on_trial
 from agent.types import UNKNOWN_TASK, Array, Decision, RouteRequest
 from jobs.evaluate.costs import implied_tokens
-from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
+from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, ProbeResult, Prompt, Start
 
 KEY = "replay"
 """The API key of every prompt; its exploration is limited as the server limits it."""
+
+PROBE = "probe"
+"""The judge's name of a model's probes."""
 
 DUE_EVERY = 10
 """Rows of the log between two checks of the refresh rule and of a trial; the server checks both every few seconds."""
@@ -131,20 +136,38 @@ class Thalweg:
             decision = route_on_trial(self._router, found.rival, found.trial, prompt.encoded, request, self._rng)
             found.count(decision)
         self._limiter.count(KEY, decision)
-        chosen = decision.chosen
         self._recent.append((prompt, decision.task.id))
-        return PolicyChoice(
-            decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id,
-            decision.candidates, decision.trial, decision.estimate,
-        )  # fmt: skip
+        return _choice(decision)
 
     def learn_one(self, feedback: Feedback) -> None:
         """Append to the log, learn the row, and refresh where that is due."""
         if not self._learn:
             return
+        self._append(feedback, f"step-{feedback.step}")
+        if len(self._log) % DUE_EVERY == 0:
+            self._after()
+
+    def probe(
+        self, model: str, prompts: Mapping[str, Prompt], count: int, ask: Callable[[Prompt], ProbeResult]
+    ) -> None:
+        """As `jobs.onboard` does: each probe is a request for this model, its answer scored by a judge."""
+        if not self._learn:
+            return
+        request = RouteRequest((), candidates=(model,), explore=False)
+        for name in select_probes(self._router.snapshot, prompts, count):
+            prompt = prompts[name]
+            choice = _choice(self._router.route(prompt.encoded, request, self._rng))
+            result = ask(prompt)
+            if not math.isnan(result.cost):
+                self.learn_outcome(prompt, choice, result.cost)
+            self._append(Feedback(0, prompt, choice, result.score, "judge", PROBE), f"probe-{model}-{name}")
+        self._after()
+
+    def _append(self, feedback: Feedback, decision_id: str) -> None:
+        """Add a row to the log, and learn it."""
         choice = feedback.choice
         row = Observation(
-            seq=len(self._log) + 1, decision_id=f"step-{feedback.step}", prompt_id=feedback.prompt.id,
+            seq=len(self._log) + 1, decision_id=decision_id, prompt_id=feedback.prompt.id,
             model=choice.model, score=feedback.score, source=feedback.source, rater=feedback.rater,
             encoded=feedback.prompt.encoded, propensity=choice.propensity, expected=choice.expected, task=choice.task,
             actions=tuple(c.action for c in choice.candidates if c.excluded is None), encoder=self._start.encoder,
@@ -158,10 +181,12 @@ class Thalweg:
         new = self._router.drifts()[len(before) :]
         self._drifts += new
         self.events += [PolicyEvent("drift", drift.model) for drift in new]
-        if len(self._log) % DUE_EVERY == 0:
-            self._judge()
-            if refresh_reason(self._signals()) is not None:
-                self._refresh(self._router.snapshot)
+
+    def _after(self) -> None:
+        """What the server's timetable does every few seconds."""
+        self._judge()
+        if refresh_reason(self._signals()) is not None:
+            self._refresh(self._router.snapshot)
 
     def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
         """As the outcome log has it; the length of the answer is what the cost says at the card's price."""
@@ -299,6 +324,14 @@ class Thalweg:
         for (prompt, model), mean in means.items():
             scores[row[prompt], column[model]], weights[row[prompt], column[model]] = mean.value, mean.weight
         return examples([self._prompts[name] for name in ids], scores, self._start.columns, weights)
+
+
+def _choice(decision: Decision) -> PolicyChoice:
+    chosen = decision.chosen
+    return PolicyChoice(
+        decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id,
+        decision.candidates, decision.trial, decision.estimate,
+    )  # fmt: skip
 
 
 def examples(

@@ -256,6 +256,12 @@ class Candidate:
         return min(max(sum(part.weight * part.estimate for part in parts), 0.0), 1.0) if parts else math.nan
 
     @property
+    def expected(self) -> float:
+        """The estimate, where ratings may be calibrated by it; NaN of a model that the snapshot does not know, whose ratings
+        would all seem too high or too low alike, since its estimate is mostly a guess."""
+        return math.nan if "snapshot_mean" in self.parts else self.quality
+
+    @property
     def action(self) -> LoggedAction:
         """What off-policy evaluation needs of it."""
         return LoggedAction(self.model, self.propensity, self.quality, self.cost_penalty, self.cost)

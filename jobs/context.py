@@ -50,7 +50,7 @@ class JobContext:
     def __init__(self, settings: JobSettings, env: Mapping[str, str] | None = None, clock: Clock = utc_now) -> None:
         self.settings = settings
         self.clock = clock
-        self._env = os.environ if env is None else env
+        self.env: Mapping[str, str] = os.environ if env is None else env
 
     def __enter__(self) -> Self:
         return self
@@ -115,9 +115,11 @@ class JobContext:
         return [(model, self.unavailable_reason(model)) for model in self.pool.list(include_removed)]
 
     def unavailable_reason(self, model: PoolModel) -> str | None:
-        """Why a model cannot be called with the API keys of the environment; None where it can."""
+        """Why a model cannot be called, or not with the API keys of the environment; None where it can."""
+        if model.unrouted_reason is not None:
+            return model.unrouted_reason
         key = model.provider.api_key_env
-        return f"{key} is not set" if key and not self._env.get(key) else None
+        return f"{key} is not set" if key and not self.env.get(key) else None
 
     def cards(self) -> list[ModelCard]:
         """The router's cards of these models."""

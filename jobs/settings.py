@@ -62,6 +62,12 @@ class JobSettings(StoreSettings):
         A trial or hold-back also ends after so many requests on which the two differ, scored or not, and so many days.
     trial_max_regret, hold_back_max_regret
         And when it was expected to have cost so much quality, summed over its requests.
+    join_budget_usd, join_max_calls
+        Most that one model's joining may spend on calls.
+    join_timeout_s
+        Longest wait for an answer.
+    join_calls_per_minute
+        Most calls a minute to one endpoint.
     seed
         Of everything random in a job.
     """
@@ -100,6 +106,10 @@ class JobSettings(StoreSettings):
     hold_back_max_regret: float = Field(
         default=HOLD_BACK.max_regret, gt=0, allow_inf_nan=False, description="a number above 0"
     )
+    join_budget_usd: float = Field(default=2.0, ge=0, allow_inf_nan=False, description="a number of at least 0")
+    join_max_calls: int = Field(default=200, ge=0, description="a whole number of at least 0")
+    join_timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False, description="a number above 0")
+    join_calls_per_minute: float = Field(default=60.0, gt=0, allow_inf_nan=False, description="a number above 0")
     seed: int = Field(default=0, ge=0, description="a whole number of at least 0")
 
     @property

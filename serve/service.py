@@ -19,6 +19,7 @@ from store.decisions import DecisionLog
 from store.drifts import DriftStore
 from store.encoders.backends import load_encoder
 from store.feedback import FeedbackLog
+from store.joins import JoinStore
 from store.keys import bootstrap_key
 from store.lineage import TaskLineage
 from store.pool.file import PoolFile
@@ -75,6 +76,7 @@ class Service:
         self.drifts = DriftStore(self.database)
         self.runs = JobRuns(self.database)
         self.pool = ModelPool(self.database)
+        self.joins = JoinStore(self.database)
         self.pool.sync(models)
         self.set_aside = SetAsideStore(self.database)
         self.follower = Follower(

@@ -232,7 +232,7 @@ def _readable(row: Row[*tuple[Any, ...]]) -> Observation | SetAside:
 def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
     ranked = read_candidates(row.candidates)
     rated = {c.model: c for c in ranked if c.model in (row.model, row.other)}
-    expected = {model: c.quality for model, c in rated.items()}
+    expected = {model: c.expected for model, c in rated.items()}
     tasks = None if row.tasks is None else dict(orjson.loads(row.tasks))
     return Observation(
         seq=row.seq,

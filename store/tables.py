@@ -66,6 +66,61 @@ class ModelTable(Base):
     updated_at: Mapped[datetime]
 
 
+class JoinTable(Base):
+    """A model's way into the pool, see `store.joins.Join`; a model's latest row counts."""
+
+    __tablename__ = "joins"
+    __table_args__ = (Index(None, "model", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[Key]
+    model: Mapped[Safe]
+    state: Mapped[str]
+    reason: Mapped[Safe]
+    found: Mapped[Json]
+    started_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class JoinEventTable(Base):
+    """That a join came into a state, when and why."""
+
+    __tablename__ = "join_events"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[Key]
+    join: Mapped[int] = mapped_column(ForeignKey("joins.id"), index=True)
+    state: Mapped[str]
+    reason: Mapped[Safe]
+    at: Mapped[datetime]
+
+
+class JoinCallTable(Base):
+    """A call that a join makes, booked before it is made, see `store.join_calls.JoinCall`."""
+
+    __tablename__ = "join_calls"
+    __table_args__ = (
+        Index("one_call_a_subject", "join", "role", "subject", unique=True),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[Key]
+    join: Mapped[int] = mapped_column(ForeignKey("joins.id"))
+    role: Mapped[str]
+    subject: Mapped[Safe]
+    model: Mapped[Safe]
+    state: Mapped[str]
+    reserved_usd: Mapped[float]
+    cost_usd: Mapped[float | None]
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    latency_ms: Mapped[float | None]
+    answer: Mapped[Safe | None]
+    error: Mapped[Safe | None]
+    decision_id: Mapped[Safe | None]
+    booked_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
 class PromptTable(Base):
     """A prompt as one encoder encoded it; ``id`` is the hash of encoder and content, so that each is encoded once."""
 

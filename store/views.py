@@ -21,6 +21,7 @@ from agent.types import CallForecast, Candidate, Decision, Evidence, Part, Sourc
 from store.decisions import DecisionRecord, Outcome
 from store.drifts import FoundDrift
 from store.feedback import FeedbackRow, Thumb
+from store.joins import Join, JoinEvent, JoinState
 from store.lineage import TaskEvent, TaskRow
 from store.pool.file import PoolModel, Provider
 
@@ -34,6 +35,9 @@ class View(BaseModel):
     """Base of the views."""
 
     model_config = ConfigDict(frozen=True)
+
+
+THERE_FROM_THE_START = "it was in the pool from the start"
 
 
 class DecisionSummary(View):
@@ -194,11 +198,13 @@ class ModelView(View):
     available: bool
     unavailable_reason: str | None
     removed: bool
+    state: JoinState = Field(description="how far its joining the pool has come")
+    state_reason: str
     drift: DriftView | None = Field(description="its last silent change since the serving snapshot was trained")
     family: str
-    price_input: float
-    price_output: float
-    context: int
+    price_input: float | None = Field(description="null: not known")
+    price_output: float | None
+    context: int | None
     capabilities: list[str]
     priors: dict[str, float]
     output_tokens: int | None = Field(description="expected length of an answer, as the card has it")
@@ -221,10 +227,39 @@ class ModelView(View):
             "capabilities": sorted(card.capabilities),
         }
         state = {"available": unavailable_reason is None, "unavailable_reason": unavailable_reason}
+        join = model.join
+        state |= {"state": "adopted" if join is None else join.state}
+        state |= {"state_reason": THERE_FROM_THE_START if join is None else join.reason}
         return cls(
-            **_attributes(card) | _attributes(model) | own | state,
+            **_attributes(card) | _attributes(model) | own | state | dict.fromkeys(model.unknown),
             drift=None if drift is None else DriftView.of(drift),
             calls=calls,
+        )
+
+
+class JoinEventView(View):
+    """That a model that joins came into a state, when and why."""
+
+    state: JoinState
+    reason: str
+    at: datetime
+
+
+class ModelDetail(ModelView):
+    """A model with the steps by which it came into the pool; none where it was there from the start."""
+
+    joined_at: datetime | None
+    steps: list[JoinEventView]
+    found: dict[str, Any] = Field(description="what checks, probes and trial have found, by kind")
+
+    @classmethod
+    def of_join(cls, model: ModelView, join: Join | None, events: Sequence[JoinEvent]) -> Self:
+        """The view of a model and its join."""
+        return cls(
+            **{name: getattr(model, name) for name in ModelView.model_fields},
+            joined_at=None if join is None else join.started_at,
+            steps=[JoinEventView(**_attributes(event)) for event in events],
+            found={} if join is None else dict(join.found),
         )
 
 

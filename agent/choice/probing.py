@@ -12,7 +12,6 @@ from collections.abc import Collection
 import numpy as np
 
 from agent.snapshot import Snapshot
-from agent.types import Array
 
 
 def select_probes(snapshot: Snapshot, available: Collection[str], count: int, done: Collection[str] = ()) -> list[str]:
@@ -36,8 +35,7 @@ def select_probes(snapshot: Snapshot, available: Collection[str], count: int, do
     labels = snapshot.tensors["indexed_task"].astype(np.int64)
     spread = snapshot.tensors["indexed_means"].astype(np.float64).var(axis=1)  # (n,)
     asked, can = set(done), set(available) - set(done)
-    size = np.bincount(labels, minlength=len(tasks)).astype(np.float64)
-    worth = size * _means(labels, spread, len(tasks))
+    worth = np.bincount(labels, spread, minlength=len(tasks))  # size times mean spread
     waiting: list[list[int]] = [[] for _ in tasks]
     for row in np.lexsort((np.arange(len(ids)), spread)):  # the last is taken first
         if ids[row] in can:
@@ -56,10 +54,3 @@ def select_probes(snapshot: Snapshot, available: Collection[str], count: int, do
         found.append(ids[waiting[task].pop()])
         n[task] += 1
     return found
-
-
-def _means(labels: Array, values: Array, count: int) -> Array:
-    """(count,) mean of the values of each label; 0 where there are none."""
-    total = np.bincount(labels, values, minlength=count)
-    out: Array = total / np.maximum(np.bincount(labels, minlength=count), 1)
-    return out

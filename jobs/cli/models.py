@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.console import Json, confirm, context, show, table
+from jobs.cli.console import Json, confirm, context, show, table, when
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from jobs.context import JobContext
     from store.pool.file import PoolModel
+    from store.views import ModelDetail, ModelView
 
 app = typer.Typer(help="The pool of models. What is changed here overrides the pool file and survives restarts.",
                   no_args_is_help=True)  # fmt: skip
@@ -43,9 +46,9 @@ def list_models(
          "prior": "right", "state": "left"},
         [
             (
-                m.id, m.family, f"{m.price_input:g}", f"{m.price_output:g}", f"{m.context:,}", " ".join(m.capabilities),
+                m.id, m.family, *_figures(m), " ".join(m.capabilities),
                 f"{sum(m.priors.values()) / len(m.priors):.2f}" if m.priors else "-",
-                "removed" if m.removed else m.unavailable_reason or "ready",
+                "removed" if m.removed else m.unavailable_reason or ("ready" if m.state == "adopted" else m.state),
             )
             for m in found
         ],
@@ -53,12 +56,49 @@ def list_models(
     ))  # fmt: skip
 
 
+@app.command("show")
+def show_model(name: Name, as_json: Json = False) -> None:
+    """A model, and the steps by which it came into the pool."""
+    from store.joins import JoinStore
+    from store.views import ModelDetail, ModelView
+
+    with context() as ctx:
+        model = ctx.pool.get(name)
+        events = [] if model.join is None else JoinStore(ctx.database).events(model.join.id)
+        view = ModelView.of(model, ctx.unavailable_reason(model))
+    found = ModelDetail.of_join(view, model.join, events)
+    show(found, as_json, lambda: _shown(found))
+
+
+def _shown(m: ModelDetail) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    price_in, price_out, tokens = _figures(m)
+    lines = [
+        f"{m.id}: {m.state}, {m.state_reason}",
+        f"$ {price_in} in, {price_out} out, per million tokens; context {tokens}; "
+        f"can: {' '.join(m.capabilities) or 'chat'}; at {m.provider.base_url or m.provider.kind}",
+    ]
+    if m.unavailable_reason:
+        lines.append(f"no request is sent to it: {m.unavailable_reason}")
+    columns = {"when": "left", "state": "left", "why": "left"}
+    steps = [(when(step.at), step.state, step.reason) for step in m.steps]
+    return Group(*(Text(line) for line in lines), table("", columns, steps, "it was in the pool from the start"))
+
+
+def _figures(m: ModelView) -> tuple[str, str, str]:
+    """Prices and context length; ? where not known."""
+    price_in, price_out = ("?" if price is None else f"{price:g}" for price in (m.price_input, m.price_output))
+    return price_in, price_out, "?" if m.context is None else f"{m.context:,}"
+
+
 @app.command("add")
 def add(
     name: Name,
-    price_input: PriceInput = 0.0,
-    price_output: PriceOutput = 0.0,
-    context_tokens: ContextTokens = 8192,
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
+    context_tokens: ContextTokens = None,
     family: Family = "",
     capability: Capability = None,
     prior: Prior = None,
@@ -66,29 +106,34 @@ def add(
     api_key_env: KeyEnv = None,
     upstream: Upstream = None,
     output_tokens: OutputTokens = None,
+    check: Annotated[bool, typer.Option(help="Check it before requests are routed to it.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Add a model behind an OpenAI-compatible endpoint, or bring a removed one back."""
+    """Add a model behind an OpenAI-compatible endpoint, or bring a removed one back.
+
+    Prices and context length that are left out are those published for the endpoint, where they are known. A running server's
+    jobs check the model, and requests are routed to it then.
+    """
     from agent.errors import InvalidInput
     from agent.types import ModelCard
-    from store.pool.file import PoolModel, Provider
+    from store.pool.file import Provider, pool_model
 
     if not base_url:
         raise InvalidInput(
             "--base-url is missing; give the endpoint, such as https://api.openai.com/v1", param="base_url"
         )
+    given = _given(price_input=price_input, price_output=price_output, context=context_tokens)
     card = ModelCard(
         name=name,
         family=family or "",
-        price_input=price_input or 0.0,
-        price_output=price_output or 0.0,
-        context=context_tokens or 8192,
         capabilities=frozenset(capability or ()),
         priors=_priors(prior),
         output_tokens=output_tokens,
+        **given,
     )
+    provider = Provider("openai", base_url, api_key_env, upstream)
     with context() as ctx:
-        ctx.pool.add(PoolModel(card, Provider("openai", base_url, api_key_env, upstream)))
+        ctx.pool.add(pool_model(card, provider, given=given, now=ctx.clock()), check=check)
         _confirm(ctx, "added", ctx.pool.get(name), as_json)
 
 

@@ -329,7 +329,7 @@ class Thalweg:
 def _choice(decision: Decision) -> PolicyChoice:
     chosen = decision.chosen
     return PolicyChoice(
-        decision.model, decision.explored, chosen.propensity, chosen.quality, decision.task.id,
+        decision.model, decision.explored, chosen.propensity, chosen.expected, decision.task.id,
         decision.candidates, decision.trial, decision.estimate,
     )  # fmt: skip
 

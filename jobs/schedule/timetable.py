@@ -20,6 +20,7 @@ from jobs.settings import JobSettings
 from store.columns import Clock, utc_now
 from store.database import Database
 from store.feedback import FeedbackLog
+from store.joins import ONBOARDING, JoinStore
 from store.runs import JobRuns, Run
 from store.schedule import JobPlan, scheduled_jobs
 from store.signals import anything_new, refresh_reason_now
@@ -27,8 +28,9 @@ from store.snapshots import SnapshotStore
 from store.trials import TrialStore
 from store.writer import GroupCommitter
 
-JOBS = ("refresh", "retention")
+JOBS = ("onboard", "refresh", "retention")
 ALSO = {
+    "onboard": ("a model that joins the pool",),
     "refresh": (
         "feedback that grows by {growth:.0%}, and by {least} rows at least",
         "a model that changed silently, or is new, and was scored",
@@ -40,6 +42,9 @@ ALSO = {
 CLAIM_PERIOD_S = 1.0
 CHECK_PERIOD_S = 5.0
 REAP_PERIOD_S = 15.0
+RETRY_AFTER_S = 60.0
+"""Seconds after a failed onboarding before another is requested."""
+
 STUCK_S = 60.0
 """Seconds without a look for runs after which the timetable is taken for stuck."""
 
@@ -53,6 +58,7 @@ def plans(settings: JobSettings) -> tuple[JobPlan, ...]:
         line.format(growth=settings.refresh_growth, least=settings.refresh_min_feedback) for line in ALSO["refresh"]
     ]
     return (
+        JobPlan("onboard", "off", ALSO["onboard"]),
         JobPlan("refresh", settings.refresh_schedule, tuple(words) if early else ()),
         JobPlan("retention", settings.retention_schedule),
     )
@@ -86,6 +92,7 @@ class Timetable:
         self._clock = clock
         self._plans = plans(settings)
         self._runs = JobRuns(database, clock)
+        self._joins = JoinStore(database, clock)
         self._snapshots = SnapshotStore(database, clock)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer, clock)
@@ -108,6 +115,7 @@ class Timetable:
         self._every(CHECK_PERIOD_S, self.judge)
         self._every(CHECK_PERIOD_S, self.request_due)
         self._every(CHECK_PERIOD_S, self.request_early)
+        self._every(CHECK_PERIOD_S, self.request_onboard)
         self._claimed_at = time.monotonic()
         self._scheduler.start()
 
@@ -162,6 +170,19 @@ class Timetable:
         rule = RefreshRuleConfig(growth=self._settings.refresh_growth, least=self._settings.refresh_min_feedback)
         if why := refresh_reason_now(self._database, self._snapshots, self._feedback, last, rule):
             self._runs.request("refresh", {"why": why}, "timetable")
+
+    def request_onboard(self) -> None:
+        """Request that models that wait for it are brought further, but no sooner than a minute after a run that failed."""
+        if not self._joins.current(*ONBOARDING):
+            return
+        newest = self._runs.last("onboard")
+        if newest is not None:
+            if newest.state in ("queued", "running"):
+                return
+            ended = newest.finished_at
+            if newest.state == "failed" and ended and self._clock() - ended < timedelta(seconds=RETRY_AFTER_S):
+                return
+        self._runs.request("onboard", {"why": "a model joins the pool"}, "timetable")
 
     def _last_refresh(self) -> Run | None:
         return self._runs.last("refresh", "done")

@@ -62,8 +62,12 @@ def _perform(run: Run, ctx: JobContext, progress: Progress) -> Mapping[str, Any]
         dry_run = bool(run.params.get("dry_run"))
         kept = Retention(ctx.database, ctx.settings.retention, ctx.clock(), dry_run=dry_run, progress=progress)
         return asdict(kept.run())
+    if run.job == "onboard":
+        from jobs.onboard.run import onboard
+
+        return onboard(ctx, progress)
     if run.job != "refresh":
-        raise InvalidInput(f"there is no job {run.job!r}; there are 'refresh' and 'retention'", param="job")
+        raise InvalidInput(f"there is no job {run.job!r}; there are 'onboard', 'refresh' and 'retention'", param="job")
     from jobs.refresh.run import refresh
 
     done = refresh(

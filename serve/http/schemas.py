@@ -29,8 +29,10 @@ from agent.types import ModelCard, RouteRequest, Source, Turn
 from serve.errors import MalformedJson, path
 from serve.routing.live import AUTO
 from serve.service import Service
+from store.columns import utc_now
 from store.feedback import FeedbackEvent, Thumb
 from store.pool.file import (
+    FIGURES,
     Capability,
     Context,
     OutputTokens,
@@ -39,6 +41,7 @@ from store.pool.file import (
     Provider,
     ProviderEntry,
     header_value,
+    pool_model,
 )
 
 T = TypeVar("T")
@@ -226,9 +229,9 @@ class ModelChange(In):
     model_config = ConfigDict(strict=True)
 
     family: Annotated[StrictStr, Field(max_length=200)] = ""
-    price_input: Price = 0.0
-    price_output: Price = 0.0
-    context: Context = 8192
+    price_input: Price | None = Field(default=None, description="null: as published for the endpoint; 0: free")
+    price_output: Price | None = None
+    context: Context | None = None
     capabilities: list[Capability] = []
     priors: dict[str, Share] = Field(default={}, description="published quality by axis")
     output_tokens: OutputTokens | None = Field(
@@ -242,6 +245,7 @@ class ModelIn(ModelChange):
 
     name: Name
     provider: ProviderEntry
+    check: StrictBool = Field(default=True, description="false: requests are routed to it unchecked")
 
     @field_validator("name")
     @classmethod
@@ -252,9 +256,11 @@ class ModelIn(ModelChange):
 
     def pool_model(self) -> PoolModel:
         """The pool's own value."""
-        fields = self.model_dump(exclude={"provider", "capabilities"})
-        card = ModelCard(**fields, capabilities=frozenset(self.capabilities))
-        return PoolModel(card, Provider(**self.provider.model_dump()))
+        fields = self.model_dump(exclude={"provider", "capabilities", "check"})
+        given = {name for name in FIGURES if fields[name] is not None}
+        known = {name: value for name, value in fields.items() if name in given or name not in FIGURES}
+        card = ModelCard(**known, capabilities=frozenset(self.capabilities))
+        return pool_model(card, Provider(**self.provider.model_dump()), given=given, now=utc_now())
 
 
 class ReasonIn(In):

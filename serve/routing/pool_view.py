@@ -41,6 +41,8 @@ class PoolView:
         self._entries = {m.card.name: Entry(m, self._unavailable_reason(m)) for m in models}
 
     def _unavailable_reason(self, model: PoolModel) -> str | None:
+        if model.unrouted_reason is not None:
+            return model.unrouted_reason
         provider = self._providers.get(model.provider.kind)
         if provider is None:
             return f"no provider of kind {model.provider.kind!r} runs here"

@@ -6,8 +6,9 @@ of a model are checked against the same entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -17,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from agent.errors import BadDataFile, did_you_mean
 from agent.types import ModelCard
+from store.joins import Join
+from store.pool.published import published_figures
 
 Location = tuple[str | int, ...]
 
@@ -166,8 +169,8 @@ class ModelEntry(Strict):
     name: Name
     family: str = ""
     provider: ProviderEntry
-    price: PriceEntry
-    context: Context
+    price: PriceEntry | None = None
+    context: Context | None = None
     capabilities: list[Capability] = []
     priors: list[PriorEntry] = []
     output_tokens: OutputTokens | None = None
@@ -204,11 +207,57 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class PoolModel:
-    """A model of the pool: the router's card, and the provider; ``removed`` where a client removed it."""
+    """A model of the pool.
+
+    Parameters
+    ----------
+    card, provider
+        What the router knows of it, and where it is called.
+    removed
+        A client removed it.
+    unknown
+        Of `FIGURES`, those that are not known; the card holds 0, or a short context.
+    join
+        How it came into the pool; None where it was there from the start. Two models are equal whatever it is.
+    """
 
     card: ModelCard
     provider: Provider
     removed: bool = False
+    unknown: frozenset[str] = frozenset()
+    join: Join | None = field(default=None, compare=False)
+
+    @property
+    def unrouted_reason(self) -> str | None:
+        """Why no request may be sent to it, whatever its endpoint says; None where one may."""
+        if prices := sorted(self.unknown & {"price_input", "price_output"}):
+            return f"its {' and '.join(prices)} is not known, and nothing is routed by a guess; give it (0 where it is free)"
+        return None if self.join is None else self.join.unrouted_reason
+
+
+FIGURES = ("price_input", "price_output", "context")
+"""Of a model, what may be published or not known."""
+
+ASSUMED_CONTEXT = 8192
+"""Tokens, where a model's context length is not known."""
+
+
+def pool_model(card: ModelCard, provider: Provider, *, given: Collection[str], now: datetime) -> PoolModel:
+    """A model of which some figures may be missing: those that are published replace them.
+
+    Parameters
+    ----------
+    given
+        Which of `FIGURES` the card states.
+    now
+        Prices have dates.
+    """
+    missing = set(FIGURES) - set(given)
+    found = published_figures(provider.model or card.name, provider.base_url, now) if missing else None
+    known: dict[str, Any] = {name: value for name in missing if (value := getattr(found, name, None)) is not None}
+    unknown = frozenset(missing - known.keys())
+    assumed: dict[str, Any] = {name: ASSUMED_CONTEXT if name == "context" else 0.0 for name in unknown}
+    return PoolModel(replace(card, **known, **assumed), provider, unknown=unknown)
 
 
 class PoolFile:
@@ -306,17 +355,19 @@ class PoolFile:
 
 
 def _pool_model(entry: ModelEntry, priors: dict[str, float]) -> PoolModel:
+    given: dict[str, Any] = {} if entry.context is None else {"context": entry.context}
+    if entry.price is not None:
+        given |= {"price_input": entry.price.input, "price_output": entry.price.output}
     card = ModelCard(
         name=entry.name,
         family=entry.family,
-        price_input=entry.price.input,
-        price_output=entry.price.output,
-        context=entry.context,
         capabilities=frozenset(entry.capabilities),
         priors=priors,
         output_tokens=entry.output_tokens,
+        **given,
     )
-    return PoolModel(card, Provider(**entry.provider.model_dump()))
+    provider = Provider(**entry.provider.model_dump())
+    return pool_model(card, provider, given=given, now=datetime.now(UTC))
 
 
 def _keys(at: Location) -> Sequence[str]:

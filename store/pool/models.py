@@ -15,7 +15,19 @@ from agent.errors import InvalidInput, UnknownModel, did_you_mean
 from agent.types import ModelCard
 from store.columns import Clock, clean, utc_now
 from store.database import Database
-from store.pool.file import Capability, Context, OutputTokens, PoolModel, Price, Provider, ProviderEntry, Strict
+from store.joins import Beginning, Join, begin, latest
+from store.pool.file import (
+    ASSUMED_CONTEXT,
+    FIGURES,
+    Capability,
+    Context,
+    OutputTokens,
+    PoolModel,
+    Price,
+    Provider,
+    ProviderEntry,
+    Strict,
+)
 from store.tables import ModelTable
 
 
@@ -27,32 +39,48 @@ class ModelPool:
         self._clock = clock
 
     def sync(self, models: Sequence[PoolModel]) -> None:
-        """Take over a pool file's models. Models that the file does not have any more go, except those added by API or CLI."""
+        """Take over a pool file's models. Models that the file does not have any more go, except those added by API or CLI.
+
+        Models that come into a pool that held any join it, see `store.joins`.
+        """
         wanted = {clean(model.card.name): _definition(model) for model in models}
-        with self._edit() as session:
+        with self._edit() as (session, beginnings):
             rows = {row.name: row for row in session.scalars(select(ModelTable))}
             for name in sorted(rows.keys() | wanted.keys()):
                 row, base = rows.get(name), wanted.get(name)
+                was_in = row is not None and _in_pool(row)
                 if row is None:
-                    session.add(ModelTable(name=name, base=base, patch=None, added=False, removed=False))
+                    row = ModelTable(name=name, base=base, patch=None, added=False, removed=False)
+                    session.add(row)
                 elif row.base != base:
                     row.base = base
+                if rows and _in_pool(row) and not was_in:
+                    beginnings.append(Beginning(name, "added", "the pool file has it"))
 
     def list(self, include_removed: bool = False) -> list[PoolModel]:
         """The models by name; with ``include_removed`` also the removed ones, which are marked."""
         with self._database.session() as session:
             rows = session.scalars(select(ModelTable).order_by(ModelTable.name)).all()
+            joins = latest(session)
         return [
-            _pool_model(row) for row in rows if _in_pool(row) or (include_removed and row.removed and _defined(row))
+            _pool_model(row, joins.get(row.name))
+            for row in rows
+            if _in_pool(row) or (include_removed and row.removed and _defined(row))
         ]
 
     def get(self, name: str) -> PoolModel:
         """One model. Raises `UnknownModel` where the pool does not hold it."""
         with self._database.session() as session:
-            return _pool_model(_find(session, name))
+            row = _find(session, name)
+            return _pool_model(row, latest(session, [row.name]).get(row.name))
 
-    def add(self, model: PoolModel) -> None:
-        """Add a model, or a removed one again.
+    def add(self, model: PoolModel, *, check: bool = True) -> None:
+        """Add a model, or a removed one again: it joins, see `store.joins`.
+
+        Parameters
+        ----------
+        check
+            False: it is routed to at once, unchecked.
 
         Raises
         ------
@@ -61,7 +89,7 @@ class ModelPool:
         """
         name = clean(model.card.name)
         patch = _validated(_definition(model))
-        with self._edit() as session:
+        with self._edit() as (session, beginnings):
             row = session.get(ModelTable, name)
             if row is None:
                 session.add(ModelTable(name=name, base=None, patch=patch, added=True, removed=False))
@@ -69,9 +97,13 @@ class ModelPool:
                 raise InvalidInput(f"the pool holds {name!r} already; update it instead", param="name")
             else:
                 row.patch, row.added, row.removed = patch, True, False
+            unchecked = Beginning(name, "trial", "it was added without a check")
+            beginnings.append(Beginning(name, "added", "it was added") if check else unchecked)
 
     def update(self, name: str, **patch: Any) -> PoolModel:
         """Change some of a model's fields: those of `ModelCard` but ``name`` and ``available``, and ``provider``.
+
+        One whose check had failed joins again.
 
         Raises
         ------
@@ -82,15 +114,18 @@ class ModelPool:
         """
         if isinstance(patch.get("provider"), Provider):
             patch["provider"] = asdict(patch["provider"])
-        with self._edit() as session:
+        with self._edit() as (session, beginnings):
             row = _find(session, name)
+            join = latest(session, [row.name]).get(row.name)
             merged = _validated({**_merged(row), **patch})
             row.patch = {**(row.patch or {}), **{key: merged[key] for key in patch}}
+            if join is not None and join.state == "failed":
+                beginnings.append(Beginning(row.name, "added", f"it was changed ({', '.join(sorted(patch))})"))
         return self.get(name)
 
     def remove(self, name: str) -> None:
         """Remove a model from the pool; only `add` brings it back, not the pool file."""
-        with self._edit() as session:
+        with self._edit() as (session, _):
             _find(session, name).removed = True
 
     def revision(self) -> int:
@@ -99,16 +134,20 @@ class ModelPool:
             return session.scalar(select(func.max(ModelTable.revision))) or 0
 
     @contextmanager
-    def _edit(self) -> Iterator[Session]:
-        """A write transaction that gives the changed rows the next revision, if there are any."""
+    def _edit(self) -> Iterator[tuple[Session, list[Beginning]]]:
+        """A write transaction that gives the changed rows the next revision, if there are any; and a list for the joins that
+        begin."""
+        beginnings: list[Beginning] = []
         with self._database.session(lock="models") as session:
-            yield session
+            yield session, beginnings
             changed = [row for row in (*session.new, *session.dirty) if session.is_modified(row)]
             revision = 1
             with session.no_autoflush:
                 revision += session.scalar(select(func.max(ModelTable.revision))) or 0
             for row in changed:
                 row.revision, row.updated_at = revision, self._clock()
+            for beginning in beginnings:
+                begin(session, beginning, self._clock())
             session.commit()
 
 
@@ -116,9 +155,9 @@ class _Definition(Strict):
     """A model as the table keeps it: a flat dict, which a patch overrides key by key."""
 
     family: str = ""
-    price_input: Price = 0.0
-    price_output: Price = 0.0
-    context: Context = 8192
+    price_input: Price | None = None
+    price_output: Price | None = None
+    context: Context | None = None
     capabilities: list[Capability] = []
     priors: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     output_tokens: OutputTokens | None = None
@@ -139,11 +178,10 @@ def _validated(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 def _definition(model: PoolModel) -> dict[str, Any]:
     card = model.card
+    figures = {"price_input": card.price_input, "price_output": card.price_output, "context": card.context}
     return {
         "family": card.family,
-        "price_input": card.price_input,
-        "price_output": card.price_output,
-        "context": card.context,
+        **{name: None if name in model.unknown else value for name, value in figures.items()},
         "capabilities": sorted(card.capabilities),
         "priors": dict(card.priors),
         "output_tokens": card.output_tokens,
@@ -164,11 +202,13 @@ def _merged(row: ModelTable) -> dict[str, Any]:
     return {**(row.base or {}), **(row.patch or {})}
 
 
-def _pool_model(row: ModelTable) -> PoolModel:
+def _pool_model(row: ModelTable, join: Join | None) -> PoolModel:
     fields = _merged(row)
     provider = Provider(**fields.pop("provider"))
     fields["capabilities"] = frozenset(fields["capabilities"])
-    return PoolModel(ModelCard(name=row.name, **fields), provider, removed=row.removed)
+    unknown = frozenset(name for name in FIGURES if fields[name] is None)
+    fields |= {name: ASSUMED_CONTEXT if name == "context" else 0.0 for name in unknown}
+    return PoolModel(ModelCard(name=row.name, **fields), provider, row.removed, unknown, join)
 
 
 def _find(session: Session, name: str) -> ModelTable:

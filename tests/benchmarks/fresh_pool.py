@@ -95,7 +95,7 @@ def newcomers_share(http: httpx.Client, requests: int) -> dict[str, float]:
         score = {"decision_id": decision["decision_id"], "score": float(rng.random() < 0.8), "source": "judge"}
         http.post("/feedback", json=score).raise_for_status()
     provider = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1"}
-    added = {"name": "new/model", "price_input": 1, "price_output": 3, "provider": provider}
+    added = {"name": "new/model", "price_input": 1, "price_output": 3, "provider": provider, "check": False}
     http.post("/v1/models", json=added).raise_for_status()
     while "new/model" not in {c["model"] for c in route(http, "sum", "1")["candidates"]}:  # type: ignore[attr-defined]
         pass

@@ -263,7 +263,7 @@ class Week:
             self.clock.now = BEGIN + timedelta(seconds=step * STEP_S)
             if not joined and step >= JOINS_AT * steps:
                 joined = True
-                self.ctx.pool.add(_in_pool(NEWCOMER))
+                self.ctx.pool.add(_in_pool(NEWCOMER), check=False)
             await self._scores()
             self._follow()
             self._jobs()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from serve.http.schemas import JsonRoute, Listed, ModelChange, ModelIn, ServiceDep
 from serve.routing.pool_view import Entry, PoolView
 from serve.service import Service
-from store.views import ModelView
+from store.views import ModelDetail, ModelView
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
 
@@ -31,15 +31,18 @@ def models(service: ServiceDep) -> Listed[ModelView]:
 
 
 @router.get("/{name:path}")
-def model(service: ServiceDep, name: str) -> ModelView:
-    """One model."""
-    return _views(service, [_pool_view(service).get(name, param="name")])[0]
+def model(service: ServiceDep, name: str) -> ModelDetail:
+    """One model, with the steps by which it came into the pool."""
+    entry = _pool_view(service).get(name, param="name")
+    join = entry.model.join
+    events = [] if join is None else service.joins.events(join.id)
+    return ModelDetail.of_join(_views(service, [entry])[0], join, events)
 
 
 @router.post("", status_code=201)
 def add(service: ServiceDep, body: ModelIn) -> ModelView:
-    """Add a model, or bring a removed one back; requests are routed to it within a second."""
-    service.pool.add(body.pool_model())
+    """Add a model, or bring a removed one back. It joins the pool: requests are routed to it once a job has checked it."""
+    service.pool.add(body.pool_model(), check=body.check)
     return _changed(service, body.name)
 
 

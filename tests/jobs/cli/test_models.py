@@ -21,6 +21,8 @@ def test_models_are_added_changed_and_removed(monkeypatch: pytest.MonkeyPatch) -
         *endpoint,
         "--price-input",
         "1.5",
+        "--price-output",
+        "6",
         "--prior",
         "math=0.7",
         "--capability",
@@ -31,7 +33,15 @@ def test_models_are_added_changed_and_removed(monkeypatch: pytest.MonkeyPatch) -
     assert (added["price_input"], added["priors"], added["capabilities"]) == (1.5, {"math": 0.7}, ["tools"])
     assert added["output_tokens"] == 900
     assert data("models", "set", "acme/one", "--output-tokens", "1200")["output_tokens"] == 1200
-    assert added["unavailable_reason"] == "ACME_KEY is not set"
+    assert "not checked yet" in added["unavailable_reason"]
+    shown = data("models", "show", "acme/one")
+    assert (shown["state"], [step["reason"] for step in shown["steps"]]) == ("added", ["it was added"])
+    assert data("models", "show", "openai/gpt-4o")["state"] == "adopted"
+    assert "added, it was added" in thalweg("models", "show", "acme/one").stdout
+    unchecked = data("models", "add", "acme/free", *endpoint, "--no-check", "--price-input", "0")
+    assert (unchecked["state"], unchecked["price_output"], unchecked["context"]) == ("trial", None, None)
+    assert "price_output is not known" in unchecked["unavailable_reason"]
+    assert data("models", "set", "acme/free", "--price-output", "0")["unavailable_reason"] == "ACME_KEY is not set"
     changed = data("models", "set", "acme/one", "--price-input", "2", "--base-url", "http://127.0.0.1:8/v1")
     assert (changed["price_input"], changed["provider"]["base_url"]) == (2.0, "http://127.0.0.1:8/v1")
     assert changed["provider"]["api_key_env"] == "ACME_KEY"

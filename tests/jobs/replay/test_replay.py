@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,19 @@ from agent.errors import InvalidInput
 from jobs.cli.app import app
 from jobs.replay.data import ReplayData, load
 from jobs.replay.harness import Trace, run, run_fixed
-from jobs.replay.measures import compare_spend, drift_delay, false_alarms, follow_steps, loss, moving, regret
+from jobs.replay.measures import (
+    compare_spend,
+    drift_delay,
+    false_alarms,
+    follow_steps,
+    join_figures,
+    loss,
+    moving,
+    regret,
+)
 from jobs.replay.plots import draw
 from jobs.replay.policies import COST_SETTINGS, POLICIES, factory
-from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Start
+from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, ProbeResult, Prompt, Start
 from jobs.replay.report import render, to_json
 from jobs.replay.run import Replay, replay
 from jobs.replay.scenario import Change, Noise, Scenario, parse
@@ -113,6 +123,63 @@ def test_thalweg_adopts_the_model_that_joins(warm: Replay) -> None:
     assert rows["thalweg"]["mean_quality"]["mean"] > rows["best fixed"]["mean_quality"]["mean"] + 0.2
     for trace in warm.traces["thalweg"]:
         assert not (trace.model[:60] == warm.models.index("chef")).any()
+
+
+def test_a_join_is_measured_beside_runs_that_always_and_never_have_the_model(warm: Replay) -> None:
+    models, change = warm.models, warm.scenario.joins[0]
+    join = to_json(warm)["policies"]["thalweg"]["join"]
+    assert set(join) == {"gain_share_200", "gain_share_500", "adoption_steps", "traffic_share_300", "seeds"}
+    assert join["traffic_share_300"] is None, "the stream ends 140 steps after the join"
+    assert join["adoption_steps"] == np.mean([row["adoption_steps"] for row in join["seeds"]["chef"]])
+    for trace, never in zip(warm.traces["thalweg"], warm.unjoined["thalweg"]):
+        assert not (never.model == models.index("chef")).any()
+        assert trace.model[: change.step].tolist() == never.model[: change.step].tolist()
+    gains = [
+        sum(t.quality[60:].sum() - n.quality[60:].sum() for t, n in zip(runs["thalweg"], warm.unjoined["thalweg"]))
+        for runs in (warm.traces, warm.references)
+    ]
+    assert join["gain_share_200"] == pytest.approx(gains[0] / gains[1])
+    assert gains[1] > 20
+
+
+def test_a_model_that_brings_nothing_has_no_share_of_a_gain() -> None:
+    n, joins = 600, (Change("a", 100),)
+    same = Trace(np.zeros(n, np.int64), np.zeros(n), np.ones(n), np.zeros(n), np.ones(n), np.ones(n, np.int64))
+    found = join_figures([same], [same], [same], joins, ["a", "b"])
+    assert (found["gain_share_200"], found["gain_share_500"], found["adoption_steps"]) == (None, None, None)
+    assert found["traffic_share_300"] == 1.0
+
+
+def test_a_model_that_joins_answers_probes_of_the_past_which_a_judge_scores(tmp_path: Path) -> None:
+    scenario = parse(join=["chef@60"], probes=25)
+    stream = stream_of(tmp_path, 240, scenario, warm="90")
+    chef = stream.models.index("chef")
+    policy = Thalweg(stream.start())
+    policy.set_models(stream.pools()[60])
+    known, asked = stream.known(60, "chef"), list[Prompt]()
+    assert len(known) == 90 + 60 and stream.prompt(60).id not in known
+
+    def ask(prompt: Prompt) -> ProbeResult:
+        asked.append(prompt)
+        return stream.probed("chef", prompt)
+
+    policy.probe("chef", known, 25, ask)
+    rows = policy._log
+    assert [row.prompt_id for row in rows] == [prompt.id for prompt in asked] and len({p.id for p in asked}) == 25
+    assert {(row.source, row.model, row.propensity) for row in rows} == {("judge", "chef", 1.0)}
+    assert all(np.isnan(row.expected) for row in rows), "a guess of a new model must not calibrate the judge"
+    by_id = {prompt.id: row for row, prompt in enumerate(stream.data.prompts)}
+    assert [row.score for row in rows] == [stream.data.table.scores[by_id[row.prompt_id], chef] for row in rows]
+    with_probes, without = (
+        run(stream_of(tmp_path, 240, replace(scenario, probes=n), warm="90"), Thalweg) for n in (25, 0)
+    )
+    first = [(trace.model[60:80] == chef).mean() for trace in (with_probes, without)]
+    assert first[0] > first[1], "what probes tell is used at once"
+
+
+def test_probes_need_a_join() -> None:
+    with pytest.raises(InvalidInput, match="--probes 5"):
+        parse(probes=5)
 
 
 def test_pictures_are_drawn(warm: Replay, tmp_path: Path) -> None:

@@ -515,7 +515,8 @@ def test_models_are_listed_as_openais_client_reads_them(client: openai.OpenAI) -
 
 def test_a_model_joins_changes_and_leaves(http: httpx.Client, upstream: Upstream) -> None:
     provider = {"kind": "openai", "base_url": upstream.base_url}
-    added = http.post("/v1/models", json={"name": "up/delta", "price_input": 3, "provider": provider})
+    sent = {"name": "up/delta", "price_input": 3, "price_output": 6, "provider": provider}
+    added = http.post("/v1/models", json=sent | {"check": False})
     assert added.status_code == 201 and added.json()["available"]
     assert http.post("/v1/models", json={"name": "up/delta", "provider": provider}).status_code == 422
     wait(lambda: any(c["model"] == "up/delta" for c in route(http, prompt("sum"))["candidates"]), 2.0)
@@ -523,6 +524,28 @@ def test_a_model_joins_changes_and_leaves(http: httpx.Client, upstream: Upstream
     assert http.get("/v1/models/up/delta").json()["price_input"] == 4
     assert http.delete("/v1/models/up/delta").json() == {"id": "up/delta", "object": "model", "deleted": True}
     wait(lambda: all(c["model"] != "up/delta" for c in route(http, prompt("sum"))["candidates"]), 2.0)
+
+
+def test_a_model_that_joins_is_not_routed_to_before_it_is_checked(http: httpx.Client, upstream: Upstream) -> None:
+    provider = {"kind": "openai", "base_url": upstream.base_url}
+    sent = {"name": "up/epsilon", "price_input": 3, "price_output": 6, "provider": provider}
+    added = http.post("/v1/models", json=sent).json()
+    assert (added["state"], added["available"]) == ("added", False)
+    detail = http.get("/v1/models/up/epsilon").json()
+    assert [(step["state"], step["reason"]) for step in detail["steps"]] == [("added", "it was added")]
+    assert http.get("/v1/models/up/alpha").json()["steps"] == []
+
+    def excluded() -> str | None:
+        found = {c["model"]: c["excluded"] for c in route(http, prompt("sum"))["candidates"]}
+        why: str | None = found.get("up/epsilon", "not in the pool yet")
+        return why
+
+    wait(lambda: excluded() not in (None, "not in the pool yet"), 2.0)
+    named = http.post(
+        "/v1/chat/completions", json={"model": "up/epsilon", "messages": [{"role": "user", "content": "x"}]}
+    )
+    assert named.status_code == 503 and "not checked yet" in named.json()["error"]["message"]
+    http.delete("/v1/models/up/epsilon").raise_for_status()
 
 
 @pytest.mark.parametrize(

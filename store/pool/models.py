@@ -31,6 +31,9 @@ from store.pool.file import (
 from store.tables import ModelTable
 
 
+Beginnings = list[Beginning]
+
+
 class ModelPool:
     """Lists and edits the pool. Every change raises `revision`, which replicas poll."""
 
@@ -134,10 +137,10 @@ class ModelPool:
             return session.scalar(select(func.max(ModelTable.revision))) or 0
 
     @contextmanager
-    def _edit(self) -> Iterator[tuple[Session, list[Beginning]]]:
+    def _edit(self) -> Iterator[tuple[Session, Beginnings]]:
         """A write transaction that gives the changed rows the next revision, if there are any; and a list for the joins that
         begin."""
-        beginnings: list[Beginning] = []
+        beginnings: Beginnings = []
         with self._database.session(lock="models") as session:
             yield session, beginnings
             changed = [row for row in (*session.new, *session.dirty) if session.is_modified(row)]

@@ -150,6 +150,7 @@ def test_a_check_that_was_killed_goes_on_and_makes_no_call_twice(ctx: JobContext
         client._http.post = dies  # type: ignore[method-assign]
         with pytest.raises(Killed):
             onboard(ctx, lambda stage, share: None, client)
+        client.close()
         seen = [str(body) for body in endpoint.seen]
         join = run(ctx)
         assert join.state == "trial"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from agent.types import UNKNOWN_TASK, Encoded, LoggedAction, SnapshotEstimate, Source, TrialChoice
 
@@ -25,6 +25,8 @@ class CallOutcome:
         Thinking included.
     cost_usd, snapshot_cost
         True cost, and what the deciding snapshot's cost model expected.
+    input_tokens, encoder_tokens
+        Length of the prompt as the provider counted it, and as the encoder did.
     """
 
     seq: int
@@ -35,11 +37,8 @@ class CallOutcome:
     latency_ms: float | None = None
     cost_usd: float | None = None
     snapshot_cost: float | None = None
-
-    @property
-    def priced(self) -> bool:
-        """Whether it says how far the snapshot's cost model is off."""
-        return self.status == "ok" and self.cost_usd is not None and bool(self.snapshot_cost)
+    input_tokens: float | None = None
+    encoder_tokens: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +128,30 @@ class CalibratedScore:
     weight: float
 
 
+DriftKind = Literal["quality", "tokens", "latency", "failures"]
+CALL_KINDS: tuple[DriftKind, ...] = ("tokens", "latency", "failures")
+"""Kinds of drifts that the outcome log shows; `quality` is what the feedback log shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A silent change of a model.
+    """A silent change of a model: of its quality, of the length of its answers, of the time they take, or of its failures.
 
     Parameters
     ----------
     model
         Which one.
     position
-        Position in the log of the feedback that revealed it.
+        Position of the row that revealed it: of the feedback log, of other kinds than ``quality`` of the outcome log.
     since
-        Position of the first feedback after the change, as estimated.
+        Position of the first row after the change, as estimated.
     shift
-        Change of its mean score from what was expected.
+        Change of the mean: of its scores beside what was expected of them, of the natural logarithm of ``tokens`` or
+        ``latency``, of the share of its calls that fail.
     detector
-        ``scan`` or ``adwin``, see `agent.online.drift`.
+        ``scan`` or ``adwin``, see `agent.online.drift`; ``page-hinkley``, see `agent.online.call_drift`.
+    kind
+        What changed.
     """
 
     model: str
@@ -152,3 +159,11 @@ class Drift:
     since: int
     shift: float
     detector: str
+    kind: DriftKind = "quality"
+
+
+class CallDrift(NamedTuple):
+    """A drift of a model's calls, and since when the stream was known to be without one when it was found."""
+
+    drift: Drift
+    last: int

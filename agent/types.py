@@ -82,11 +82,13 @@ class CallForecast:
     cost_weight
         In [0, 1): how far these two replace what the snapshot says of itself.
     latency_ms, latency_ms_upper
-        Likewise of the time to the end of the answer; None where none is known.
+        Likewise of the time to the end of the answer; None where none is known, the upper quantile until ten are.
     failure_rate
         Share of the calls that failed, timed out or were cancelled; None without calls.
     n_calls
         Number of the calls that this rests on.
+    input_ratio
+        Length of its prompts as the provider counts them, over the encoder's count.
     """
 
     output_tokens: float
@@ -98,6 +100,7 @@ class CallForecast:
     latency_ms_upper: float | None = None
     failure_rate: float | None = None
     n_calls: int = 0
+    input_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

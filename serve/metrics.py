@@ -54,7 +54,10 @@ class Metrics:
             registry=registry,
         )
         self.drifts = Counter(
-            "thalweg_drifts", "Silent changes of models that this replica found first", ["model"], registry=registry
+            "thalweg_drifts",
+            "Silent changes of models that this replica found first",
+            ["model", "kind"],
+            registry=registry,
         )
         self.swaps = Counter("thalweg_snapshot_swaps", "Snapshots swapped in", registry=registry)
 

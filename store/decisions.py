@@ -128,7 +128,9 @@ class DecisionLog:
             USD that the snapshot's cost model expected, see `agent.types.Candidate`; None or 0 where it knew none.
         """
         row = asdict(outcome) | {"decision_id": decision_id, "finished_at": self._clock()}
-        logged = {f"log_{name}": row[name] for name in ("status", "output_tokens", "latency_ms", "cost_usd")}
+        logged = {
+            f"log_{name}": row[name] for name in ("status", "output_tokens", "latency_ms", "cost_usd", "input_tokens")
+        }
         logged |= {"log_snapshot_cost": snapshot_cost or None, "decision_id": decision_id}
 
         def work(session: Session) -> None:

@@ -303,11 +303,12 @@ class Retention:
             self._delete("trials", t.id, t.ended_at < since, ~beside.exists())
             self._delete("snapshots", s.version, s.status == "rejected", s.archived_at < since, ~_referred_to())
         d = DriftTable
-        with self._database.session() as session:
-            newest = select(d.position).order_by(d.position.desc()).offset(MAX_DRIFTS).limit(1)
-            beyond = session.scalar(newest)
-        if beyond is not None:
-            self._delete("drifts", d.position, d.position <= beyond)
+        for of_log in (d.kind == "quality", d.kind != "quality"):
+            with self._database.session() as session:
+                newest = select(d.position).where(of_log).order_by(d.position.desc()).offset(MAX_DRIFTS).limit(1)
+                beyond = session.scalar(newest)
+            if beyond is not None:
+                self._delete("drifts", d.position, d.position <= beyond, of_log)
         rows = ranked().subquery()
         self._delete(
             "outcome_log", OutcomeLogTable.seq, OutcomeLogTable.seq.in_(select(rows.c.seq).where(rows.c.age >= WINDOW))

@@ -200,6 +200,8 @@ class OutcomeLogTable(Base):
     latency_ms: Mapped[float | None]
     cost_usd: Mapped[float | None]
     snapshot_cost: Mapped[float | None]
+    input_tokens: Mapped[int | None]
+    encoder_tokens: Mapped[int | None]
 
 
 class FeedbackTable(Base):
@@ -350,16 +352,18 @@ class TaskEventTable(Base):
 
 
 class DriftTable(Base):
-    """A silent change of a model, see `agent.observations.Drift`; ``snapshot`` is the one whose estimates it contradicts."""
+    """A silent change of a model, see `agent.observations.Drift`; ``snapshot`` is the one whose estimates it contradicts, null
+    of other kinds than quality, whose rows are those of the outcome log."""
 
     __tablename__ = "drifts"
 
     model: Mapped[Safe] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     since: Mapped[int]
     shift: Mapped[float]
     detector: Mapped[str]
-    snapshot: Mapped[int] = mapped_column(ForeignKey("snapshots.version"))
+    snapshot: Mapped[int | None] = mapped_column(ForeignKey("snapshots.version"))
     detected_at: Mapped[datetime]
 
 

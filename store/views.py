@@ -16,6 +16,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.choice.explain import why_not
+from agent.observations import DriftKind
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import CallForecast, Candidate, Decision, Evidence, Part, Source, TaskAssignment, TrialChoice
 from store.decisions import DecisionRecord, Outcome
@@ -171,14 +172,16 @@ class RecordedDecisionView(DecisionView):
 
 
 class DriftView(View):
-    """A model that has changed silently, see `agent.observations.Drift`; ``snapshot`` is the one that it proved wrong."""
+    """A model that has changed silently, see `agent.observations.Drift`; ``snapshot`` is the one that it proved wrong, of
+    quality only."""
 
     model: str
     position: int
     since: int
     shift: float
     detector: str
-    snapshot: int
+    kind: DriftKind
+    snapshot: int | None
     detected_at: datetime
     why: str
 

@@ -43,8 +43,9 @@ def expected_costs(
     """What a request costs at each of ``cards``; the one cost model of routing, ``max_cost`` and evaluation.
 
     A model whose costs the snapshot knows from evaluations costs what the snapshot says of this prompt, times the ratio of
-    true to expected cost in the outcomes of its calls. Another costs the prompt's ``tokens`` and the expected length of its
-    answers at list price. Where the request limits the answer, no model costs more than an answer of that length.
+    true to expected cost in the outcomes of its calls. Another costs the prompt's ``tokens``, as its provider counts them,
+    and the expected length of its answers at list price. Where the request limits the answer, no model costs more than an
+    answer of that length.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def expected_costs(
     limit = math.inf if request.output_tokens is None else float(request.output_tokens)
     known: list[tuple[float, float]] = []  # a loop: arrays of a dozen models take longer
     for card, forecast, own, own_upper in zip(cards, forecasts, snapshot_cost.tolist(), snapshot_upper.tolist()):
-        given = tokens * card.price_input / 1e6
+        given = tokens * forecast.input_ratio * card.price_input / 1e6
         if math.isnan(own):
             at = card.price_output / 1e6
             mean = given + min(forecast.output_tokens, limit) * at

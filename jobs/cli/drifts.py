@@ -15,7 +15,7 @@ app = typer.Typer(help="Silent changes of models that a running server has detec
 def list_drifts(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50, as_json: Json = False
 ) -> None:
-    """Drifts, newest first."""
+    """Drifts of quality, tokens, latency and failures, newest first."""
     from store.drifts import DriftStore
     from store.views import DriftView
 
@@ -23,11 +23,12 @@ def list_drifts(
         found = [DriftView.of(drift) for drift in DriftStore(ctx.database).list(limit=limit)]
     show(found, as_json, lambda: table(
         "",
-        {"found": "left", "model": "left", "shift": "right", "since row": "right", "at row": "right", "snapshot": "right",
-         "detector": "left"},
+        {"found": "left", "model": "left", "kind": "left", "shift": "right", "since row": "right", "at row": "right",
+         "snapshot": "right", "detector": "left"},
         [
             (
-                when(d.detected_at), d.model, f"{d.shift:+.2f}", str(d.since), str(d.position), str(d.snapshot), d.detector,
+                when(d.detected_at), d.model, d.kind, f"{d.shift:+.2f}", str(d.since), str(d.position),
+                str(d.snapshot or ""), d.detector,
             )
             for d in found
         ],

@@ -32,11 +32,10 @@ def route(
     import numpy as np
 
     from agent.errors import InvalidInput
-    from agent.online.outcomes import OutcomeStatistics
     from agent.router import Router
     from agent.types import RouteRequest, Turn
     from jobs.refresh.seed import ensure_champion, known_texts
-    from store.outcomes import OutcomeLog
+    from store.outcomes import known_outcomes
     from store.views import DecisionView
 
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -65,9 +64,7 @@ def route(
                 f"{ctx.encoder.fingerprint!r}; run `thalweg refresh`, or set THALWEG_ENCODER back",
                 param="THALWEG_ENCODER",
             )
-        outcomes = OutcomeStatistics()
-        outcomes.learn_many(OutcomeLog(ctx.database).latest())
-        router = Router(snapshot, ctx.cards(), outcomes=outcomes)
+        router = Router(snapshot, ctx.cards(), outcomes=known_outcomes(ctx.database))
         while page := ctx.feedback.tail(router.position, _PAGE):
             for observation in page:
                 router.learn_one(observation)

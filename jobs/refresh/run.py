@@ -176,7 +176,7 @@ def read_refresh_data(
     """
     position = log.head()
     store = EvaluationStore(database)
-    changes = DriftStore(database).list(limit=MAX_DRIFTS)
+    changes = DriftStore(database).list(kinds=["quality"], limit=MAX_DRIFTS)
     drifts = [found.drift for found in changes]
     evaluations, labels = store.examples(encoder.fingerprint, drifts=changes)
     unread = sum(count.prompts for count in store.counts()) - len(evaluations)

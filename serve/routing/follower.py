@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from agent.encoding.encoder import Encoder
 from agent.errors import InvalidInput, SnapshotCorrupt, ThalwegError
-from agent.online.outcomes import OutcomeStatistics
+from agent.observations import CallDrift, Drift
 from agent.router import Router
 from serve.metrics import Metrics
 from serve.routing.catch_up import CatchUp
@@ -26,7 +26,7 @@ from store.database import Database
 from store.drifts import DriftStore
 from store.feedback import FeedbackLog
 from store.log_pages import LogPages
-from store.outcomes import OutcomeLog
+from store.outcomes import OutcomeLog, known_outcomes
 from store.pool.file import PoolModel
 from store.pool.models import ModelPool
 from store.set_aside import SetAsideStore
@@ -125,8 +125,9 @@ class Follower:
         self._encoder: Encoder | None = None
         self._revision = pool.revision()
         self.pool_view = pool_view_of(pool.list())
-        self.outcomes, self._outcome_log = OutcomeStatistics(), OutcomeLog(database)
-        self.outcomes.learn_many(self._outcome_log.latest())
+        self._outcome_log = OutcomeLog(database)
+        self.outcomes = known_outcomes(database)
+        self._call_drifts: list[CallDrift] = []  # to be recorded
         self.unavailable_reason: str | None = None
         self._degraded_reason: str | None = None
         self._building: Future[Serving] | None = None
@@ -197,7 +198,7 @@ class Follower:
             self._next_poll = now + POLL_S
             self._poll_pool()
             self._poll_champion(now)
-            self.outcomes.learn_many(self._outcome_log.tail(self.outcomes.position))
+            self._learn_outcomes()
         self._swap(now)
         self._follow_trial(now)
         if self.serving is not None:
@@ -225,12 +226,25 @@ class Follower:
         found = router.drifts()
         if len(found) == self._recorded:
             return
-        for drift in self._drifts.record(router.snapshot.version, found[self._recorded :]):
-            self._metrics.drifts.labels(drift.model).inc()
-            _log.warning(
-                "%s has changed silently: %+.2f from feedback row %d on", drift.model, drift.shift, drift.since
-            )
+        self._tell(self._drifts.record(router.snapshot.version, found[self._recorded :]))
         self._recorded = len(found)
+
+    def _learn_outcomes(self) -> None:
+        """Learn a page of the outcome log, record the drifts of calls found in it, and follow those that are recorded."""
+        self._call_drifts += self.outcomes.learn_many(self._outcome_log.tail(self.outcomes.position))
+        if self._call_drifts:
+            self._tell(self._drifts.record_calls(self._call_drifts))
+            self._call_drifts = []
+        self.outcomes.set_changes(self._drifts.changes())
+
+    def _tell(self, drifts: Sequence[Drift]) -> None:
+        """Count and log drifts that this replica was the first to find."""
+        for drift in drifts:
+            self._metrics.drifts.labels(drift.model, drift.kind).inc()
+            _log.warning(
+                "%s of %s has changed silently: %+.2f from row %d of its log on",
+                drift.kind, drift.model, drift.shift, drift.since,
+            )  # fmt: skip
 
     def _poll_pool(self) -> None:
         revision = self._pool.revision()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
 import pytest
 
-from agent.observations import Drift
+from agent.observations import CallDrift, Drift
 from store.database import Database
 from store.drifts import DriftStore
 from store.snapshots import SnapshotStore
@@ -65,7 +66,7 @@ def test_another_snapshot_that_finds_the_change_a_few_rows_off_adds_nothing(
         assert store.record(snapshots[1], [again]) == []
     later, other = Drift("a", 80, 61, 0.3, "scan"), Drift("b", 60, 40, -0.4, "scan")
     assert store.record(snapshots[1], [FALL, later, other]) == [later, other]
-    assert [(f.drift, f.snapshot) for f in store.list()] == [(later, 2), (FALL, 1), (other, 2)]
+    assert [(f.drift, f.snapshot) for f in store.list()] == [(later, 2), (other, 2), (FALL, 1)]
 
 
 def test_the_latest_of_each_model_after_a_position(database: Database, snapshots: list[int]) -> None:
@@ -80,3 +81,31 @@ def test_the_latest_of_each_model_after_a_position(database: Database, snapshots
     assert [f.drift.position for f in store.list(limit=2)] == [120, 90]
     assert {model: f.drift.position for model, f in store.latest(after=0).items()} == {"a": 120, "b": 50}
     assert store.latest(after=50).keys() == {"a"} and store.latest(after=120) == {}
+
+
+def test_a_drift_of_calls_is_stored_where_its_replica_knew_of_the_last_one(
+    database: Database, snapshots: list[int]
+) -> None:
+    store = DriftStore(database)
+    first = Drift("a", 60, 40, 0.7, "page-hinkley", "tokens")
+    assert store.record_calls([CallDrift(first, 0)]) == [first]
+    late = Drift("a", 64, 45, 0.6, "page-hinkley", "tokens")  # of a replica that had not read of the first
+    assert store.record_calls([CallDrift(late, 0), CallDrift(first, 0)]) == []
+    second, other = (
+        Drift("a", 90, 55, -0.7, "page-hinkley", "tokens"),
+        Drift("a", 60, 40, 0.2, "page-hinkley", "failures"),
+    )
+    assert store.record_calls([CallDrift(second, 40), CallDrift(other, 0)]) == [second, other]
+    assert store.changes() == {("a", "tokens"): 55, ("a", "failures"): 40}
+
+
+def test_drifts_of_calls_have_no_consequences_of_a_change_of_quality(database: Database, snapshots: list[int]) -> None:
+    store = DriftStore(database)
+    slower = Drift("a", 60, 40, math.log(2), "page-hinkley", "latency")
+    assert store.record_calls([CallDrift(slower, 0)]) == [slower]
+    assert store.latest(after=0) == {} and store.list(kinds=["quality"]) == []
+    assert store.record(snapshots[0], [FALL]) == [FALL]
+    assert [f.drift for f in store.list(kinds=["quality"])] == [FALL]
+    (found,) = store.list(kinds=["latency"])
+    assert (found.drift, found.snapshot) == (slower, None)
+    assert found.why == "answers of a take 2.00 times as long as before, from outcome row 40 on"

@@ -29,7 +29,7 @@ def test_outcomes_are_read_in_order_with_what_was_decided(database: Database, wr
         decisions.append(a_record(f"d{i}"))
         decisions.complete(f"d{i}", outcome, cost).result(10)
     first, second, third = log.tail(0)
-    assert first == CallOutcome(first.seq, "a", 7, "ok", 4, 12.5, 0.25, 0.2)
+    assert first == CallOutcome(first.seq, "a", 7, "ok", 4, 12.5, 0.25, 0.2, input_tokens=3, encoder_tokens=17)
     assert (second.status, second.output_tokens, third.snapshot_cost) == ("timeout", None, None)
     assert first.seq < second.seq < third.seq
     assert log.tail(first.seq, 1) == [second] and log.latest() == [first, second, third]

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text, update
 
 from agent.errors import InvalidInput
 from agent.evaluation.trial import TRIAL
-from agent.observations import Drift
+from agent.observations import CallDrift, Drift
 from agent.snapshot import LineageEvent
 from store.database import Database
 from store.decisions import DecisionLog, Outcome
@@ -286,9 +286,12 @@ def test_history_goes_by_age_but_the_last_run_of_each_job_and_state(store: Store
     DriftStore(store.database).record(
         1, [Drift("a", 10 * i, 10 * i - 5, -0.3, "scan") for i in range(1, MAX_DRIFTS + 3)]
     )
+    longer = Drift("a", 5, 3, 0.7, "page-hinkley", "tokens")  # of another log: its position is not compared with those
+    DriftStore(store.database).record_calls([CallDrift(longer, 0)])
     store.now += timedelta(days=100)
     store.runs.request("refresh", {}, "tests")
     report = store.keep(history_days=90, rejected=1)
+    assert DriftStore(store.database).changes() == {("a", "tokens"): 3}
     assert (report.runs, report.drifts, report.snapshots, report.archived) == (1, 2, 0, 1)
     assert [run.id for run in store.runs.list()] == [5, 4, 3, 2]
     store.now += timedelta(days=100)

@@ -97,7 +97,7 @@ def test_a_feedback_row_is_flat() -> None:
 
 def test_a_drift_says_which_snapshot_expected_what() -> None:
     assert plain(DriftView.of(FALL)) == {
-        "model": "a", "position": 50, "since": 30, "shift": -0.4, "detector": "scan", "snapshot": 3,
+        "model": "a", "position": 50, "since": 30, "shift": -0.4, "detector": "scan", "snapshot": 3, "kind": "quality",
         "detected_at": "2026-01-02T03:04:05Z", "why": FALL.why,
     }  # fmt: skip
 

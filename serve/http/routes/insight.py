@@ -73,8 +73,10 @@ def task(service: ServiceDep, task_id: int) -> TaskDetail:
 
 @router.get("/drifts")
 def drifts(service: ServiceDep, limit: Limit = 50) -> Listed[DriftView]:
-    """Silent changes of models, newest first: a model scores otherwise than its snapshot expects, from row ``since`` of
-    the feedback log on; ``position`` is the row at which it was found, ``shift`` the change of its mean score."""
+    """Silent changes of models, newest first. ``quality``: a model scores otherwise than its snapshot expects, from row
+    ``since`` of the feedback log on. ``tokens``, ``latency``, ``failures``: its answers have another length, take another
+    time, its calls fail more or less often, from row ``since`` of the outcome log on. ``position`` is the row at which it was
+    found; ``shift`` the change of the mean, of tokens and latency that of their natural logarithm."""
     return Listed(data=[DriftView.of(found) for found in service.drifts.list(limit=limit)])
 
 

@@ -1,15 +1,19 @@
-"""A model that gets worse silently: each replica finds it, the store records it once, a new champion was trained on it."""
+"""A model that changes silently: each replica finds it, the store records it once, a new champion was trained on it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import insert
 
 from agent.snapshot import Snapshot
+from agent.types import ModelCard
 from serve.service import Service
 from store.database import Database
 from store.feedback import FeedbackEvent
+from store.tables import OutcomeLogTable
 from tests.serve.conftest import WORDS, Replica, publish, request, wait
 
 pytestmark = pytest.mark.anyio
@@ -27,10 +31,11 @@ async def rate(service: Service, count: int, score: float) -> None:
     wait(lambda: service.live.serving.router.position == receipt.seq)
 
 
-def counted(*services: Service) -> float:
+def counted(*services: Service, kind: str = "quality") -> float:
     """Drifts of up/alpha in the replicas' metrics together."""
     lines = "\n".join(service.metrics.exposition().decode() for service in services).splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith('thalweg_drifts_total{model="up/alpha"}'))
+    begin = f'thalweg_drifts_total{{kind="{kind}",model="up/alpha"}}'
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(begin))
 
 
 def serving(version: int, *services: Service) -> None:
@@ -66,3 +71,43 @@ async def test_two_replicas_record_a_drift_once_and_a_refreshed_model_is_not_rec
     with replica("three", database_url) as three:
         wait(lambda: three.follower._recorded)
         assert three.drifts.list() == [found] and counted(three) == 0.0
+
+
+def call(service: Service, count: int, tokens: int) -> None:
+    """``count`` more rows of the outcome log: calls of up/alpha with answers of about so many tokens."""
+    rows = [
+        {"model": "up/alpha", "task": 0, "status": "ok", "output_tokens": tokens + n % 7, "latency_ms": 10.0}
+        for n in range(count)
+    ]
+    with service.database.session(write=True) as session:
+        session.execute(insert(OutcomeLogTable), rows)
+        session.commit()
+
+
+async def test_replicas_record_a_drift_of_calls_once_and_agree_whenever_they_started(
+    database_url: str, replica: Replica, snapshot: Snapshot
+) -> None:
+    database = Database.open(database_url)
+    publish(database, snapshot)
+    database.close()
+    card = ModelCard("up/alpha")
+    with replica("one", database_url) as one, replica("two", database_url) as two:
+        call(one, 400, 500)
+        wait(lambda: all(s.follower.outcomes.position == 400 for s in (one, two)))
+        call(one, 100, 1500)
+        wait(lambda: all(s.follower.outcomes.position == 500 for s in (one, two)))
+        wait(lambda: counted(one, two, kind="tokens") == 1.0)
+        (found,) = one.drifts.list()
+        assert (found.drift.kind, found.drift.model, found.snapshot) == ("tokens", "up/alpha", None)
+        assert abs(found.drift.since - 401) <= 3 and found.drift.shift == pytest.approx(math.log(3), abs=0.1)
+        assert one.drifts.latest(after=0) == {} and one.live.serving.router.drifts() == ()
+        with replica("three", database_url) as three:
+            digests = {s.follower.outcomes.digest() for s in (one, two, three)}
+            assert len(digests) == 1 and counted(three, kind="tokens") == 0.0
+            assert 1400 < three.follower.outcomes.forecast(card).output_tokens < 1510
+            call(one, 100, 500)
+            wait(lambda: len(one.drifts.list()) == 2)
+            position = 600
+            wait(lambda: all(s.follower.outcomes.position == position for s in (one, two, three)))
+            wait(lambda: len({s.follower.outcomes.digest() for s in (one, two, three)}) == 1)
+            assert counted(one, two, three, kind="tokens") == 2.0

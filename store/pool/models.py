@@ -30,7 +30,6 @@ from store.pool.file import (
 )
 from store.tables import ModelTable
 
-
 Beginnings = list[Beginning]
 
 

@@ -633,7 +633,7 @@ def test_drifts_are_listed_and_the_model_says_that_it_has_changed(own: Server) -
     listed = http.get("/v1/drifts").json()["data"]
     assert [(row["model"], row["position"]) for row in listed] == [("up/alpha", 90), ("up/beta", 60), ("up/alpha", 50)]
     assert listed[2] | {"detected_at": ""} == {
-        "model": "up/alpha", "position": 50, "since": 30, "shift": -0.4, "detector": "scan", "snapshot": 1,
+        "model": "up/alpha", "position": 50, "since": 30, "shift": -0.4, "detector": "scan", "snapshot": 1, "kind": "quality",
         "detected_at": "", "why": "up/alpha fell by 0.40 against what snapshot 1 expected, from feedback row 30 on",
     }  # fmt: skip
     assert http.get("/v1/drifts", params={"limit": 1}).json()["data"] == listed[:1]

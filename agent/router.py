@@ -164,7 +164,7 @@ class Router:
         by_snapshot = self._estimator.costs(estimates, [card.name for card in cards])
         forecasts = [self.outcomes.forecast(card, task.id) for card in cards]
         costs = expected_costs(cards, encoded.tokens, request, forecasts, *by_snapshot)
-        excluded = exclusions(cards, costs, encoded, request)
+        excluded = exclusions(cards, costs, forecasts, encoded, request)
         cost, snapshot_cost = costs.mean, np.nan_to_num(by_snapshot[0])
         tasks = self._estimator.likely_tasks(estimates, self.config.online.min_task_probability)
         with self._lock:

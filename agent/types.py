@@ -127,6 +127,9 @@ class RouteRequest:
         0 = cheapest, 1 = best quality, whatever it costs.
     max_cost
         USD that nine of ten such calls to a candidate may not exceed (`Candidate.cost_upper`); None for no limit.
+    deadline_s
+        Seconds that nine of ten calls to a candidate may not take longer than (`CallForecast.latency_ms_upper`); None for no
+        limit. Only the choice depends on it; the call is not cut off.
     candidates
         Names to choose among; None for the whole pool.
     explore
@@ -147,6 +150,7 @@ class RouteRequest:
     explore: bool = True
     include_unavailable: bool = False
     affordable: Mapping[str, float] | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from agent.errors import InvalidInput, UnknownModel, did_you_mean
 from agent.types import (
     TYPICAL_OUTPUT_TOKENS,
     UNKNOWN_TASK,
+    CallForecast,
     Candidate,
     Decision,
     Encoded,
@@ -19,13 +20,17 @@ from agent.types import (
 
 
 def exclusions(
-    cards: Sequence[ModelCard], costs: ExpectedCosts, encoded: Encoded, request: RouteRequest
+    cards: Sequence[ModelCard],
+    costs: ExpectedCosts,
+    forecasts: Sequence[CallForecast],
+    encoded: Encoded,
+    request: RouteRequest,
 ) -> list[str | None]:
     """For each card, why it cannot take the request; None where it is eligible.
 
     Parameters
     ----------
-    costs
+    costs, forecasts
         Of the request at each card.
 
     Raises
@@ -48,8 +53,8 @@ def exclusions(
         )
     needed = encoded.tokens + (request.output_tokens or TYPICAL_OUTPUT_TOKENS)
     return [
-        _exclusion(card, mean, upper, needed, request)
-        for card, mean, upper in zip(cards, costs.mean.tolist(), costs.upper.tolist())
+        _exclusion(card, mean, upper, needed, request) or _too_slow(forecast, request)
+        for card, mean, upper, forecast in zip(cards, costs.mean.tolist(), costs.upper.tolist(), forecasts)
     ]
 
 
@@ -68,6 +73,16 @@ def _exclusion(card: ModelCard, cost: float, upper: float, needed: int, request:
             f"(${request.max_cost:g}); the mean is ${cost:.6f}"
         )
     return None
+
+
+def _too_slow(forecast: CallForecast, request: RouteRequest) -> str | None:
+    mean, upper = forecast.latency_ms, forecast.latency_ms_upper
+    if request.deadline_s is None or mean is None or upper is None or upper <= 1e3 * request.deadline_s:
+        return None
+    return (
+        f"one call in ten takes longer than {upper / 1e3:.2f} s, which is above deadline_s "
+        f"({request.deadline_s:g} s); the mean is {mean / 1e3:.2f} s"
+    )
 
 
 def explain(candidates: Sequence[Candidate], model: str, task: TaskAssignment) -> str:

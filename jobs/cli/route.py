@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,10 @@ def route(
     system: Annotated[str | None, typer.Option(help="A system message before it.")] = None,
     tradeoff: Annotated[float, typer.Option(help="0 = cheapest, 1 = best, whatever it costs.")] = 0.8,
     max_cost: Annotated[float | None, typer.Option(help="USD that nine of ten such calls must stay within.")] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(help="Seconds that nine of ten calls must stay within, as far as their times are known."),
+    ] = None,
     candidate: Annotated[list[str] | None, typer.Option(help="Choose among these only; may be repeated.")] = None,
     require: Annotated[list[str] | None, typer.Option(help="Capability that is needed: tools, vision, json.")] = None,
     explore: Annotated[bool, typer.Option(help="Draw by propensity instead of taking the best.")] = False,
@@ -43,12 +48,15 @@ def route(
         raise InvalidInput("the prompt is empty; give some text", param="prompt")
     if not 0.0 <= tradeoff <= 1.0:
         raise InvalidInput(f"--tradeoff is {tradeoff:g}; give a number from 0 to 1", param="tradeoff")
+    if deadline is not None and not 0.0 < deadline < math.inf:
+        raise InvalidInput(f"--deadline is {deadline:g}; give seconds, more than 0", param="deadline")
     turns = (*((Turn("system", system),) if system else ()), Turn("user", text))
     request = RouteRequest(
         turns,
         requires=frozenset(require or ()),
         cost_quality_tradeoff=tradeoff,
         max_cost=max_cost,
+        deadline_s=deadline,
         candidates=tuple(candidate) if candidate else None,
         explore=explore,
         include_unavailable=not available,

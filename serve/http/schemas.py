@@ -107,6 +107,10 @@ class Steering(In):
 
     cost_quality_tradeoff: Share = Field(default=0.8, description="0 = cheapest, 1 = best quality, whatever it costs")
     max_cost: Amount | None = Field(default=None, description="USD that this request may be expected to cost at most")
+    deadline_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False, strict=True)] | None = Field(
+        default=None,
+        description="seconds: models of whose calls one in ten takes longer are left out; the call is not cut off",
+    )
     candidates: Annotated[list[Name], Field(min_length=1)] | None = Field(
         default=None, description="choose among these only"
     )
@@ -156,6 +160,7 @@ class ChatBody(BaseModel):
             output_tokens=self.max_completion_tokens or self.max_tokens,
             cost_quality_tradeoff=steering.cost_quality_tradeoff,
             max_cost=steering.max_cost,
+            deadline_s=steering.deadline_s,
             candidates=candidates if self.is_auto else (self.model,),
             explore=steering.explore and self.is_auto,
             include_unavailable=isinstance(steering, RouteSteering) and steering.include_unavailable,

@@ -148,6 +148,32 @@ def test_max_cost_excludes_a_model_that_thinks_by_what_nine_of_ten_calls_stay_wi
     assert decision.model != "v/gamma" and "one such call in ten" in excluded(decision)["v/gamma"]
 
 
+def test_a_deadline_excludes_the_slow_and_nobody_whose_time_is_not_known(snapshot: Snapshot) -> None:
+    known = OutcomeStatistics()
+    slow = [CallOutcome(n, "v/gamma", 0, "ok", latency_ms=4000.0) for n in range(1, 21)]
+    known.learn_many([*slow, *(CallOutcome(n, "v/beta", 0, "ok", latency_ms=90_000.0) for n in range(21, 25))])
+    router = Router(snapshot, CARDS, outcomes=known)
+    decision = route(router, encoded("code", 500), deadline_s=3.5)
+    sentence = "one call in ten takes longer than 4.00 s, which is above deadline_s (3.5 s); the mean is 4.00 s"
+    assert excluded(decision) == {"v/gamma": sentence} and decision.model != "v/gamma"
+    assert route(router, encoded("code", 500), deadline_s=4.0).model == "v/gamma"
+
+
+def test_a_prompt_costs_what_the_provider_counts(snapshot: Snapshot) -> None:
+    known = OutcomeStatistics()
+    rows = [CallOutcome(n, "v/gamma", 0, "ok", input_tokens=300, encoder_tokens=100) for n in range(1, 91)]
+    known.learn_many(rows)
+    one, other = (
+        {c.model: c.cost for c in route(Router(snapshot, CARDS, outcomes=of), encoded("code", 500)).candidates}
+        for of in (None, known)
+    )
+    card = next(card for card in CARDS if card.name == "v/gamma")
+    assert other["v/gamma"] - one["v/gamma"] == pytest.approx(
+        1.8 * encoded("code", 500).tokens * card.price_input / 1e6
+    )
+    assert other["v/beta"] == one["v/beta"]
+
+
 def test_a_snapshot_that_knows_costs_decides_by_them() -> None:
     router = Router(clusters.costly("v/alpha", 0.5), CARDS)
     found = {c.model: c for c in route(router, encoded("rivers", 500)).candidates}

@@ -46,6 +46,7 @@ def test_fields_that_we_do_not_know_are_no_mistake() -> None:
         (chat(thalweg={"cost_quality_tradeoff": "0.5"}), "thalweg.cost_quality_tradeoff", "number"),
         (chat(thalweg={"cost_quality_trade": 0.5}), "thalweg.cost_quality_trade", "did you mean 'cost_quality_tra"),
         (chat(thalweg={"max_cost": -1}), "thalweg.max_cost", "greater than or equal to 0"),
+        (chat(thalweg={"deadline_s": 0}), "thalweg.deadline_s", "greater than 0"),
         (chat(thalweg={"candidates": []}), "thalweg.candidates", "at least 1"),
         (chat(thalweg={"candidates": [3]}), "thalweg.candidates[0]", "string"),
         (chat(thalweg={"explore": 1}), "thalweg.explore", "boolean"),
@@ -186,12 +187,14 @@ def test_steering_is_passed_on() -> None:
         thalweg={
             "cost_quality_tradeoff": 0,
             "max_cost": 0.5,
+            "deadline_s": 2.5,
             "candidates": ["a", "b"],
             "explore": False,
             "include_unavailable": True,
         },
     )
     assert (request.output_tokens, request.cost_quality_tradeoff, request.max_cost) == (7, 0.0, 0.5)
+    assert request.deadline_s == 2.5
     assert request.candidates == ("a", "b")
     assert not request.explore and request.include_unavailable
 

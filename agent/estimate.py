@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.choice.utility import shrink_to_mean
-from agent.encoding.similarity import Representation, block_squares, kernel
+from agent.encoding.similarity import Matrix, Representation, block_squares, kernel
 from agent.errors import SnapshotCorrupt
 from agent.experts.stack import combine
 from agent.index.neighbours import NeighbourIndex, Neighbours, hash64, kernel_weight, shrunk_mean
@@ -99,7 +99,10 @@ class Estimator:
         self._read_heads(snapshot)
 
     def _read_heads(self, snapshot: Snapshot) -> None:
-        """Trunk and all linear readouts of it, as one matrix over similarities to the landmarks."""
+        """Trunk and all linear readouts of it, as one matrix over similarities to the landmarks.
+
+        In place of a general head that is switched off stands the model's overall mean, and 0 in that of a task head.
+        """
         t = snapshot.tensors
         column = {m: i for i, m in enumerate(self.models)}
         row = {task.id: i for i, task in enumerate(self.tasks)}
@@ -108,7 +111,10 @@ class Estimator:
         basis = t["task_head_basis"]  # (r + 1, q)
         task_heads = np.zeros((len(self.tasks), basis.shape[1], len(self.models)))
         for head in snapshot.heads:
-            if head.task == GENERAL:
+            if (head.task, head.model) in snapshot.heads_off:
+                if head.task == GENERAL:
+                    general[-1, column[head.model]] = self._overall[column[head.model]]
+            elif head.task == GENERAL:
                 general[:, column[head.model]] = head.tensors["weight"]
             else:
                 task_heads[row[head.task], :, column[head.model]] = head.tensors["weight"]
@@ -139,6 +145,19 @@ class Estimator:
         if new.any():
             quality[new] = self.estimate_batch(embeddings[new], features[new]).quality
         return quality
+
+    def trained_on(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) which prompts training knew."""
+        found: NDArray[np.bool_] = np.isin(
+            np.array([hash64(name) for name in ids], np.uint64), self.snapshot.tensors["trained_keys"]
+        )
+        return found
+
+    def head_inputs(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Array:
+        """(n, q) what task heads read of prompts."""
+        parts = [self._readouts(self._representation.transform(embeddings[i : i + _CHUNK], features[i : i + _CHUNK]))[2]
+                 for i in range(0, len(embeddings), _CHUNK)]  # fmt: skip
+        return np.concatenate(parts)
 
     def of_models(self, quality: Array, models: Sequence[str]) -> Array:
         """(n,) of (n, m) ``quality``, that of each row's model; the mean over m for a model that the snapshot does not know."""
@@ -224,9 +243,7 @@ class Estimator:
         count = _weighted_sum(weight, self._score_weight[nearest.rows])
         neighbours = shrunk_mean(total, count, stage1, self._config["neighbour_strength"])
 
-        close = kernel(x, self._landmarks, self._representation, self._squares)  # (n, l)
-        readout = close @ self._readout + self._intercept
-        general, log_cost, inputs = (readout[:, a:b] for a, b in self._spans)
+        general, log_cost, inputs = self._readouts(x)
         heads = (probabilities @ self._task_heads).reshape(len(x), inputs.shape[1], -1)  # (n, q, m)
         stage2 = general + _weighted_sum(inputs, heads)
 
@@ -234,6 +251,12 @@ class Estimator:
         known = self._known(embeddings)
         cost = None if self._cost_range is None else np.exp(np.clip(log_cost, *self._cost_range))
         return Estimates(quality, stage1, stage2, neighbours, probabilities, known, cost)
+
+    def _readouts(self, x: Matrix) -> tuple[Array, ...]:
+        """Of transformed prompts (n, w): (n, m) general heads, (n, costs) log costs, (n, q) inputs of task heads."""
+        close = kernel(x, self._landmarks, self._representation, self._squares)  # (n, l)
+        readout = close @ self._readout + self._intercept
+        return tuple(readout[:, a:b] for a, b in self._spans)
 
     @property
     def dimension(self) -> int:

@@ -85,7 +85,8 @@ class Snapshot:
     position
         Sequence number of the last feedback row that it was trained on; online learning starts after it.
     meta
-        JSON: format, encoder, models, tasks, configuration, sizes; `agent.fit` lists the keys.
+        JSON: format, encoder, models, tasks, configuration, sizes; `agent.fit` lists the keys. ``heads_off``, where given,
+        holds [task, model] of the heads that count nothing.
     tensors
         Shared arrays by name.
     heads
@@ -117,6 +118,21 @@ class Snapshot:
     def models(self) -> tuple[str, ...]:
         """The models it was trained on, in column order."""
         return tuple(self.meta["models"])
+
+    @property
+    def heads_off(self) -> frozenset[tuple[int, str]]:
+        """(task, model) of the heads that were switched off by hand; they stay readable and count nothing."""
+        return frozenset((task, model) for task, model in self.meta.get("heads_off", ()))
+
+    def with_head(self, task: int, model: str, *, off: bool, weight: Tensor | None = None) -> Snapshot:
+        """The same, not yet published, with one head switched on or off, and replaced by ``weight`` where given."""
+        kept = self.heads
+        if weight is not None:
+            others = [head for head in kept if (head.task, head.model) != (task, model)]
+            kept = tuple(sorted([*others, Head(task, model, {"weight": weight})], key=lambda h: (h.task, h.model)))
+        now_off = self.heads_off - {(task, model)} | ({(task, model)} if off else set())
+        meta = {**self.meta, "heads_off": [list(name) for name in sorted(now_off)]}
+        return replace(self, version=0, meta=meta, heads=kept, lineage=())
 
     @property
     def scores_by_model(self) -> dict[str, float]:

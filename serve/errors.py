@@ -23,6 +23,7 @@ from fastapi import Response
 from pydantic import BaseModel, ValidationError
 
 from agent.errors import (
+    ChampionChanged,
     InvalidInput,
     NoCandidate,
     SnapshotCorrupt,
@@ -81,6 +82,7 @@ _STATUS: dict[type[ThalwegError], int] = {
     UnknownModel: 404,
     UnknownDecision: 404,
     SnapshotCorrupt: 409,
+    ChampionChanged: 409,
     BodyTooLarge: 413,
     InvalidInput: 422,
     ModelUnavailable: 503,

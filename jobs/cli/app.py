@@ -19,6 +19,7 @@ from jobs.cli import (
     drifts,
     evaluate,
     feedback,
+    heads,
     models,
     refresh,
     replay,
@@ -62,6 +63,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(heads.app, name="heads")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(refresh.runs, name="runs")
 app.add_typer(schedule.app, name="schedule")

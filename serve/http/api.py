@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from agent.errors import ThalwegError
 from serve.errors import ErrorReply, NotFound, error_response, invalid
 from serve.http.auth import Auth
-from serve.http.routes import chat, feedback, insight, models, operations
+from serve.http.routes import chat, feedback, heads, insight, models, operations
 from serve.service import Service
 
 _DESCRIPTION = "An LLM router that keeps learning. Send the API key as `Authorization: Bearer <key>`."
@@ -30,7 +30,7 @@ def build_api(service: Service) -> FastAPI:
     errors: dict[int | str, dict[str, Any]] = {code: {"model": ErrorReply} for code in ("4XX", "5XX")}
     app = FastAPI(title="Thalweg", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None, responses=errors)
     app.state.service = service
-    for part in (chat, feedback, models, insight, operations):
+    for part in (chat, feedback, models, heads, insight, operations):
         app.include_router(part.router)
     app.add_exception_handler(ThalwegError, _on_thalweg_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)

@@ -8,7 +8,8 @@ heads, aggregation. Every quantity fitted on estimates is fitted on out-of-fold 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,24 @@ from agent.errors import InvalidInput
 from agent.estimate import Estimator
 from agent.examples import Examples, Scores
 from agent.experts.cost_model import cost_penalties, fit_cost_model
-from agent.experts.general_heads import GeneralHeads, Trunk, fit_general_heads, fit_trunk
+from agent.experts.general_heads import Trunk, fit_trunk
+from agent.experts.parents import inherit, report_heads
 from agent.experts.stack import combine, fit_stack
-from agent.experts.task_heads import TaskHeads, candidate_set, fit_task_heads
+from agent.experts.stage2 import Stage2, fit_stage2
+from agent.experts.task_heads import Start, candidate_set
 from agent.index.neighbours import NeighbourIndex, hash64, neighbour_means
 from agent.online.effects import Prior, fit_prior
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming
-from agent.tasks.discover import Discovery, DiscoveryConfig, Sample, discover
+from agent.tasks.discover import Discovery, DiscoveryConfig, Sample, discover, sampled
 from agent.tasks.lineage import Lineage, match
 from agent.types import Array
 
 FEWEST_LANDMARKS = 300
 """Of the trunk, where there are as many prompts."""
+
+TRAINED_PROMPTS = 3000
+"""Most prompts that heads are trained on beyond their closed form; all others are estimated by what these teach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,9 @@ def fit(
 
     report("lineage", 0.45)
     next_task = max(next_task, int(champion.meta["next_task"]) if champion is not None else 0)
-    lineage = continue_ids(labels, examples, champion, next_task)
+    readable = champion is not None and champion.meta["n_features"] == examples.features.shape[1]
+    before = Estimator(champion) if champion is not None and readable else None
+    lineage = continue_ids(labels, examples, before, next_task)
     next_task = max([next_task, *(task + 1 for task in lineage.ids)])
 
     report("heads", 0.5)
@@ -134,16 +142,20 @@ def fit(
     enough = int(scores.score_weight.sum() / models)  # prompts that all scores would fill
     landmarks = min(config.landmarks, max(enough // 2, FEWEST_LANDMARKS))
     trunk = fit_trunk(x, representation, landmarks, np.random.default_rng(seed))
-    general_heads = fit_general_heads(trunk, scores, discovery.oof, penalties)
-    if not scores.complete:
-        general_heads = replace(general_heads, oof=cross_fitted(trunk, scores, discovery, penalties))
     candidates = task_candidates(discovery, scores)
     with_heads = [c if config.general_heads and config.task_heads else () for c in candidates]
-    task_heads = fit_task_heads(trunk, scores, general_heads.oof, labels, with_heads)
+    rows = sampled_rows(examples, scores)
+    voters = neighbours.first(config.discovery.voters)
+    votes = assign.vote_weights(voters.similarity[rows], discovery.vote_power)
+    probabilities = assign.task_probabilities(votes, labels[voters.rows[rows]], discovery.n_tasks)
+    stage2 = fit_stage2(
+        trunk, scores, means.variances, labels, discovery.oof, discovery.folds, penalties, with_heads,
+        rows, probabilities, partial(inherited_heads, examples, before, lineage, labels),
+    )  # fmt: skip
 
     report("aggregation", 0.9)
     near = neighbour_means(neighbours, scores, discovery.oof, config.neighbour_power, config.neighbour_strength)
-    estimates = (discovery.oof, general_heads.oof + task_heads.oof, near)  # all out of fold
+    estimates = (discovery.oof, stage2.oof, near)  # all out of fold
     used = [0, 1, 2] if config.general_heads else [0, 2]
     stack = np.zeros(len(estimates))
     stack[used] = fit_stack([estimates[i] for i in used], scores, means.variances, penalties)
@@ -152,8 +164,7 @@ def fit(
         representation,
         discovery,
         trunk,
-        general_heads,
-        task_heads,
+        stage2,
         candidates,
         stack,
         oof,
@@ -161,27 +172,42 @@ def fit(
         fit_cost_model(trunk, examples.costs),
         fit_prior(labels, means.mean, examples.scores, examples.prior),
     )
-    meta = {"encoder": encoder, "config": asdict(config), "seed": seed, "next_task": next_task, **(carried or {})}
+    experts = {
+        "general": stage2.general_factor,
+        "task": stage2.task_factor,
+        "tasks": report_heads(lineage, stage2.tasks, stage2.start, candidates, champion),
+    }
+    meta = {"encoder": encoder, "config": asdict(config), "seed": seed, "next_task": next_task, "experts": experts}
+    meta |= carried or {}
     return build_snapshot(examples, result, lineage, position, meta)
 
 
-def continue_ids(labels: NDArray[np.int64], examples: Examples, champion: Snapshot | None, next_task: int) -> Lineage:
+def continue_ids(labels: NDArray[np.int64], examples: Examples, before: Estimator | None, next_task: int) -> Lineage:
     """Task ids of the communities, continued from the champion's where there is one that reads the same features."""
-    if champion is None or champion.meta["n_features"] != examples.features.shape[1]:
+    if before is None:
         return match(labels, np.full(len(labels), -1), (), next_task)
-    assigned = Estimator(champion).task_ids(examples.ids, examples.embeddings, examples.features)
-    return match(labels, assigned, [task.id for task in champion.tasks], next_task)
+    assigned = before.task_ids(examples.ids, examples.embeddings, examples.features)
+    return match(labels, assigned, [task.id for task in before.tasks], next_task)
 
 
-def cross_fitted(trunk: Trunk, scores: Scores, discovery: Discovery, penalties: list[Array]) -> Array:
-    """(n, m) the general heads' estimates of each prompt with its scores hidden from stage 1 too.
+def inherited_heads(
+    examples: Examples, before: Estimator | None, lineage: Lineage, labels: NDArray[np.int64], inputs: Array
+) -> Start | None:
+    """The champion's heads as starts of the tasks' own, whose ``inputs`` (n, q) are those of the training prompts."""
+    if before is None or all(head.task == GENERAL for head in before.snapshot.heads):
+        return None
 
-    Missing scores are filled by stage 1's estimates; those must not know the scores that the heads are judged by.
-    """
-    out = np.zeros_like(discovery.oof)
-    for hidden, expected in discovery.folds:
-        out[hidden] = fit_general_heads(trunk, scores.without(hidden), expected, penalties).oof[hidden]
-    return out
+    def read(rows: NDArray[np.int64]) -> Array:
+        return before.head_inputs(examples.embeddings[rows], examples.features[rows])
+
+    new = ~before.trained_on(examples.ids)
+    return inherit(before.snapshot, read, lineage.origins, labels, inputs, examples.models, new)
+
+
+def sampled_rows(examples: Examples, scores: Scores) -> NDArray[np.int64]:
+    """Prompts with scores, `TRAINED_PROMPTS` at most, mostly the same ones at the next refresh."""
+    rows = np.flatnonzero(scores.seen.any(axis=1))
+    return rows[sampled([examples.ids[i] for i in rows], TRAINED_PROMPTS)]
 
 
 def task_candidates(discovery: Discovery, scores: Scores) -> list[tuple[int, ...]]:
@@ -209,8 +235,7 @@ class FitResult:
     representation: Representation
     discovery: Discovery
     trunk: Trunk
-    general_heads: GeneralHeads
-    task_heads: TaskHeads
+    stage2: Stage2
     candidates: list[tuple[int, ...]]
     stack: Array
     oof: Array
@@ -253,7 +278,7 @@ def build_snapshot(
         **result.costs,
         "landmarks": result.trunk.landmarks,
         "trunk_weight": result.trunk.weight.astype(np.float32),
-        "task_head_basis": result.task_heads.basis,
+        "task_head_basis": result.stage2.tasks.basis,
         "stack": result.stack,
         "overall": means.overall,
         "overall_covariance": result.prior.overall_covariance,
@@ -276,9 +301,9 @@ def build_snapshot(
 
 def _heads(models: tuple[str, ...], result: FitResult, lineage: Lineage) -> tuple[Head, ...]:
     """A general head per model, and a head per candidate of each task whose heads count."""
-    heads = [Head(GENERAL, name, {"weight": result.general_heads.weight[:, m]}) for m, name in enumerate(models)]
-    for t in np.flatnonzero(result.task_heads.alpha):
-        weights = result.task_heads.weights[t]
+    heads = [Head(GENERAL, name, {"weight": result.stage2.general.weight[:, m]}) for m, name in enumerate(models)]
+    for t in np.flatnonzero(result.stage2.tasks.alpha):
+        weights = result.stage2.tasks.weights[t]
         heads += [Head(lineage.ids[t], models[m], {"weight": weights[:, m]}) for m in result.candidates[t]]
     return tuple(heads)
 

@@ -12,10 +12,11 @@ left out, by exact leave-one-out error. The second phase, with both frozen, is `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.encoding.similarity import Matrix, Representation, eigh, kernel
 from agent.examples import Scores
@@ -87,12 +88,22 @@ _UNIFORM = 0.1
 _LEAST_FREEDOM = 0.02
 
 
+_HIDING_ROUNDS = 4
+"""The error falls by the fold's share of the prompts or more in each."""
+
+
 @dataclass(frozen=True, slots=True)
 class GeneralHeads:
-    """``weight`` (r + 1, m), a column a model on the trunk's features, the intercept last; leave-one-out ``oof`` (n, m)."""
+    """``weight`` (r + 1, m), a column a model on the trunk's features, the intercept last; leave-one-out ``oof`` (n, m).
+
+    They are ``directions`` (p, m) times regressions of the ``contrast`` (n, p) at `ridge` ``strength`` (p,).
+    """
 
     weight: Array
     oof: Array
+    contrast: Array
+    strength: Array
+    directions: Array
 
 
 def fit_general_heads(trunk: Trunk, scores: Scores, expected: Array, cost_penalties: list[Array]) -> GeneralHeads:
@@ -116,7 +127,35 @@ def fit_general_heads(trunk: Trunk, scores: Scores, expected: Array, cost_penalt
         oof, strength = ridge(trunk, contrast, np.ones(contrast.shape) if complete else score_weight)
         estimate = level + oof @ directions
     weight = np.concatenate([ridge_weights(trunk, contrast, strength) @ directions, level[None]])
-    return GeneralHeads(weight, estimate)
+    return GeneralHeads(weight, estimate, contrast, strength, directions)
+
+
+def cross_fitted(
+    trunk: Trunk, heads: GeneralHeads, rows: NDArray[np.int64], folds: Iterable[NDArray[np.bool_]]
+) -> Iterator[Array]:
+    """By fold of the prompts ``rows`` (s,): (s, m) estimates of ``heads`` fitted to complete scores without the fold's (s,).
+
+    Of the other prompts the estimates are leave-one-out, with the leverage of the fit to all. What the fit would be is found
+    by replacing the fold's contrasts with their estimates until these no longer change.
+    """
+    share = _share(trunk, heads.strength)
+    all_inner = _project(trunk, heads.contrast)  # (r, p)
+    basis, observed = trunk.basis[rows].astype(np.float64), heads.contrast[rows]
+    freedom = np.maximum(1.0 - basis**2 @ share, _LEAST_FREEDOM)
+    for fold in folds:
+        inner, target = all_inner, observed.copy()
+        for _ in range(_HIDING_ROUNDS):
+            estimate = basis[fold] @ (inner * share)
+            inner = inner + basis[fold].T @ (estimate - target[fold])
+            target[fold] = estimate
+        fitted = basis @ (inner * share)
+        left_out = target - (target - fitted) / np.where(fold[:, None], 1.0, freedom)
+        yield heads.weight[-1] + left_out @ heads.directions
+
+
+def _share(trunk: Trunk, strength: Array) -> Array:
+    """(r, p) share of each feature's fit that ridge ``strength`` (p,) leaves."""
+    return np.where(np.isfinite(strength), trunk.power[:, None] / (trunk.power[:, None] + strength), 0.0)
 
 
 def contrasts(centred: Array, importance: Array, complete: bool) -> tuple[Array, Array]:

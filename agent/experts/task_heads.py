@@ -7,6 +7,9 @@ any model whose mean lies within standard errors of the prefix's worst.
 A task head is how a candidate deviates from its general head: low-rank, an intercept and a slope on each of the trunk's
 leading features, by ridge regression of the general heads' residuals. A task's heads count by the factor alpha that their
 leave-one-out estimates deserve, and not at all where their gain is within its standard error.
+
+Where the task descends from tasks of the champion that have heads, its heads are also fitted as deviations from theirs
+(`Start`), and taken so where that is better on prompts whose scores the champion did not know; only those decide its alpha.
 """
 
 from __future__ import annotations
@@ -62,41 +65,114 @@ STRENGTHS = (3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Heads ``weights`` (T, q, m) of the champion's tasks that each task descends from, 0 where there are none, and which
+    prompts' scores the champion did not know, ``new`` (n,)."""
+
+    weights: Array
+    new: NDArray[np.bool_]
+
+    @property
+    def given(self) -> NDArray[np.bool_]:
+        """(T,) which tasks have one."""
+        return np.asarray(self.weights.any(axis=(1, 2)))
+
+
+@dataclass(frozen=True, slots=True)
 class TaskHeads:
     """``basis`` (r + 1, q) gives a head's inputs from the trunk's features; ``alpha`` (T,) in [0, 1].
 
-    ``weights`` (T, q, m) of the heads and leave-one-out estimates ``oof`` (n, m) are times alpha.
+    ``weights`` (T, q, m) of the heads and leave-one-out estimates ``oof`` (n, m) are times alpha; ``inherited`` (T,): which
+    tasks start from their parents' heads; ``strength`` is that of the ridge regression.
     """
 
     basis: Array
     weights: Array
     alpha: Array
     oof: Array
+    inherited: NDArray[np.bool_]
+    strength: float
+
+
+def head_inputs(trunk: Trunk) -> Array:
+    """(n, q) inputs of the training prompts' task heads: leading features of the trunk, of mean square 1, and a 1."""
+    rank = min(RANK, trunk.basis.shape[1])
+    return np.concatenate(
+        [trunk.basis[:, :rank] * np.sqrt(len(trunk.basis)), np.ones((len(trunk.basis), 1))], axis=1
+    ).astype(np.float64)
+
+
+def feature_basis(trunk: Trunk, features: int) -> Array:
+    """(r + 1, features + 1) from the trunk's features and a 1 to its leading ``features``, of mean square 1, and a 1."""
+    basis = np.zeros((trunk.weight.shape[1] + 1, features + 1))
+    basis[np.arange(features), np.arange(features)] = np.sqrt(len(trunk.basis) / trunk.power[:features])
+    basis[-1, -1] = 1.0
+    return basis
+
+
+def allowed_heads(candidates: list[tuple[int, ...]], models: int) -> NDArray[np.bool_]:
+    """(T, m) which models have a head for a task."""
+    allowed = np.zeros((len(candidates), models), bool)
+    for task, columns in enumerate(candidates):
+        allowed[task, list(columns)] = True
+    return allowed
 
 
 def fit_task_heads(
-    trunk: Trunk, scores: Scores, general: Array, labels: NDArray[np.int64], candidates: list[tuple[int, ...]]
+    trunk: Trunk,
+    scores: Scores,
+    general: Array,
+    labels: NDArray[np.int64],
+    allowed: NDArray[np.bool_],
+    start: Start | None = None,
 ) -> TaskHeads:
     """Fit the task heads to the ``scores`` of the training prompts.
 
-    ``general`` (n, m) are the general heads' leave-one-out estimates, ``labels`` (n,) the prompts' tasks, and ``candidates``
-    by task the columns of the models that get a head.
+    ``general`` (n, m) are the general heads' leave-one-out estimates, ``labels`` (n,) the prompts' tasks, ``allowed`` (T, m)
+    the models that get a head, and ``start`` the heads that they may start from.
     """
-    n, m = general.shape
-    tasks, rank = len(candidates), min(RANK, trunk.basis.shape[1])
-    basis = np.zeros((trunk.weight.shape[1] + 1, rank + 1))
-    basis[np.arange(rank), np.arange(rank)] = np.sqrt(n / trunk.power[:rank])
-    basis[-1, -1] = 1.0
-    inputs = np.concatenate([trunk.basis[:, :rank] * np.sqrt(n), np.ones((n, 1))], axis=1)  # (n, q)
-    allowed = np.zeros((tasks, m), bool)
-    for task, columns in enumerate(candidates):
-        allowed[task, list(columns)] = True
+    tasks, inputs = len(allowed), head_inputs(trunk)
     score_weight = scores.score_weight * allowed[labels]
     residual = scores.residual(general) * allowed[labels]
     fits = [_solve(inputs, residual, score_weight, labels, tasks, strength) for strength in STRENGTHS]
-    weights, oof = min(fits, key=lambda fit: float((score_weight * (residual - fit[1]) ** 2).sum()))
+    errors = [float((score_weight * (residual - oof) ** 2).sum()) for _, oof in fits]
+    best = errors.index(min(errors))
+    weights, oof = fits[best]
     alpha = fit_alpha(residual, oof, score_weight, labels, tasks)
-    return TaskHeads(basis, weights * alpha[:, None, None], alpha, alpha[labels][:, None] * oof)
+    inherited = np.zeros(tasks, bool)
+    if start is not None and start.given.any():
+        shrunk, of_shrunk = _solve(inputs, residual, score_weight, labels, tasks, STRENGTHS[best], start.weights)
+        new = score_weight * (start.new & start.given[labels])[:, None]
+        beta = fit_alpha(residual, of_shrunk, new, labels, tasks)
+
+        def gain(estimate: Array) -> Array:  # (T,)
+            better = (new * (residual**2 - (residual - estimate) ** 2)).sum(axis=1)
+            return np.asarray(np.bincount(labels, better, tasks), np.float64)
+
+        inherited = (beta > 0.0) & (gain(beta[labels][:, None] * of_shrunk) > gain(alpha[labels][:, None] * oof))
+        weights = np.where(inherited[:, None, None], shrunk, weights)
+        oof = np.where((inherited[labels] & start.new)[:, None], of_shrunk, oof)  # the parents know the others' scores
+        alpha = np.where(inherited, beta, alpha)
+    basis = feature_basis(trunk, inputs.shape[1] - 1)
+    return TaskHeads(
+        basis, weights * alpha[:, None, None], alpha, alpha[labels][:, None] * oof, inherited, STRENGTHS[best]
+    )
+
+
+def hide(
+    heads: TaskHeads, trunk: Trunk, scores: Scores, general: Array, labels: NDArray[np.int64],
+    allowed: NDArray[np.bool_], start: Start | None,
+) -> Array:  # fmt: skip
+    """(n, m) estimates of ``heads`` fitted anew, with their strength and alpha, to other ``scores`` and general heads."""
+    inputs, tasks = head_inputs(trunk), len(allowed)
+    score_weight = scores.score_weight * allowed[labels]
+    residual = scores.residual(general) * allowed[labels]
+    _, oof = _solve(inputs, residual, score_weight, labels, tasks, heads.strength)
+    if start is not None and heads.inherited.any():
+        _, of_shrunk = _solve(inputs, residual, score_weight, labels, tasks, heads.strength, start.weights)
+        oof = np.where((heads.inherited[labels] & start.new)[:, None], of_shrunk, oof)
+    out: Array = heads.alpha[labels][:, None] * oof
+    return out
 
 
 def fit_alpha(residual: Array, estimate: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:
@@ -115,18 +191,26 @@ def fit_alpha(residual: Array, estimate: Array, score_weight: Array, labels: NDA
 
 
 def _solve(
-    inputs: Array, residual: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int, strength: float
+    inputs: Array,
+    residual: Array,
+    score_weight: Array,
+    labels: NDArray[np.int64],
+    tasks: int,
+    strength: float,
+    start: Array | None = None,
 ) -> tuple[Array, Array]:
-    """(T, q, m) weights and (n, m) leave-one-out estimates of ridge regression by (task, model)."""
+    """(T, q, m) weights and (n, m) leave-one-out estimates of ridge regression by (task, model), shrunk to ``start``."""
     weights = np.zeros((tasks, inputs.shape[1], residual.shape[1]))
     oof = np.zeros_like(residual)
     for task in range(tasks):
         rows = np.flatnonzero(labels == task)
         a, w, y = inputs[rows], score_weight[rows], residual[rows]  # (p, q), (p, m), (p, m)
+        known = 0.0 if start is None else a @ start[task]
+        y = y - known
         gram = (a.T * w.T[:, None, :]) @ a + strength * np.eye(a.shape[1])  # (m, q, q)
         inverse = np.linalg.inv(gram)
         weights[task] = (inverse @ (a.T @ (w * y)).T[:, :, None])[:, :, 0].T
         leverage = ((a @ inverse) * a).sum(axis=2).T * w  # (p, m)
         fitted = a @ weights[task]
-        oof[rows] = np.where(w > 0, y - (y - fitted) / np.maximum(1.0 - leverage, 0.02), fitted)
-    return weights, oof
+        oof[rows] = known + np.where(w > 0, y - (y - fitted) / np.maximum(1.0 - leverage, 0.02), fitted)
+    return (weights if start is None else weights + start), oof

@@ -30,6 +30,17 @@ class Lineage:
     parents: tuple[tuple[int, ...], ...]
     events: tuple[LineageEvent, ...]
 
+    @property
+    def origins(self) -> tuple[tuple[int, ...], ...]:
+        """By community, the champion's tasks that it descends from: the one that it keeps or split from, and those merged
+        into it."""
+        first = {event.task: event.parents for event in self.events if event.kind in ("keep", "spawn")}
+        merged = [(event.parents[0], event.task) for event in self.events if event.kind == "merge"]
+        return tuple(
+            (*first.get(task, ()), *(was for into, was in merged if into == task and was not in first.get(task, ())))
+            for task in self.ids
+        )
+
 
 def match(
     communities: NDArray[np.int64], old_tasks: NDArray[np.int64], old_ids: Sequence[int], next_id: int

@@ -76,11 +76,27 @@ def _render(version: int, status: str, report: Mapping[str, Any]) -> RenderableT
         ("trained on", f"{counts['prompts']:,} prompts, {counts['scores']:,} scores"),
         ("judged on", f"{counts['evaluations']:,} evaluated prompts, {counts['feedback_rows']:,} feedback rows"),
         ("tasks", f"{report['tasks']} with {report['heads']:,} heads"),
+        ("heads", heads_in_words(report["experts"])),
         ("took", f"{report['wall_s']:.1f} s, {report['peak_rss_mb']:,.0f} MB at most"),
     ]
     if labels:
         rows.insert(-1, ("agreement", f"NMI {labels['nmi']:.3f} with {labels['true']} true labels"))
     return table("", {"refresh": "left", "": "left"}, rows)
+
+
+def heads_in_words(experts: Mapping[str, Any]) -> str:
+    """What became of the task heads, and how far training beyond the closed form is believed, see `agent.experts`.
+
+    Examples
+    --------
+    >>> task = {"kind": "keep", "alpha": 0.5, "inherited": True}
+    >>> heads_in_words({"general": 0.0, "task": 0.4, "tasks": [task, {"kind": "retire", "alpha": 0.0, "inherited": False}]})
+    '1 of 1 tasks have heads, 1 from their parents; trained changes believed: general 0%, task 40%'
+    """
+    tasks = [t for t in experts["tasks"] if t["kind"] in ("keep", "spawn")]
+    stored, inherited = sum(t["alpha"] > 0.0 for t in tasks), sum(t["inherited"] for t in tasks)
+    believed = f"general {experts['general']:.0%}, task {experts['task']:.0%}"
+    return f"{stored} of {len(tasks)} tasks have heads, {inherited} from their parents; trained changes believed: {believed}"
 
 
 @runs.command("list")

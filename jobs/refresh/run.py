@@ -123,6 +123,7 @@ def refresh(
         "n_scored": snapshot.n_scored,
         "tasks": len(snapshot.tasks),
         "heads": len(snapshot.heads),
+        "experts": snapshot.meta["experts"],
         "labels": agreement(data.training, labels, snapshot),
         "wall_s": time.perf_counter() - started,
         "peak_rss_mb": peak_rss_mb(),

@@ -56,6 +56,8 @@ class ModelCard:
         Whether a call can be made now (its key is set, its provider is up). `route` ranks the others only on demand.
     output_tokens
         Expected length of an answer in tokens, thinking included; None for `TYPICAL_OUTPUT_TOKENS`.
+    resting
+        Why it is chosen for no request but those that name it; None where it may be.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ModelCard:
     priors: Mapping[str, float] = field(default_factory=dict)
     available: bool = True
     output_tokens: int | None = None
+    resting: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

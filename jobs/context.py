@@ -123,7 +123,7 @@ class JobContext:
 
     def cards(self) -> list[ModelCard]:
         """The router's cards of these models."""
-        return [replace(model.card, available=reason is None) for model, reason in self.models()]
+        return [replace(model.routed_card, available=reason is None) for model, reason in self.models()]
 
     def champion(self) -> Snapshot | None:
         """The champion; None before the first. Raises `SnapshotCorrupt` where it cannot be read."""

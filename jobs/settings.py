@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from agent.evaluation.refresh_rule import RefreshRuleConfig
 from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig
 from store.encoders.backends import BUNDLED
+from store.pool.file import BaseUrl
 from store.retention import RetentionConfig
 from store.schedule import HOW_TO_WRITE, checked
 from store.settings import AbsolutePath, StoreSettings
@@ -62,6 +63,18 @@ class JobSettings(StoreSettings):
         A trial or hold-back also ends after so many requests on which the two differ, scored or not, and so many days.
     trial_max_regret, hold_back_max_regret
         And when it was expected to have cost so much quality, summed over its requests.
+    join_probes
+        Prompts that a model answers when it joins the pool, before requests explore it; 0: none.
+    join_max_tokens
+        Longest answer to a probe, in tokens, thinking included.
+    judge
+        Who scores answers to probes: names of models of the pool, separated by commas, each a judge; ``auto``: the model
+        that the champion estimates highest; ``off``: nobody, and no probes are made.
+    judge_url, judge_api_key_env, judge_price_input, judge_price_output
+        An endpoint outside the pool at which ``judge`` names models, the variable that holds its key, and USD per million
+        tokens, where they are not published.
+    join_review_schedule
+        When models on trial are looked at, to be adopted or declined.
     join_budget_usd, join_max_calls
         Most that one model's joining may spend on calls.
     join_timeout_s
@@ -106,6 +119,18 @@ class JobSettings(StoreSettings):
     hold_back_max_regret: float = Field(
         default=HOLD_BACK.max_regret, gt=0, allow_inf_nan=False, description="a number above 0"
     )
+    join_probes: int = Field(default=30, ge=0, le=1000, description="a whole number from 0 to 1000")
+    join_max_tokens: int = Field(default=1500, ge=16, le=100_000, description="a whole number from 16 to 100,000")
+    judge: str = "auto"
+    judge_url: BaseUrl | None = Field(default=None, description="an http:// or https:// URL, up to /v1")
+    judge_api_key_env: str | None = None
+    judge_price_input: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="a number of at least 0"
+    )
+    judge_price_output: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="a number of at least 0"
+    )
+    join_review_schedule: Schedule = Field(default="interval: 15m", description=HOW_TO_WRITE)
     join_budget_usd: float = Field(default=2.0, ge=0, allow_inf_nan=False, description="a number of at least 0")
     join_max_calls: int = Field(default=200, ge=0, description="a whole number of at least 0")
     join_timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False, description="a number above 0")

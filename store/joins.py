@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, null, select, update
 from sqlalchemy.orm import Session
 
 from agent.errors import InvalidInput
@@ -27,14 +27,14 @@ _NEXT: dict[str, tuple[JoinState, ...]] = {
     "checked": ("probing", "trial", "failed"),
     "probing": ("judging", "trial", "failed"),
     "judging": ("trial", "failed"),
-    "trial": ("adopted", "declined", "probing"),
-    "adopted": ("declined", "probing"),
-    "declined": ("trial", "adopted", "probing"),
+    "trial": ("adopted", "declined"),
+    "adopted": (),
+    "declined": ("trial", "adopted"),
     "failed": ("added",),
 }
 """What may follow a state."""
 
-ONBOARDING: tuple[JoinState, ...] = ("added",)
+ONBOARDING: tuple[JoinState, ...] = ("added", "checked", "probing", "judging")
 """States in which a job has something to do."""
 
 UNROUTED: dict[str, str] = {
@@ -97,9 +97,12 @@ class JoinStore:
         self._clock = clock
 
     def current(self, *states: JoinState) -> dict[str, Join]:
-        """model -> its latest join, of the models that have one; where ``states`` are given, of those in one of them."""
+        """model -> its latest join, of the pool's models that have one; where ``states`` are given, of those in one of them."""
+        defined = ModelTable.base.is_not(null()) | ModelTable.added
         with self._database.session() as session:
-            return {name: join for name, join in latest(session).items() if not states or join.state in states}
+            pool = session.scalars(select(ModelTable.name).where(~ModelTable.removed, defined)).all()
+            found = latest(session, pool).items()
+        return {name: join for name, join in found if not states or join.state in states}
 
     def get(self, model: str) -> Join | None:
         """A model's latest join; None where it has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -26,6 +27,27 @@ def canonical(turns: Sequence[Turn]) -> str:
     if len(turns) == 1 and turns[0].role == "user":
         return turns[0].text
     return "\n\n".join(f"{turn.role}: {turn.text}" for turn in turns)
+
+
+_TURN = re.compile(r"(?:^|\n\n)(system|developer|user|assistant|tool|function): ")
+
+
+def turns_of(text: str) -> tuple[Turn, ...]:
+    """The conversation that `canonical` made ``text`` of, as far as the text tells: a turn that holds what looks like the
+    beginning of another is taken for two.
+
+    Examples
+    --------
+    >>> turns_of(canonical([Turn("system", "Be brief."), Turn("user", "Why?")]))
+    (Turn(role='system', text='Be brief.'), Turn(role='user', text='Why?'))
+    >>> turns_of("Why?")
+    (Turn(role='user', text='Why?'),)
+    """
+    found = list(_TURN.finditer(text))
+    if not found or found[0].start() > 0:
+        return (Turn("user", text),)
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    return tuple(Turn(match[1], text[match.end() : end]) for match, end in zip(found, ends))
 
 
 def text_id(text: str, encoder: str) -> str:

@@ -25,7 +25,8 @@ VARIABLES = [
         "refresh_cooldown_s retention_schedule retention_decisions retention_decision_days retention_feedback "
         "retention_feedback_days retention_rejected retention_retired retention_history_days trial_share hold_back_share "
         "trial_max_scored hold_back_max_scored trial_max_decisions trial_max_days trial_max_regret hold_back_max_regret "
-        "join_budget_usd join_max_calls join_timeout_s join_calls_per_minute "
+        "join_review_schedule join_probes join_max_tokens judge judge_url judge_api_key_env judge_price_input "
+        "judge_price_output join_budget_usd join_max_calls join_timeout_s join_calls_per_minute "
         "seed debug bench"
     ).split()
 ]

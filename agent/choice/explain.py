@@ -61,6 +61,8 @@ def exclusions(
 def _exclusion(card: ModelCard, cost: float, upper: float, needed: int, request: RouteRequest) -> str | None:
     if request.candidates is not None and card.name not in request.candidates:
         return "not among the request's candidates"
+    if card.resting is not None and request.candidates is None:
+        return card.resting
     if missing := sorted(request.requires - card.capabilities):
         return f"lacks {', '.join(missing)}"
     if card.context < needed:

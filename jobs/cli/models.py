@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,6 +69,34 @@ def show_model(name: Name, as_json: Json = False) -> None:
         view = ModelView.of(model, ctx.unavailable_reason(model))
     found = ModelDetail.of_join(view, model.join, events)
     show(found, as_json, lambda: _shown(found))
+
+
+@app.command("report")
+def report(
+    name: Name,
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How a model joined: where it won and lost against whom, what it cost, what is not sure."""
+    from agent.errors import InvalidInput
+    from store.join_report import read_report, to_html
+
+    with context() as ctx:
+        join = ctx.pool.get(name).join
+        if join is None:
+            raise InvalidInput(f"{name} was in the pool from the start, and has no report", param="name")
+        found = read_report(ctx.database, join)
+    if html is not None:
+        html.write_text(to_html(found), encoding="utf-8")
+    columns = {"against": "left", "prompts": "right", "its score": "right", "theirs": "right", "95 %": "left"}
+    rows = [
+        (c.rival, str(c.prompts), f"{c.quality:.2f}", f"{c.rival_quality:.2f}",
+         "-" if c.interval is None else f"{c.interval[0]:+.2f} to {c.interval[1]:+.2f}")
+        for c in found.comparisons
+    ]  # fmt: skip
+    show(found, as_json, lambda: table(
+        f"{found.model}: {found.state}, {found.reason}; ${found.usd:.4f} spent", columns, rows, "no probes were judged",
+    ))  # fmt: skip
 
 
 def _shown(m: ModelDetail) -> RenderableType:

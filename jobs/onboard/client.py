@@ -88,6 +88,11 @@ class JobClient:
         Most calls a minute to one endpoint.
     sleep, monotonic
         Of the clock; tests pass their own.
+
+    Attributes
+    ----------
+    limits
+        model -> the parameter by which it limits the length of an answer, as far as that is known; None: by none.
     """
 
     env: Mapping[str, str]
@@ -95,6 +100,7 @@ class JobClient:
     calls_per_minute: float = 60.0
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
+    limits: dict[str, str | None] = field(default_factory=dict)
     _next: dict[str, float] = field(default_factory=dict)
     _http: httpx.Client = field(init=False)
 
@@ -124,6 +130,24 @@ class JobClient:
         tokens = [n if isinstance(n, int) and n >= 0 else None for n in counts]
         latency = (self.monotonic() - start) * 1e3
         return Answer(text if isinstance(text, str) else "", parsed, tokens[0], tokens[1], latency)
+
+    def limited(self, model: PoolModel, body: Mapping[str, Any], tokens: int) -> Answer:
+        """The answer to a chat request, of at most so many tokens, thinking included; raises `CallFailed`.
+
+        Where it is not known by which parameter the model limits that, one that it refuses is replaced by the other.
+        """
+        name = model.card.name
+        ways = [self.limits[name]] if name in self.limits else ["max_tokens", "max_completion_tokens"]
+        for way in ways[:-1]:
+            try:
+                answer = self.chat(model, {**body, way: tokens} if way else body)
+            except CallFailed as error:
+                if not error.refused:
+                    raise
+            else:
+                self.limits[name] = way
+                return answer
+        return self.chat(model, {**body, ways[-1]: tokens} if ways[-1] else body)
 
     def streams(self, model: PoolModel, body: Mapping[str, Any]) -> bool:
         """Whether a chat request is answered by events that end properly; raises `CallFailed`."""

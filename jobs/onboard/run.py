@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from agent.errors import SnapshotCorrupt, ThalwegError
 from agent.evaluation.challenger import Progress
+from agent.snapshot import Snapshot
 from jobs.context import JobContext
+from jobs.judge.judges import judges
 from jobs.onboard.check import Check, Found
 from jobs.onboard.client import JobClient
+from jobs.onboard.probe import Probes, Tally
+from jobs.onboard.review import review
 from store.join_calls import JoinBudget, JoinCalls
-from store.joins import Join, JoinStore
+from store.joins import ONBOARDING, Join, JoinStore
 from store.pool.file import PoolModel
 
 
 def onboard(ctx: JobContext, progress: Progress, client: JobClient | None = None) -> dict[str, Any]:
-    """Check the models that were added; returns model -> its state and why.
+    """Check and probe the models that wait for it; returns model -> its state and why.
 
     Parameters
     ----------
@@ -25,47 +32,145 @@ def onboard(ctx: JobContext, progress: Progress, client: JobClient | None = None
     client
         By the settings where None.
     """
-    joins, calls, s = JoinStore(ctx.database, ctx.clock), JoinCalls(ctx.database, ctx.clock), ctx.settings
-    budget = JoinBudget(s.join_budget_usd, s.join_max_calls)
+    s = ctx.settings
     own = client or JobClient(ctx.env, s.join_timeout_s, s.join_calls_per_minute)
     out: dict[str, Any] = {}
     try:
-        waiting = joins.current("added")
+        waiting = JoinStore(ctx.database, ctx.clock).current(*ONBOARDING)
         for done, (name, join) in enumerate(waiting.items()):
             progress(name, done / len(waiting))
             model = next((m for m in ctx.pool.list() if m.card.name == name), None)
-            if model is None:
-                continue  # it was removed since
-            calls.lose(join.id)
-            moved = _check(ctx, joins, join, model, Check(own, calls, budget, join.id, model))
-            if moved is not None:
+            if model is not None:  # else it was removed since
+                moved = _Onboarding(ctx, own, join, model).run()
                 out[name] = {"state": moved.state, "reason": moved.reason}
     finally:
         if client is None:
             own.close()
-    return out
+    return out | review(ctx)
 
 
-def _check(ctx: JobContext, joins: JoinStore, join: Join, model: PoolModel, check: Check) -> Join | None:
-    """Check a model, and write what was found on its card; the join as it is then."""
-    if model.provider.kind != "openai":
-        return joins.move(join, "trial", "it runs here, and needs no check")
-    if missing := sorted(model.unknown & {"price_input", "price_output"}):
-        why = f"its {' and '.join(missing)} is not known; give it (0 where it is free), and it is checked again"
-        return joins.move(join, "failed", why)
-    known: dict[str, Any] = dict(join.found.get("check", {}))
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Who judges a model's probes, or why nobody does."""
 
-    def note(found: Mapping[str, Any]) -> None:
-        joins.note(join.id, {"check": dict(found)})
+    judges: list[PoolModel]
+    others: Mapping[str, PoolModel]
+    lack: str | None = None
 
-    found = check.run(known, note)
-    if found.failed:
-        return joins.move(join, "failed", found.failed, {"check": asdict(found)})
-    capabilities = _capabilities(model, found)
-    if capabilities != model.card.capabilities:
-        ctx.pool.update(model.card.name, capabilities=sorted(capabilities))
-    checked = joins.move(join, "checked", _told(found), {"check": asdict(found)})
-    return None if checked is None else joins.move(checked, "trial", "no probes are made; requests explore it")
+
+class _Onboarding:
+    """One model's way from where it is to its trial."""
+
+    def __init__(self, ctx: JobContext, client: JobClient, join: Join, model: PoolModel) -> None:
+        self._ctx = ctx
+        self._client = client
+        self._joins = JoinStore(ctx.database, ctx.clock)
+        self._calls = JoinCalls(ctx.database, ctx.clock)
+        self._budget = JoinBudget(ctx.settings.join_budget_usd, ctx.settings.join_max_calls)
+        self._join = join
+        self._model = model
+
+    def run(self) -> Join:
+        """Go as far as can be; the join as it is then."""
+        self._calls.lose(self._join.id)
+        if self._join.state == "added":
+            self._check()
+        if self._join.state in ("checked", "probing", "judging"):
+            self._probe()
+        return self._join
+
+    def _move(self, state: Any, reason: str, found: Mapping[str, Any] | None = None) -> None:
+        moved = self._joins.move(self._join, state, reason, found) or self._joins.get(self._join.model)
+        assert moved is not None, "a join is not deleted"
+        self._join = moved
+
+    def _check(self) -> None:
+        """Check the model, and write what was found on its card."""
+        model, join = self._model, self._join
+        if model.provider.kind != "openai":
+            self._move("trial", "it runs here: no check, and no probes")
+            return
+        if missing := sorted(model.unknown & {"price_input", "price_output"}):
+            why = f"its {' and '.join(missing)} is not known; give it (0 where it is free), and it is checked again"
+            self._move("failed", why)
+            return
+
+        def note(found: Mapping[str, Any]) -> None:
+            self._joins.note(join.id, {"check": dict(found)})
+
+        found = Check(self._client, self._calls, self._budget, join.id, model).run(join.found.get("check", {}), note)
+        if found.failed:
+            self._move("failed", found.failed, {"check": asdict(found)})
+            return
+        capabilities = _capabilities(model, found)
+        if capabilities != model.card.capabilities:
+            self._model = self._ctx.pool.update(model.card.name, capabilities=sorted(capabilities))
+        self._move("checked", _told(found), {"check": asdict(found)})
+
+    def _probe(self) -> None:
+        """Probe the model and have its answers judged; it goes on trial whatever that comes to."""
+        champion, lack = self._champion()
+        if champion is None:
+            self._move("trial", f"no probes: {lack}")
+            return
+        panel = self._panel(champion)
+        if panel.lack is not None:
+            self._move("trial", f"no probes: {panel.lack}")
+            return
+        self._client.limits[self._model.card.name] = self._join.found.get("check", {}).get("limit")
+        probes = Probes(
+            self._ctx, self._client, self._calls, self._budget, self._join, self._model, panel.others, champion
+        )
+        prompts = self._join.found.get("probes")
+        if self._join.state == "checked":
+            prompts = probes.choose(self._ctx.settings.join_probes)
+            if not prompts:
+                self._move("trial", "no probes: the text of no prompt is known")
+                return
+            names = ", ".join(judge.card.name for judge in panel.judges)
+            self._move("probing", f"{len(prompts)} prompts, to be judged by {names}", {"probes": prompts})
+        assert prompts, "chosen before it is probing"
+        if self._join.state == "probing":
+            whole = probes.ask(prompts)
+            ended = "" if whole else "; the budget ended before all were answered"
+            asked = sum(call.state == "done" for call in self._calls.list(self._join.id, "probe"))
+            self._move("judging", f"{asked} of {len(prompts)} prompts were answered{ended}")
+        if self._join.state == "judging":
+            tally = probes.judge(prompts, panel.judges)
+            spent = self._calls.spent(self._join.id)
+            kept = {"judged": asdict(tally), "spent": asdict(spent)}
+            self._move("trial", f"{_judged(tally)}; {spent.calls} calls, ${spent.usd:.4f}", kept)
+
+    def _champion(self) -> tuple[Snapshot | None, str]:
+        """The champion, or why it cannot be probed by."""
+        try:
+            champion = self._ctx.champion()
+        except SnapshotCorrupt as error:
+            return None, error.message
+        if champion is None:
+            return None, "there is no champion yet"
+        if champion.encoder != self._ctx.encoder.fingerprint:
+            return None, f"the champion reads the embeddings of another encoder, {champion.encoder}"
+        return champion, ""
+
+    def _panel(self, champion: Snapshot) -> _Panel:
+        """Judges, and the models whose answers are compared."""
+        s = self._ctx.settings
+        others = {
+            m.card.name: m
+            for m, reason in self._ctx.models()
+            if reason is None and m.card.name != self._model.card.name and m.provider.kind == "openai"
+        }
+        if s.join_probes == 0 or s.judge == "off":
+            return _Panel([], others, "the settings ask for none")
+        if not others:
+            return _Panel([], others, "no other model can be called")
+        quality = dict(zip(champion.models, np.asarray(champion.tensors["overall"], float).tolist()))
+        try:
+            found = judges(s, others, quality, self._ctx.clock())
+        except ThalwegError as error:
+            return _Panel([], others, error.message)
+        return _Panel(found, others, None if found else f"no judge can be called (THALWEG_JUDGE={s.judge})")
 
 
 def _capabilities(model: PoolModel, found: Found) -> frozenset[str]:
@@ -89,3 +194,14 @@ def _told(found: Found) -> str:
         names = [name for name, value in can.items() if value is verdict]
         parts += [f"{what}{', '.join(names)}"] if names else []
     return "; ".join(parts)
+
+
+def _judged(tally: Tally) -> str:
+    """What the judges said, in words."""
+    if not tally.scored:
+        return f"none of {tally.prompts} answers was scored"
+    unread = f", {tally.unreadable} verdicts could not be read" if tally.unreadable else ""
+    return (
+        f"{tally.scored} of {tally.prompts} answers were scored: {tally.quality:.2f} on average, "
+        f"those of the models that would have answered {tally.rival_quality:.2f}{unread}"
+    )

@@ -58,7 +58,7 @@ def plans(settings: JobSettings) -> tuple[JobPlan, ...]:
         line.format(growth=settings.refresh_growth, least=settings.refresh_min_feedback) for line in ALSO["refresh"]
     ]
     return (
-        JobPlan("onboard", "off", ALSO["onboard"]),
+        JobPlan("onboard", settings.join_review_schedule, ALSO["onboard"]),
         JobPlan("refresh", settings.refresh_schedule, tuple(words) if early else ()),
         JobPlan("retention", settings.retention_schedule),
     )
@@ -149,6 +149,8 @@ class Timetable:
         now = self._clock()
         for job in scheduled_jobs(self._database, self._plans, self._made_at):
             if job.next_run is None or job.next_run > now or job.last_state in ("queued", "running"):
+                continue
+            if job.job == "onboard" and not self._joins.current("trial", "declined"):
                 continue
             if job.job == "refresh" and not anything_new(self._database, self._feedback, self._last_refresh()):
                 self._runs.skip("refresh", {"why": job.schedule}, "timetable", "nothing new to learn from")

@@ -22,7 +22,7 @@ class Entry:
     @property
     def card(self) -> ModelCard:
         """The card that the router reads."""
-        return replace(self.model.card, available=self.unavailable_reason is None)
+        return replace(self.model.routed_card, available=self.unavailable_reason is None)
 
 
 class PoolView:

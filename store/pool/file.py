@@ -228,6 +228,13 @@ class PoolModel:
     join: Join | None = field(default=None, compare=False)
 
     @property
+    def routed_card(self) -> ModelCard:
+        """The card, which says where the model was declined."""
+        if self.join is None or self.join.state != "declined":
+            return self.card
+        return replace(self.card, resting=f"it joined and was declined: {self.join.reason}")
+
+    @property
     def unrouted_reason(self) -> str | None:
         """Why no request may be sent to it, whatever its endpoint says; None where one may."""
         if prices := sorted(self.unknown & {"price_input", "price_output"}):

@@ -75,6 +75,7 @@ def test_a_model_that_comes_back_joins_anew(pool: ModelPool, joins: JoinStore) -
     first = of(joins, HAND)
     assert first.state == "trial"
     pool.remove(HAND)
+    assert joins.current() == {}, "nobody waits for it any more"
     pool.add(BY_HAND)
     assert of(joins, HAND).id > first.id and of(joins, HAND).state == "added"
 

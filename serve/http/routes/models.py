@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
+from serve.errors import NotFound
 from serve.http.schemas import JsonRoute, Listed, ModelChange, ModelIn, ServiceDep
 from serve.routing.pool_view import Entry, PoolView
 from serve.service import Service
+from store.join_report import JoinReport, read_report, to_html
 from store.views import ModelDetail, ModelView
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
@@ -28,6 +31,16 @@ class ModelDeleted(BaseModel):
 def models(service: ServiceDep) -> Listed[ModelView]:
     """Every model of the pool, in OpenAI's shape, with what it lacks to be called and its last silent change."""
     return Listed(data=_views(service, _pool_view(service)))
+
+
+@router.get("/{name:path}/report", response_model=JoinReport)
+def report(service: ServiceDep, name: str, format: Literal["json", "html"] = "html") -> Any:
+    """How the model joined: where it won and lost against whom, what it cost, what is not sure; a page, or JSON."""
+    join = _pool_view(service).get(name, param="name").model.join
+    if join is None:
+        raise NotFound(f"{name} was in the pool from the start, and has no report", param="name")
+    found = read_report(service.database, join)
+    return found if format == "json" else HTMLResponse(to_html(found))
 
 
 @router.get("/{name:path}")

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from agent.errors import InvalidInput
+from agent.types import ModelCard
 from store.columns import utc_now
 from store.database import Database
 from store.feedback import FeedbackEvent
+from store.pool.file import PoolModel, Provider
+from store.pool.models import ModelPool
 from store.runs import JobRuns, Run
 from store.schedule import JobPlan, next_run, scheduled_jobs
 from store.snapshots import SnapshotStore
@@ -155,6 +158,30 @@ def test_retention_runs_by_its_own_schedule(home_database: Database, make_timeta
     timetable.request_due()
     timetable.claim()
     until(lambda: [run.job for run in executed] == ["retention"])
+
+
+def test_a_model_that_joins_calls_its_onboarding_and_one_that_left_does_not(
+    home_database: Database, runs: JobRuns, make_timetable: MakeTimetable
+) -> None:
+    clock = Clock()
+    timetable, pool = make_timetable(home_database, clock=clock, **QUIET), ModelPool(home_database, clock)
+    timetable.request_onboard()
+    assert runs.list() == []
+    pool.add(PoolModel(ModelCard("acme/new"), Provider("openai", "http://127.0.0.1:9/v1")))
+    timetable.request_onboard()
+    timetable.request_onboard()
+    assert [run.job for run in runs.list()] == ["onboard"]
+    run = runs.claim(["onboard"], "test")
+    assert run is not None and JobRuns(home_database, clock).fail(run.id, "no luck")
+    timetable.request_onboard()
+    assert len(runs.list()) == 1, "not at once after one that failed"
+    clock.pass_time(minutes=2)
+    pool.remove("acme/new")
+    timetable.request_onboard()
+    assert len(runs.list()) == 1, "it has left"
+    pool.add(PoolModel(ModelCard("acme/new"), Provider("openai", "http://127.0.0.1:9/v1")))
+    timetable.request_onboard()
+    assert len(runs.list()) == 2
 
 
 def a_model(now: datetime) -> ModelTable:

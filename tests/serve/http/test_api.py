@@ -534,6 +534,11 @@ def test_a_model_that_joins_is_not_routed_to_before_it_is_checked(http: httpx.Cl
     detail = http.get("/v1/models/up/epsilon").json()
     assert [(step["state"], step["reason"]) for step in detail["steps"]] == [("added", "it was added")]
     assert http.get("/v1/models/up/alpha").json()["steps"] == []
+    report = http.get("/v1/models/up/epsilon/report", params={"format": "json"}).json()
+    assert (report["model"], report["state"], report["usd"]) == ("up/epsilon", "added", 0.0)
+    page = http.get("/v1/models/up/epsilon/report")
+    assert page.headers["content-type"].startswith("text/html") and "<h1>up/epsilon</h1>" in page.text
+    assert http.get("/v1/models/up/alpha/report").status_code == 404
 
     def excluded() -> str | None:
         found = {c["model"]: c["excluded"] for c in route(http, prompt("sum"))["candidates"]}

@@ -1,0 +1,288 @@
+"""The probes of a model that joins: prompts of the past are put to it, and to the model that would have answered them; judges
+score both answers, and the scores enter the feedback log.
+
+Every answer belongs to a decision of kind ``probe``, so that what is learned of it is learned as of any answer. Whatever is
+known stands in SQL: a run that was killed is taken up where it stopped, and no call is made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from agent.choice.probing import select_probes
+from agent.errors import NoCandidate
+from agent.router import Router
+from agent.snapshot import Snapshot
+from agent.types import RouteRequest, Turn
+from jobs.context import JobContext
+from jobs.judge.verdict import PairScore, Verdict, new_mark, pair_score, question, read_verdict, response_format
+from jobs.onboard.client import Answer, CallFailed, JobClient, end
+from jobs.refresh.seed import known_texts
+from store.decisions import DecisionLog, DecisionRecord, Outcome
+from store.feedback import FeedbackEvent
+from store.join_calls import JoinBudget, JoinCall, JoinCalls, Role
+from store.joins import Join
+from store.pool.file import PoolModel
+from store.prompts import turns_of
+
+_VERDICT_TOKENS = 1000
+"""Most tokens of a verdict, thinking included."""
+
+_OVERHEAD_TOKENS = 200
+"""Tokens that a request has beside its texts, at most."""
+
+_ASKABLE = ("system", "developer", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What judging a model's probes came to.
+
+    Parameters
+    ----------
+    prompts, scored
+        Answered, and of these scored.
+    unreadable
+        Verdicts that could not be read.
+    quality, rival_quality
+        Mean scores of the model's answers and of the answers that they were compared with; None without any.
+    position_bias
+        By how much more the judges gave to the answer that stood first, before both orders were averaged.
+    pairs
+        Of every scored prompt: its id, the rival, and the scores of both answers.
+    """
+
+    prompts: int
+    scored: int
+    unreadable: int
+    quality: float | None
+    rival_quality: float | None
+    position_bias: float | None
+    pairs: list[dict[str, Any]]
+
+
+class Probes:
+    """Probes of one model.
+
+    Parameters
+    ----------
+    ctx
+        Its logs take what comes of it.
+    calls, budget
+        Where calls are booked, and what they may cost.
+    join
+        Whose probes.
+    model
+        The one that joins.
+    others
+        name -> the models of the pool that can be called, without it.
+    snapshot
+        The champion.
+    """
+
+    def __init__(
+        self,
+        ctx: JobContext,
+        client: JobClient,
+        calls: JoinCalls,
+        budget: JoinBudget,
+        join: Join,
+        model: PoolModel,
+        others: Mapping[str, PoolModel],
+        snapshot: Snapshot,
+    ) -> None:
+        self._ctx = ctx
+        self._client = client
+        self._calls = calls
+        self._budget = budget
+        self._join = join
+        self._model = model
+        self._others = others
+        self._snapshot = snapshot
+        # the joining model is routed to for its probes, though no request is
+        cards = [replace(m.card, available=True) for m in (model, *others.values())]
+        self._router = Router(snapshot, cards)
+        self._decisions = DecisionLog(ctx.database, ctx.writer, ctx.settings.store_prompts, ctx.clock)
+        self._rng = np.random.default_rng(ctx.settings.seed)
+        self._texts: dict[str, str] = {}
+
+    def choose(self, count: int) -> list[str]:
+        """Ids of the prompts to ask, at most ``count``, of those whose text is known."""
+        ids = self._snapshot.meta["indexed_prompts"]
+        texts = known_texts(self._ctx.database, ids, self._snapshot.encoder)
+        can = [name for name, text in texts.items() if self._askable(text)]
+        return select_probes(self._snapshot, can, count)
+
+    def ask(self, prompts: Sequence[str]) -> bool:
+        """Put the prompts to the model and its rivals; False where the budget ended before all were answered."""
+        self._texts = known_texts(self._ctx.database, list(prompts), self._snapshot.encoder)
+        return all(self._ask_one(name) for name in prompts if name in self._texts)
+
+    def judge(self, prompts: Sequence[str], judges: Sequence[PoolModel]) -> Tally:
+        """Let the judges score what was answered, and write the scores to the feedback log."""
+        self._texts = known_texts(self._ctx.database, list(prompts), self._snapshot.encoder)
+        answers: dict[tuple[str, str], JoinCall] = {
+            (call.role, call.subject): call
+            for call in self._calls.list(self._join.id, "probe", "rival")
+            if call.state == "done" and call.decision_id
+        }
+        pairs = [(answers.get(("probe", name)), answers.get(("rival", name)), name) for name in prompts]
+        known = [(ours, theirs, name) for ours, theirs, name in pairs if ours and theirs and name in self._texts]
+        found: list[PairScore] = []
+        scored: list[dict[str, Any]] = []
+        unreadable = 0
+        for ours, theirs, name in known:
+            scores = []
+            for judge in judges:
+                verdicts = [self._verdict(judge, name, ours, theirs, order) for order in ("ours first", "theirs first")]
+                unreadable += sum(isinstance(v, _Unreadable) for v in verdicts)
+                if isinstance(first := verdicts[0], Verdict) and isinstance(second := verdicts[1], Verdict):
+                    scores.append(pair_score(first, second))
+                    self._record(judge, ours, theirs, scores[-1])
+            if scores:
+                found.append(_mean(scores))
+                pair = {"prompt": name, "rival": theirs.model, "ours": found[-1].ours, "theirs": found[-1].theirs}
+                scored.append(pair | {"reason": found[-1].reason})
+        return Tally(
+            prompts=len(known),
+            scored=len(found),
+            unreadable=unreadable,
+            quality=fmean(s.ours for s in found) if found else None,
+            rival_quality=fmean(s.theirs for s in found) if found else None,
+            position_bias=fmean(s.position_bias for s in found) if found else None,
+            pairs=scored,
+        )
+
+    def _askable(self, text: str) -> bool:
+        turns = turns_of(text)
+        return turns[-1].role == "user" and all(turn.role in _ASKABLE and turn.text.strip() for turn in turns)
+
+    def _ask_one(self, name: str) -> bool:
+        """Put a prompt to the model, then to its rival; False where the budget ended."""
+        turns = turns_of(self._texts[name])
+        answered = self._answer("probe", name, turns, self._model)
+        rival = self._rival(turns) if answered else None
+        if rival is not None:
+            answered = self._answer("rival", name, turns, rival)
+        return answered is not None
+
+    def _rival(self, turns: tuple[Turn, ...]) -> PoolModel | None:
+        """The model that would have answered; None where no other can."""
+        if not self._others:
+            return None
+        request = RouteRequest(turns, cost_quality_tradeoff=1.0, candidates=tuple(self._others), explore=False)
+        try:
+            decision = self._router.route(self._ctx.encoder.encode([turns])[0], request, self._rng)
+        except NoCandidate:
+            return None
+        return self._others[decision.model]
+
+    def _answer(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel) -> bool | None:
+        """Get an answer, unless it was asked for before, and say whether there is one; None: beyond the budget."""
+        most = self._ctx.settings.join_max_tokens
+        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        call = self._booked(role, name, model, messages, most)
+        if call is None or call.state != "booked":
+            return None if call is None else call.state == "done"
+        try:
+            answer = self._client.limited(model, {"messages": messages}, most)
+        except CallFailed as error:
+            self._calls.failed(call, error.message, paid=error.paid)
+            return False
+        end(self._calls, call, model, answer, self._decide(role, name, turns, model, answer))
+        return True
+
+    def _decide(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel, answer: Answer) -> str | None:
+        """Record the decision for ``model`` under which its answer is scored, and what the call came to; its id."""
+        request = RouteRequest(turns, candidates=(model.card.name,), explore=False)
+        try:
+            decision = self._router.route(self._ctx.encoder.encode([turns])[0], request, self._rng)
+        except NoCandidate:  # the prompt is longer than its context, say
+            return None
+        record = DecisionRecord(
+            id=f"{role}-{self._join.id}-{name[:32]}",
+            created_at=self._ctx.clock(),
+            decision=decision,
+            encoder=self._snapshot.encoder,
+            prompt=self._texts[name],
+            cost_quality_tradeoff=request.cost_quality_tradeoff,
+            kind="probe",
+            requested_model=model.card.name,
+        )
+        self._decisions.append(record).result()
+        outcome = Outcome(
+            status="ok",
+            latency_ms=answer.latency_ms,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            cost_usd=answer.cost(model),
+        )
+        self._decisions.complete(record.id, outcome, decision.chosen.snapshot_cost).result()
+        return record.id
+
+    def _verdict(
+        self, judge: PoolModel, name: str, ours: JoinCall, theirs: JoinCall, order: str
+    ) -> Verdict | _Unreadable | None:
+        """A judge's verdict in one order, asked for unless it was before; None where the budget ended, or the call failed."""
+        first, second = (ours, theirs) if order == "ours first" else (theirs, ours)
+        mark = new_mark()
+        messages = question(self._texts[name], first.answer or "", second.answer or "", mark)
+        call = self._booked("judge", f"{name} {judge.card.name} {order}", judge, messages, _VERDICT_TOKENS)
+        if call is None:
+            return None
+        if call.state == "done":
+            # its mark was checked when it came, and stands before the text
+            mark, _, text = (call.answer or "").partition("\n")
+            return read_verdict(text, mark) or _Unreadable()
+        if call.state != "booked":
+            return None
+        form = {"response_format": response_format()} if "json" in judge.card.capabilities else {}
+        try:
+            answer = self._client.limited(judge, {"messages": messages, **form}, _VERDICT_TOKENS)
+        except CallFailed as error:
+            self._calls.failed(call, error.message, paid=error.paid)
+            return None
+        end(self._calls, call, judge, replace(answer, text=f"{mark}\n{answer.text}"))
+        return read_verdict(answer.text, mark) or _Unreadable()
+
+    def _record(self, judge: PoolModel, ours: JoinCall, theirs: JoinCall, score: PairScore) -> None:
+        """Write a judge's scores of both answers to the feedback log; once, however often this runs."""
+        events = [
+            FeedbackEvent(
+                decision_id=str(call.decision_id),
+                score=value,
+                source="judge",
+                rater=judge.card.name,
+                comment=score.reason,
+                idempotency_key=f"join-{self._join.id}-{call.id}-{judge.card.name}",
+            )
+            for call, value in ((ours, score.ours), (theirs, score.theirs))
+        ]
+        self._ctx.feedback.append(events).result()
+
+    def _booked(
+        self, role: Role, subject: str, model: PoolModel, messages: Sequence[Mapping[str, str]], most: int
+    ) -> JoinCall | None:
+        """A call booked with the most that it can cost: a token is a byte at least."""
+        tokens = sum(len(m["content"].encode("utf-8", "surrogatepass")) for m in messages) + _OVERHEAD_TOKENS
+        reserved = (tokens * model.card.price_input + most * model.card.price_output) / 1e6
+        return self._calls.book(self._join.id, role, subject, model.card.name, reserved, self._budget)
+
+
+class _Unreadable:
+    """A verdict that cannot be read."""
+
+
+def _mean(scores: Sequence[PairScore]) -> PairScore:
+    """Of a panel's scores."""
+    return PairScore(
+        fmean(s.ours for s in scores),
+        fmean(s.theirs for s in scores),
+        fmean(s.position_bias for s in scores),
+        scores[0].reason,
+    )

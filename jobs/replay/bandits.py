@@ -23,6 +23,9 @@ from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, Prompt, Star
 CLUSTERS = 96
 """Tasks at most; a task has three prompts of the sample or more."""
 
+LIST_TOKENS = 350e-6
+"""Output tokens of a call by list price, in millions."""
+
 COMPONENTS = 25
 """Principal components of the embedding that a linear bandit reads, as in ParetoBandit."""
 
@@ -36,11 +39,14 @@ class TaskMeans:
         Warm scores count like feedback.
     prior_weight
         Number of scores that the model's mean over all tasks counts as in the mean of a task.
+    cost_weight
+        Quality that the dearest model's mean cost is worth; the cost of a model is the mean of those seen, its list price
+        counting as one.
     """
 
     events: Sequence[PolicyEvent] = ()
 
-    def __init__(self, start: Start, prior_weight: float) -> None:
+    def __init__(self, start: Start, prior_weight: float, cost_weight: float = 0.0) -> None:
         self.tasks = max(1, min(CLUSTERS, len(start.sample) // 3))
         clusters = KMeans(self.tasks, n_init=1, random_state=start.seed).fit(start.sample)
         self._centres = clusters.cluster_centers_  # (t, d)
@@ -49,6 +55,11 @@ class TaskMeans:
         self._columns = start.columns
         self._count = np.zeros((self.tasks, len(start.columns)))
         self._total = np.zeros_like(self._count)
+        self._cost_weight = cost_weight
+        self._costs = np.array([start.cards[name].price_output * LIST_TOKENS for name in start.columns])  # sums
+        self._n_costs = np.ones(len(start.columns))
+        for costs in start.costs:
+            self._add_costs(costs)
         for prompt, scores in zip(start.prompts, start.scores):
             for j in np.flatnonzero(np.isfinite(scores)):
                 self._add(self._task(prompt), int(j), float(scores[j]))
@@ -64,7 +75,9 @@ class TaskMeans:
         total, count = self._total.sum(axis=0), self._count.sum(axis=0)
         overall = (total + 0.5) / (count + 1.0)  # (m,) with a pseudo-score of one half
         weight = self._count[task] + self._prior_weight
-        mean = ((self._total[task] + self._prior_weight * overall) / weight)[at]
+        cost = self._costs / self._n_costs
+        penalty = self._cost_weight * cost / max(float(cost.max()), 1e-12)
+        mean = ((self._total[task] + self._prior_weight * overall) / weight - penalty)[at]
         pulled = self._pull(mean, weight[at])
         return PolicyChoice(self._columns[at[pulled]], explored=pulled != int(mean.argmax()), task=task)
 
@@ -72,10 +85,16 @@ class TaskMeans:
         self._add(feedback.choice.task, self._columns.index(feedback.choice.model), feedback.score)
 
     def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
-        """Nothing: it ignores costs."""
+        """Count the call's cost."""
+        self._add_costs(np.where(np.arange(len(self._columns)) == self._columns.index(choice.model), cost, np.nan))
+
+    def _add_costs(self, costs: Array) -> None:
+        known = np.isfinite(costs)
+        self._costs[known] += costs[known]
+        self._n_costs[known] += 1.0
 
     def _pull(self, mean: Array, weight: Array) -> int:
-        """Index of the chosen of k models, given their (k,) shrunk means and numbers of scores, the prior's included."""
+        """Index of the chosen of k models, given (k,) shrunk means less costs and numbers of scores, the prior's included."""
         raise NotImplementedError
 
     def _task(self, prompt: Prompt) -> int:
@@ -103,8 +122,8 @@ class EpsilonGreedy(TaskMeans):
 class Thompson(TaskMeans):
     """The highest of one sample a model from a normal posterior; ``score_std`` is the deviation of a single score."""
 
-    def __init__(self, start: Start, score_std: float, prior_weight: float) -> None:
-        super().__init__(start, prior_weight)
+    def __init__(self, start: Start, score_std: float, prior_weight: float, cost_weight: float = 0.0) -> None:
+        super().__init__(start, prior_weight, cost_weight)
         self._score_std = score_std
 
     def _pull(self, mean: Array, weight: Array) -> int:

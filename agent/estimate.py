@@ -7,7 +7,7 @@ numpy on the snapshot's arrays, in batches or one prompt at a time; only trainin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -56,6 +56,16 @@ class Estimates:
     cost: Array | None
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """n prompts among the snapshot's: their ``embeddings`` (n, d), ``points`` (n, w), as `Estimator.representation` transforms
+    them, and the snapshot's prompts that are ``nearest`` to each."""
+
+    embeddings: Matrix
+    points: Matrix
+    nearest: Neighbours
+
+
 class Estimator:
     """Computes the estimates of a ``snapshot``, as `agent.fit` lays it out.
 
@@ -85,13 +95,13 @@ class Estimator:
         self._config = snapshot.meta["config"]
         self._vote_power = float(snapshot.meta["fitted"]["vote_power"])
         self.shrinkage = float(snapshot.meta["fitted"]["shrinkage"])
-        self._representation = Representation.from_tensors(t)
+        self.representation = Representation.from_tensors(t)
         self._centroids, self._radius = t["centroids"], t["radius"]  # (T, d), (T,)
         self._stack = t["stack"]  # (3,)
         self._overall = t["overall"]  # (m,)
-        embeddings = t["indexed_embeddings"].astype(np.float32) / self._representation.scale[0]
+        embeddings = t["indexed_embeddings"].astype(np.float32) / self.representation.scale[0]
         points = np.concatenate([embeddings, t["indexed_words_and_form"].astype(np.float32)], axis=1)  # (n, w)
-        self._neighbours = NeighbourIndex(self._representation, points)
+        self._neighbours = NeighbourIndex(self.representation, points)
         self._labels = t["indexed_task"].astype(np.int64)  # (n,)
         self._means = t["indexed_means"].astype(np.float64)  # (n, m)
         self._score_weight = t["indexed_score_weight"].astype(np.float64)
@@ -129,7 +139,7 @@ class Estimator:
         ends = np.cumsum([0] + [r.shape[1] for r in readouts]).tolist()
         self._spans = list(zip(ends, ends[1:]))
         self._landmarks = np.ascontiguousarray(t["landmarks"], np.float32)  # (l, w)
-        self._squares = block_squares(self._landmarks, self._representation.edges)
+        self._squares = block_squares(self._landmarks, self.representation.edges)
         self._readout = (trunk @ joined[:-1]).astype(np.float32)  # (l, m + costs + q)
         self._intercept = joined[-1]
 
@@ -155,7 +165,7 @@ class Estimator:
 
     def head_inputs(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Array:
         """(n, q) what task heads read of prompts."""
-        parts = [self._readouts(self._representation.transform(embeddings[i : i + _CHUNK], features[i : i + _CHUNK]))[2]
+        parts = [self._readouts(self.representation.transform(embeddings[i : i + _CHUNK], features[i : i + _CHUNK]))[2]
                  for i in range(0, len(embeddings), _CHUNK)]  # fmt: skip
         return np.concatenate(parts)
 
@@ -182,19 +192,25 @@ class Estimator:
 
     def estimate(self, encoded: Encoded) -> Estimates:
         """Estimates for one prompt, n = 1."""
-        return self.estimate_batch(encoded.embedding[None], encoded.features[None])
+        return self.estimate_located(self.locate(encoded.embedding[None], encoded.features[None]))
+
+    def locate(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Located:
+        """Where (n, d) embeddings with their (n, f) features lie."""
+        x = self.representation.transform(embeddings, features)
+        return Located(embeddings, x, self._neighbours.find(x, self._config["neighbours"]))
 
     def estimate_each(self, prompts: Sequence[Encoded]) -> Estimates:
         """Estimates for n prompts, each the same to the last bit whichever prompts it is asked for with.
 
         A product of matrices of another shape may differ in its last bits; here all have one shape.
         """
-        padded = [*prompts, *[prompts[-1]] * (-len(prompts) % _BLOCK)]
-        embeddings, features = np.stack([p.embedding for p in padded]), np.stack([p.features for p in padded])
-        blocks = [slice(i, i + _BLOCK) for i in range(0, len(padded), _BLOCK)]
-        found = _join([self._estimate(embeddings[at], features[at], apart=True) for at in blocks])
-        asked: list[Any] = [None if part is None else part[: len(prompts)] for part in _fields(found)]
+        parts = [self._estimate(*arrays) for arrays in _blocks(prompts)]
+        asked: list[Any] = [None if part is None else part[: len(prompts)] for part in _fields(_join(parts))]
         return Estimates(*asked)
+
+    def points(self, prompts: Sequence[Encoded]) -> Matrix:
+        """(n, w) `Located.points` of n prompts, each the same to the last bit whichever prompts it is asked for with."""
+        return np.concatenate([self.representation.transform(*arrays) for arrays in _blocks(prompts)])[: len(prompts)]
 
     def estimate_batch(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
         """Estimates for (n, d) embeddings with their (n, f) features."""
@@ -212,7 +228,7 @@ class Estimator:
         found = of_task[self._labels[row]]
         new = np.flatnonzero(row < 0)
         for part in (new[start : start + _CHUNK] for start in range(0, len(new), _CHUNK)):
-            x = self._representation.transform(embeddings[part], features[part])
+            x = self.representation.transform(embeddings[part], features[part])
             _, probabilities = self._vote(self._neighbours.find(x, self._config["discovery"]["voters"]))
             known = self._known(embeddings[part])
             found[part] = np.where(known, of_task[probabilities.argmax(axis=1)], UNKNOWN_TASK)
@@ -228,12 +244,12 @@ class Estimator:
         known: NDArray[np.bool_] = np.any(embeddings @ self._centroids.T >= self._radius, axis=1)
         return known
 
-    def _estimate(
-        self, embeddings: NDArray[np.float32], features: NDArray[np.float32], apart: bool = False
-    ) -> Estimates:
-        x = self._representation.transform(embeddings, features)  # (n, w)
-        nearest = self._neighbours.find(x, self._config["neighbours"], apart=apart)
+    def _estimate(self, embeddings: NDArray[np.float32], features: NDArray[np.float32]) -> Estimates:
+        return self.estimate_located(self.locate(embeddings, features))
 
+    def estimate_located(self, located: Located) -> Estimates:
+        """Estimates for n prompts."""
+        x, nearest = located.points, located.nearest
         voters = nearest.first(self._config["discovery"]["voters"])
         votes, probabilities = self._vote(voters)
         stage1 = _weighted_sum(votes, self._means[voters.rows])
@@ -248,13 +264,13 @@ class Estimator:
         stage2 = general + _weighted_sum(inputs, heads)
 
         quality = np.clip(combine(self._stack, (stage1, stage2, neighbours)), 0.0, 1.0)
-        known = self._known(embeddings)
+        known = self._known(located.embeddings)
         cost = None if self._cost_range is None else np.exp(np.clip(log_cost, *self._cost_range))
         return Estimates(quality, stage1, stage2, neighbours, probabilities, known, cost)
 
     def _readouts(self, x: Matrix) -> tuple[Array, ...]:
         """Of transformed prompts (n, w): (n, m) general heads, (n, costs) log costs, (n, q) inputs of task heads."""
-        close = kernel(x, self._landmarks, self._representation, self._squares)  # (n, l)
+        close = kernel(x, self._landmarks, self.representation, self._squares)  # (n, l)
         readout = close @ self._readout + self._intercept
         return tuple(readout[:, a:b] for a, b in self._spans)
 
@@ -266,7 +282,7 @@ class Estimator:
     @property
     def n_features(self) -> int:
         """Number of the features that it reads, plain ones and words."""
-        return len(self._representation.mean) + len(self._representation.idf)
+        return len(self.representation.mean) + len(self.representation.idf)
 
     def predicted(self, model: str, estimates: Estimates, row: int = 0) -> float:
         """A row's estimate of a model; the mean of its models where it does not know this one, whatever the pool holds."""
@@ -296,6 +312,15 @@ class Estimator:
         if not estimates.known[row]:
             return TaskAssignment(UNKNOWN_TASK, "unknown", probability)
         return TaskAssignment(self.tasks[best].id, self.tasks[best].name, probability)
+
+
+def _blocks(prompts: Sequence[Encoded]) -> Iterator[tuple[Matrix, Matrix]]:
+    """Embeddings and features of `_BLOCK` prompts at a time, the last repeated until the block is full: products of matrices
+    of one shape round alike."""
+    padded = [*prompts, *[prompts[-1]] * (-len(prompts) % _BLOCK)]
+    for i in range(0, len(padded), _BLOCK):
+        part = padded[i : i + _BLOCK]
+        yield np.stack([p.embedding for p in part]), np.stack([p.features for p in part])
 
 
 def _join(chunks: Sequence[Estimates]) -> Estimates:

@@ -55,8 +55,8 @@ class FitConfig:
         A neighbour weighs its similarity to this power; the task means weigh like this many scores beside them.
     landmarks
         Of the trunk, at most.
-    general_heads, task_heads
-        Whether stage 2 counts, and whether its task heads do; for ablations.
+    general_heads, task_heads, neighbour_scores
+        Whether stage 2 counts, whether its task heads do, and the scores of neighbours; for ablations.
     index_capacity
         Most prompts (the last ones) that the snapshot holds for `agent.index`.
     """
@@ -68,6 +68,7 @@ class FitConfig:
     landmarks: int = 1000
     general_heads: bool = True
     task_heads: bool = True
+    neighbour_scores: bool = True
     index_capacity: int = 50_000
 
 
@@ -156,7 +157,7 @@ def fit(
     report("aggregation", 0.9)
     near = neighbour_means(neighbours, scores, discovery.oof, config.neighbour_power, config.neighbour_strength)
     estimates = (discovery.oof, stage2.oof, near)  # all out of fold
-    used = [0, 1, 2] if config.general_heads else [0, 2]
+    used = np.flatnonzero([True, config.general_heads, config.neighbour_scores])
     stack = np.zeros(len(estimates))
     stack[used] = fit_stack([estimates[i] for i in used], scores, means.variances, penalties)
     oof = np.clip(combine(stack, estimates), 0.0, 1.0)

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-
 from agent.estimate import Estimator
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger, LedgerChange
@@ -19,7 +17,7 @@ from agent.index.prompts import PromptIndex
 from agent.observations import Observation, SetAside
 from agent.online.effects import Prior
 from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
-from agent.types import SnapshotEstimate
+from agent.types import SnapshotEstimate, Vector
 
 _PART = 64
 """Rows whose prompts are estimated together."""
@@ -32,13 +30,14 @@ _YIELD_S, _BURST = 0.003, 8
 class _Change:
     """What a row of the log changes: in the ledger, the online estimator, and its prompt's remembered score of a model.
 
-    ``column`` is the model's; None where nothing is remembered. ``task`` is the prompt's.
+    ``point`` (w,) is where its prompt lies, ``task`` and ``neighbourhood`` what it belongs to.
     """
 
     ledger: LedgerChange
     online: ResidualChange
-    column: int | None
+    point: Vector
     task: int
+    neighbourhood: int
 
 
 class Learner:
@@ -52,6 +51,8 @@ class Learner:
         Of the online estimator.
     memory
         Most prompts remembered at a time, see `agent.index.prompts.PromptIndex`.
+    neighbourhoods
+        Whether the scores of a neighbourhood count for more than those of its task.
 
     Attributes
     ----------
@@ -69,12 +70,12 @@ class Learner:
     One thread learns. It alone changes anything, so it reads without the lock.
     """
 
-    def __init__(self, estimator: Estimator, config: OnlineConfig, memory: int) -> None:
+    def __init__(self, estimator: Estimator, config: OnlineConfig, memory: int, neighbourhoods: bool = True) -> None:
         snapshot = estimator.snapshot
         self._estimator = estimator
         self._encoder = snapshot.encoder
+        self._neighbourhoods = neighbourhoods
         self._min_task_probability = config.min_task_probability
-        self._column = {name: i for i, name in enumerate(snapshot.models)}
         self.position = snapshot.position
         self.n_set_aside = 0
         self.lock = threading.Lock()
@@ -96,10 +97,10 @@ class Learner:
         )
         self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated)
         self.memory = PromptIndex(
-            tuple(snapshot.meta["indexed_prompts"]),
-            snapshot.tensors["indexed_embeddings"].astype(np.float32),
-            snapshot.tensors["indexed_scores"].astype(np.float64),
-            [estimator.tasks[t].id for t in snapshot.tensors["indexed_task"]],
+            estimator.representation,
+            snapshot.meta["indexed_prompts"],
+            snapshot.models,
+            snapshot.tensors["indexed_scores"],
             memory,
         )
 
@@ -109,12 +110,13 @@ class Learner:
         new = [self._checked(row) for row in rows if row.seq > self.position]
         for start in range(0, len(new), _PART):
             part = new[start : start + _PART]
-            estimates = self._estimates([row for row in part if isinstance(row, Observation)])
+            ratings = [row for row in part if isinstance(row, Observation)]
+            estimates, points = self._estimates(ratings), self._points(ratings)
             for row in part:
                 self._give_way()
                 if isinstance(row, Observation):
                     found = estimates[row.seq]
-                    change = found if isinstance(found, SetAside) else self._prepare(row, found)
+                    change = found if isinstance(found, SetAside) else self._prepare(row, found, points[row.seq])
                     failed = change if isinstance(change, SetAside) else self._learn(change)
                 else:
                     failed = row
@@ -144,6 +146,10 @@ class Learner:
                 self._readers -= 1
                 if not self._readers:
                     self._idle.set()
+
+    def neighbourhood(self, point: Vector) -> int | None:
+        """That of a prompt at ``point`` (w,); None where it is in none, or none counts."""
+        return self.memory.neighbourhood(point) if self._neighbourhoods else None
 
     def digest(self) -> str:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
@@ -184,15 +190,22 @@ class Learner:
                 return {rows[0].seq: _raised(rows[0], error)}
             return {seq: found for row in rows for seq, found in self._estimated([row]).items()}
 
-    def _prepare(self, row: Observation, estimate: SnapshotEstimate) -> _Change | SetAside:
+    def _points(self, rows: Sequence[Observation]) -> dict[int, Vector]:
+        """Position of each row -> where its prompt lies."""
+        found = self._estimator.points([row.encoded for row in rows]) if rows else ()
+        return {row.seq: point for row, point in zip(rows, found)}
+
+    def _prepare(self, row: Observation, estimate: SnapshotEstimate, point: Vector) -> _Change | SetAside:
         """What ``row`` changes; what can raise is done here, before anything is changed."""
         try:
             ledger = self.ledger.prepare(row)
-            online = self.online.prepare(row, ledger.score, estimate.quality, estimate.tasks)
+            near = self.neighbourhood(point)
+            neighbourhood = row.seq if near is None else near  # it founds one
+            of = neighbourhood if self._neighbourhoods else None
+            online = self.online.prepare(row, ledger.score, estimate.quality, estimate.tasks, of)
         except Exception as error:  # of any kind: a row must not keep the next ones from being learned
             return _raised(row, error)
-        column = self._column.get(row.model) if row.other is None else None
-        return _Change(ledger, online, column, estimate.task)
+        return _Change(ledger, online, point, estimate.task, neighbourhood)
 
     def _learn(self, change: _Change) -> SetAside | None:
         """Make a change that was prepared since the last one; a posterior is rebuilt aside, then takes the old one's place."""
@@ -216,11 +229,12 @@ class Learner:
         return None
 
     def _apply(self, change: _Change) -> None:
-        row = change.online.observation
-        if change.column is not None:
+        row, score = change.online.observation, change.ledger.score
+        if row.other is None:
             self.memory.learn_one(
-                row.prompt_id, row.encoded.embedding, change.task, change.column, row.score,
-                rating=(row.decision_id, row.source, row.rater), revises=row.revises,
+                row.prompt_id, change.point, change.task, row.model, score.value, score.weight,
+                neighbourhood=change.neighbourhood, rating=(row.decision_id, row.source, row.rater),
+                revises=row.revises is not None,
             )  # fmt: skip
         self.ledger.apply(change.ledger)
         self.online.apply(change.online)

@@ -21,7 +21,7 @@ from agent.online.effects import OVERALL_SD
 from agent.online.estimator import OnlineConfig
 from agent.online.outcomes import OutcomeStatistics
 from agent.snapshot import Snapshot, TaskInfo
-from agent.types import SNAPSHOT_PARTS, Array, Candidate, Decision, Encoded, Evidence, ModelCard, Part, RouteRequest
+from agent.types import SNAPSHOT_PARTS, Array, Candidate, Decision, Encoded, ModelCard, Part, RouteRequest
 
 _MIN_CLIPPING = 1e-9
 """What differs by less is rounding."""
@@ -37,14 +37,17 @@ class RouterConfig:
         How fast it learns from feedback, and how much it explores.
     neighbours
         Number of remembered prompts that a decision shows as evidence.
+    neighbourhoods
+        Whether the scores of prompts close by count for more than those of the task; for ablations.
     memory
-        Most prompts remembered at a time, see `agent.index.prompts.PromptIndex`.
+        Most prompts scored since the snapshot that are remembered, see `agent.index.prompts.PromptIndex`.
     """
 
     online: OnlineConfig = field(default_factory=OnlineConfig)
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     neighbours: int = 5
-    memory: int = 50_000
+    neighbourhoods: bool = True
+    memory: int = 20_000
 
 
 class Router:
@@ -79,7 +82,7 @@ class Router:
         self.config = config
         self.outcomes = OutcomeStatistics() if outcomes is None else outcomes
         self._estimator = Estimator(snapshot)
-        self._learner = Learner(self._estimator, config.online, config.memory)
+        self._learner = Learner(self._estimator, config.online, config.memory, config.neighbourhoods)
         self._ledger, self._online, self._memory = self._learner.ledger, self._learner.online, self._learner.memory
         self._lock = self._learner.lock
         self._column = {name: i for i, name in enumerate(snapshot.models)}
@@ -159,7 +162,8 @@ class Router:
 
     def _route(self, encoded: Encoded, request: RouteRequest, rng: np.random.Generator) -> Decision:
         cards = self._cards
-        estimates = self._estimator.estimate(encoded)  # assign, estimate
+        located = self._estimator.locate(encoded.embedding[None], encoded.features[None])
+        estimates = self._estimator.estimate_located(located)  # assign, estimate
         task = self._estimator.assign_task(estimates)
         by_snapshot = self._estimator.costs(estimates, [card.name for card in cards])
         forecasts = [self.outcomes.forecast(card, task.id) for card in cards]
@@ -169,8 +173,9 @@ class Router:
         tasks = self._estimator.likely_tasks(estimates, self.config.online.min_task_probability)
         with self._lock:
             position = self.position
-            posterior = self._posterior(cards, cost, estimates, tasks)  # aggregate
-            evidence = self._evidence(encoded)
+            neighbourhood = self._learner.neighbourhood(located.points[0])
+            posterior = self._posterior(cards, cost, estimates, tasks, neighbourhood)  # aggregate
+            evidence = self._memory.evidence(located.points[0], located.nearest, self.config.neighbours)
         eligible = np.flatnonzero([reason is None for reason in excluded])
         if not len(eligible):
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"
@@ -211,12 +216,17 @@ class Router:
         return self._learner.learn_many(rows)
 
     def _posterior(
-        self, cards: Sequence[ModelCard], cost: Array, estimates: Estimates, tasks: Mapping[int, float]
+        self,
+        cards: Sequence[ModelCard],
+        cost: Array,
+        estimates: Estimates,
+        tasks: Mapping[int, float],
+        neighbourhood: int | None,
     ) -> PoolPosterior:
         """The snapshot's estimates of ``cards`` joined with what was learned since."""
         names = [card.name for card in cards]
         columns = [self._column.get(name) for name in names]
-        on_task, overall = self._online.predict_one(names, tasks), self._online.overall(names)
+        on_task, overall = self._online.predict_one(names, tasks, neighbourhood), self._online.overall(names)
         known = self.snapshot.tensors["overall"]
         predicted = np.array([self._estimator.predicted(name, estimates) for name in names])
         # published figures count for a newcomer as far as its overall effect is still unknown
@@ -273,10 +283,6 @@ class Router:
                 parts["clipping"] = Part(clipping, 1.0)
             found.append(parts)
         return found
-
-    def _evidence(self, encoded: Encoded) -> tuple[Evidence, ...]:
-        slots, similarity = self._memory.search(encoded.embedding, self.config.neighbours)
-        return self._memory.evidence(slots, similarity, self._estimator.models)
 
 
 def published(card: ModelCard, otherwise: float) -> float:

@@ -310,7 +310,7 @@ class SnapshotEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A remembered prompt near this one: cosine ``similarity``, and each model's score on it."""
+    """A remembered prompt near this one: its ``similarity`` (`agent.encoding.similarity`), and each model's score on it."""
 
     prompt_id: str
     similarity: float

@@ -14,7 +14,7 @@ from agent.evaluation.logged import logged_decisions, snapshot_qualities
 from agent.examples import Examples
 from agent.feedback.checks import readable
 from agent.feedback.ledger import Ledger
-from agent.fit import fit
+from agent.fit import FitConfig, fit
 from agent.observations import Observation
 from agent.online.drift import DriftConfig, moved
 from agent.snapshot import Snapshot
@@ -66,6 +66,7 @@ def train_challenger(
     seed: int,
     next_task: int = 0,
     outgrow: int = 0,
+    config: FitConfig = FitConfig(),
     progress: Progress | None = None,
 ) -> Challenger:
     """Train on what is known and let the gate judge the result.
@@ -87,6 +88,8 @@ def train_challenger(
         Most scored prompts of the snapshots that the champion was put back in place of, or that were tried beside it;
         growth is measured from there, so that the same evidence does not promote another snapshot after a rollback, and
         a snapshot without proof does not end a trial of one that knows as much.
+    config
+        Of the training.
     progress
         Called with (stage, share done); what it raises ends the training.
 
@@ -100,6 +103,7 @@ def train_challenger(
     snapshot = fit(
         data.training,
         encoder=encoder,
+        config=config,
         champion=rival,
         position=data.position,
         seed=seed,

@@ -17,7 +17,6 @@ from agent.experts.general_heads import GeneralHeads, Trunk, cross_fitted, fit_g
 from agent.experts.task_heads import (
     Start,
     TaskHeads,
-    Votes,
     allowed_heads,
     feature_basis,
     fit_task_heads,
@@ -99,7 +98,7 @@ def fit_stage2(
         by_fold = [base + changed.oof[rows] for base in by_fold]
 
     start = inherit(inputs)
-    tasks = fit_task_heads(trunk, scores, general.oof, labels, allowed, start, Votes(rows, probabilities))
+    tasks = fit_task_heads(trunk, scores, general.oof, labels, allowed, start)
     allowed &= (tasks.alpha > 0.0)[:, None]  # heads that are not believed are neither trained nor stored
     if not allowed.any():
         return Stage2(general, tasks, general.oof + tasks.oof, changed.factor, 0.0, start)

@@ -79,26 +79,6 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
-    """(s, T) ``probabilities`` that their neighbours give the tasks of the prompts ``rows`` (s,)."""
-
-    rows: NDArray[np.int64]
-    probabilities: Array
-
-    def estimate(self, weights: Array, oof: Array, inputs: Array, labels: NDArray[np.int64]) -> Array:
-        """(n, m) estimates by heads ``weights`` (T, q, m), those of a prompt's own task being ``oof`` (n, m).
-
-        A prompt's task was chosen by its scores too; the other tasks' heads do not know these.
-        """
-        x, own = inputs[self.rows][:, None, :], labels[self.rows]
-        heads = (self.probabilities @ weights.reshape(len(weights), -1)).reshape(len(own), *weights.shape[1:])
-        share = self.probabilities[np.arange(len(own)), own][:, None]
-        out = oof.copy()
-        out[self.rows] = (x @ heads)[:, 0] + share * (oof[self.rows] - (x @ weights[own])[:, 0])
-        return out
-
-
-@dataclass(frozen=True, slots=True)
 class TaskHeads:
     """``basis`` (r + 1, q) gives a head's inputs from the trunk's features; ``alpha`` (T,) in [0, 1].
 
@@ -145,7 +125,6 @@ def fit_task_heads(
     labels: NDArray[np.int64],
     allowed: NDArray[np.bool_],
     start: Start | None = None,
-    votes: Votes | None = None,
 ) -> TaskHeads:
     """Fit the task heads to the ``scores`` of the training prompts.
 
@@ -159,12 +138,10 @@ def fit_task_heads(
     errors = [float((score_weight * (residual - oof) ** 2).sum()) for _, oof in fits]
     best = errors.index(min(errors))
     weights, oof = fits[best]
-    oof = oof if votes is None else votes.estimate(weights, oof, inputs, labels)
     alpha = fit_alpha(residual, oof, score_weight, labels, tasks)
     inherited = np.zeros(tasks, bool)
     if start is not None and start.given.any():
         shrunk, of_shrunk = _solve(inputs, residual, score_weight, labels, tasks, STRENGTHS[best], start.weights)
-        of_shrunk = of_shrunk if votes is None else votes.estimate(shrunk, of_shrunk, inputs, labels)
         new = score_weight * (start.new & start.given[labels])[:, None]
         beta = fit_alpha(residual, of_shrunk, new, labels, tasks)
 

@@ -1,9 +1,9 @@
 """Nearest prompts, and means of their scores.
 
-`NeighbourIndex` searches the leading principal directions of the training prompts for candidates (`agent.index.cells`, never
-an all-pairs matrix) and ranks them by `agent.encoding.similarity`: with 64 directions as many of the true nearest are found
-as with all 550, in half the time. `build_index` and `nearest` wrap hnswlib (Malkov & Yashunin 2018), to which prompts can be
-added one by one, with one thread and a fixed seed, so that equal rows give equal answers.
+`NeighbourIndex` searches the leading principal directions of the prompts for candidates by hnswlib (Malkov & Yashunin 2018,
+never an all-pairs matrix) and ranks them by `agent.encoding.similarity`: with 64 directions as many of the true nearest are
+found as with all 550, in half the time. Prompts are added by one thread with a fixed seed, so that equal prompts in equal
+order give equal answers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from scipy import sparse
 
 from agent.encoding.similarity import Matrix, Representation, similarity
 from agent.examples import Scores
-from agent.index.cells import CellIndex
-from agent.types import Array, Vector
+from agent.types import Array
 
 _M = 16
 
@@ -27,37 +26,14 @@ _M = 16
 _EF_CONSTRUCTION = 40
 
 
-_EF_SEARCH = 64
+_LEAST_EF = 32
 
 
 _SEED = 7
 
 
-def build_index(embeddings: NDArray[np.float32], capacity: int | None = None) -> hnswlib.Index:
-    """An index by cosine over the rows of ``embeddings`` (n, d), labelled 0..n-1, with room for ``capacity`` rows (None: n)."""
-    index = hnswlib.Index(space="cosine", dim=embeddings.shape[1])
-    index.init_index(
-        max_elements=max(capacity or len(embeddings), 1),
-        M=_M,
-        ef_construction=_EF_CONSTRUCTION,
-        random_seed=_SEED,
-        allow_replace_deleted=True,
-    )
-    index.set_num_threads(1)
-    index.set_ef(_EF_SEARCH)
-    if len(embeddings):
-        index.add_items(embeddings, np.arange(len(embeddings)))
-    return index
-
-
-def nearest(index: hnswlib.Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], Vector]:
-    """Labels and 1 - distance of the ``k`` (or as many as there are) nearest rows, each (q, k), nearest first."""
-    k = min(k, index.get_current_count())
-    if k == 0:
-        return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
-    index.set_ef(max(_EF_SEARCH, 2 * k))
-    labels, distances = index.knn_query(queries, k=k)
-    return labels.astype(np.int64), (1.0 - distances).astype(np.float32)
+_THREADS, _MANY = 2, 1000
+"""So many threads search for as many prompts or more at once; what is found does not depend on it."""
 
 
 POOL = 2
@@ -81,22 +57,51 @@ class Neighbours:
 
 
 class NeighbourIndex:
-    """Finds neighbours among ``points`` (n, w), prompts as ``representation`` transforms them."""
+    """Finds neighbours among ``points`` (n, w), prompts as ``representation`` transforms them.
 
-    def __init__(self, representation: Representation, points: Matrix) -> None:
+    Parameters
+    ----------
+    representation, points
+        Of the rows 0..n-1.
+    capacity
+        Most rows; those beyond n are added by `put`. None: n.
+    """
+
+    def __init__(self, representation: Representation, points: Matrix, capacity: int | None = None) -> None:
+        n, capacity = len(points), max(capacity or 0, len(points), 1)
         self._representation = representation
         self._points = points
-        self._index = CellIndex(points @ representation.search)
+        if capacity > n:
+            self._points = np.empty((capacity, points.shape[1]), np.float32)  # what is not used takes no memory
+            self._points[:n] = points
+        self._size = 0
+        self._index = hnswlib.Index(space="l2", dim=representation.search.shape[1])
+        self._index.init_index(max_elements=capacity, M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=_SEED)
+        self._index.set_num_threads(1)
+        self._add(np.arange(n), points)
 
-    def find(self, x: Matrix, k: int, exclude_self: bool = False, apart: bool = False) -> Neighbours:
+    def __len__(self) -> int:
+        return self._size
+
+    def put(self, row: int, point: NDArray[np.float32]) -> None:
+        """Set the ``point`` (w,) of a ``row``: one that there is, or the next."""
+        self._points[row] = point
+        self._add(np.array([row]), point[None])
+
+    def _add(self, rows: NDArray[np.int64], points: Matrix) -> None:
+        if len(rows):
+            self._index.add_items(points @ self._representation.search, rows)  # an existing row is replaced
+            self._size = max(self._size, int(rows[-1]) + 1)
+
+    def find(self, x: Matrix, k: int, exclude_self: bool = False) -> Neighbours:
         """The ``k`` points most similar to each row of ``x`` (q, w); fewer where there are fewer.
 
         ``exclude_self``: ``x`` are the points themselves, and each row is left out of its own list.
-        ``apart``: what is found for a row does not depend on the others, but for rounding.
         """
-        k = min(k, len(self._points) - exclude_self)
-        count = min(POOL * k + exclude_self, len(self._points))
-        pool = self._index.find(x @ self._representation.search, count, apart)
+        k = min(k, self._size - exclude_self)
+        if k <= 0 or not len(x):
+            return Neighbours(np.zeros((len(x), max(k, 0)), np.int64), np.zeros((len(x), max(k, 0)), np.float32))
+        pool = self._candidates(x @ self._representation.search, min(POOL * k + exclude_self, self._size))
         rows, close = np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
         for start in range(0, len(x), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -109,6 +114,18 @@ class NeighbourIndex:
             rows[part] = found[each, order]
             close[part] = np.maximum(near[each, order], 0.0)
         return Neighbours(rows, close)
+
+    def _candidates(self, queries: Matrix, count: int) -> NDArray[np.int64]:
+        """(q, count) rows near to each of ``queries`` (q, g)."""
+        self._index.set_ef(max(count, _LEAST_EF))
+        try:
+            threads = _THREADS if len(queries) >= _MANY else 1
+            found: NDArray[np.int64] = self._index.knn_query(queries, k=count, num_threads=threads)[0].astype(np.int64)
+        except RuntimeError:  # it reaches fewer, as where many points are equal
+            points = self._points[: self._size] @ self._representation.search
+            squares = np.einsum("ng,ng->n", points, points)
+            found = np.array([np.argsort(squares - 2.0 * points @ q, kind="stable")[:count] for q in queries])
+        return found
 
 
 def shrunk_mean(total: Array, count: Array, prior: Array, strength: float) -> Array:

@@ -1,133 +1,168 @@
-"""Prompts and the scores of models on them, in an HNSW index over embeddings that a running router adds to.
+"""The live index: the prompts that a snapshot was trained on and those scored since, each with the scores of models on it.
 
-The number of prompts is bounded. When it is reached, a new prompt replaces one of the task with the most prompts, so that
-many prompts of one task replace none of a rare one. Each task's prompts are a reservoir, a uniform sample of all it had
-(algorithm R, Vitter 1985), drawn by hashes of prompt ids as random keys of which the lowest are kept (bottom-k, Cohen and
-Kaplan 2007): the sample stays uniform as its size changes, a prompt scored often is drawn once, and there is no random
-state to replicate.
+What is nearest to a prompt among the snapshot's prompts votes on its task and enters its estimate (`agent.estimate`); what is
+nearest among those scored since gives its *neighbourhood*, whose scores move its estimate between refreshes
+(`agent.online.effects`); and both are shown as evidence.
+
+A prompt scored since the snapshot belongs to the neighbourhood of the prompt most similar to it, if that is similar enough,
+and else founds one. The number of such prompts is bounded; the snapshot's own are kept. When the bound is reached, a new
+prompt replaces one of the task with the most prompts, so that many prompts of one task replace none of a rare one. Each
+task's prompts are a reservoir, a uniform sample of all it had (algorithm R, Vitter 1985), drawn by hashes of prompt ids as
+random keys of which the lowest are kept (bottom-k, Cohen and Kaplan 2007): the sample stays uniform as its size changes, a
+prompt scored often is drawn once, and there is no random state to replicate.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.index.neighbours import build_index, hash64, nearest
+from agent.encoding.similarity import Representation
+from agent.index.neighbours import NeighbourIndex, Neighbours, hash64
 from agent.types import Evidence, Vector
+
+NEAR = 0.5
+"""Least similarity to a prompt of a neighbourhood at which another belongs to it."""
+
+_SEARCHED = 4
+_MIN_WEIGHT = 1e-6
+
+
+class _Rating(NamedTuple):
+    """A calibrated score of ``model``; it ``replaces`` the snapshot's where it revises a rating that the snapshot knows."""
+
+    model: str
+    value: float
+    weight: float
+    replaces: bool
 
 
 class PromptIndex:
-    """Prompts and their scores, one slot a prompt.
+    """Prompts and the scores of models on them.
 
     Parameters
     ----------
-    ids, embeddings, scores, tasks
-        What a snapshot indexes: n prompt ids, (n, d) unit vectors, (n, m) scores with NaN where not observed, n task ids.
+    representation, trained
+        Of the snapshot's prompts: how prompts are transformed, and n of them, which are searched by whoever asks
+        (`agent.estimate.Estimator.estimate`).
+    ids, models, scores
+        Of the snapshot: n prompt ids, names, and (n, m) scores with NaN where not observed.
     capacity
-        Most prompts held at a time. Each task may have ``capacity`` divided by the number of tasks, and what others leave.
-
-    Examples
-    --------
-    >>> index = PromptIndex(("a",), np.eye(2, dtype=np.float32)[:1], np.array([[1.0]]), (0,), capacity=2)
-    >>> index.learn_one("b", np.eye(2, dtype=np.float32)[1], 7, 0, 0.5, rating=("decision", "user", "rater"))
-    >>> labels, similarity = index.search(np.eye(2, dtype=np.float32)[1], 1)
-    >>> index.ids[labels[0]]
-    'b'
+        Most prompts scored since the snapshot that are held at a time. Each task may have ``capacity`` divided by the
+        number of tasks, and what others leave.
     """
 
     def __init__(
         self,
-        ids: tuple[str, ...],
-        embeddings: NDArray[np.float32],
-        scores: NDArray[np.float64],
-        tasks: Sequence[int],
+        representation: Representation,
+        ids: Sequence[str],
+        models: Sequence[str],
+        scores: NDArray[np.floating],
         capacity: int,
     ) -> None:
-        capacity = max(capacity, len(ids), 1)
-        self.ids = list(ids)
-        self.scores = np.full((capacity, scores.shape[1]), np.nan)  # (capacity, models)
-        self.scores[: len(ids)] = scores
-        self._slots = {prompt: slot for slot, prompt in enumerate(ids)}
-        self._capacity = capacity
-        self._from_snapshot = ~np.isnan(self.scores)  # (capacity, models)
-        self._ratings: dict[int, set[int]] = {}  # slot -> hashes of the ratings in its sums
-        self._sums: dict[int, dict[int, tuple[float, float]]] = {}  # slot -> model -> total, count
+        self._trained_ids, self._models, self._trained_scores = ids, tuple(models), scores
+        self._trained_row = {prompt: row for row, prompt in enumerate(ids)}
+        self._capacity = max(capacity, 1)
+        self._index = NeighbourIndex(
+            representation, np.zeros((0, len(representation.search)), np.float32), self._capacity
+        )
+        self.ids: list[str] = []
+        self._slots: dict[str, int] = {}
+        self._neighbourhoods: list[int] = []  # by slot
+        self._ratings: list[dict[int, _Rating]] = []  # by slot: hash of the rating -> what it adds
         self._reservoirs: dict[int, list[tuple[int, int]]] = {}  # task -> heap of (-key, slot): the next to go first
-        for slot, (prompt, task) in enumerate(zip(ids, tasks, strict=True)):
-            self._reservoirs.setdefault(task, []).append((-hash64(prompt), slot))
-        for reservoir in self._reservoirs.values():
-            heapq.heapify(reservoir)
-        self._index = build_index(embeddings, capacity)
 
     def __len__(self) -> int:
+        """Prompts scored since the snapshot that are held."""
         return len(self._slots)
-
-    def search(self, embedding: Vector, k: int) -> tuple[NDArray[np.int64], Vector]:
-        """Slots and cosine similarities of the ``k`` nearest prompts, nearest first."""
-        labels, similarity = nearest(self._index, embedding[None], k)
-        return labels[0], similarity[0]
 
     def digest(self) -> str:
         """A hash of prompts and scores; the HNSW index follows from them and their order."""
-        ratings = [(slot, sorted(held)) for slot, held in self._ratings.items()]
-        digest = hashlib.sha256(repr((self.ids, self._sums, ratings, self._reservoirs)).encode())
-        digest.update(self.scores.tobytes())
+        ratings = [sorted(held.items()) for held in self._ratings]
+        digest = hashlib.sha256(repr((self.ids, self._neighbourhoods, ratings, self._reservoirs)).encode())
         return digest.hexdigest()
+
+    def neighbourhood(self, point: Vector) -> int | None:
+        """That of a prompt at ``point`` (w,): that of the most similar prompt, where their similarity is `NEAR` or more."""
+        found = self._index.find(point[None], _SEARCHED)
+        if not found.rows.shape[1] or found.similarity[0, 0] < NEAR:
+            return None
+        return self._neighbourhoods[int(found.rows[0, 0])]
 
     def learn_one(
         self,
         prompt: str,
-        embedding: Vector,
+        point: Vector,
         task: int,
-        model: int,
-        score: float,
+        model: str,
+        value: float,
+        weight: float,
         *,
+        neighbourhood: int,
         rating: tuple[str, ...],
-        revises: float | None = None,
+        revises: bool = False,
     ) -> None:
-        """Add the ``score`` of ``model`` (column) on ``prompt``; several ratings of one pair are averaged.
+        """Add a calibrated score of ``model`` on ``prompt``; several ratings of one pair are averaged by weight.
 
         A new prompt is added while there is room, and later if the reservoir of its ``task`` draws it.
 
         Parameters
         ----------
+        point
+            (w,) the prompt, transformed.
+        value, weight
+            See `agent.observations.CalibratedScore`.
+        neighbourhood
+            The prompt's.
         rating
-            Identifies who rated which answer.
+            Identifies who rated which answer; the same again replaces what it added before.
         revises
-            The score that the same rating had before; it is taken back if it is held. None for a first score.
+            Whether there was such a rating before: where none is held, it is in the snapshot's score.
         """
         slot = self._slots.get(prompt)
         if slot is None:
-            slot = self._admit(prompt, embedding, task)
-        if slot is None:
-            return
-        sums, ratings = self._sums.setdefault(slot, {}), self._ratings.setdefault(slot, set())
-        from_snapshot, key = self._from_snapshot[slot, model], hash64(repr(rating))
-        total, count = sums.get(model, (float(self.scores[slot, model]), 1.0) if from_snapshot else (0.0, 0.0))
-        if revises is not None and (key in ratings or from_snapshot):
-            total, count = total - revises, count - 1.0
-        ratings.add(key)
-        total, count = sums[model] = total + score, count + 1.0
-        self.scores[slot, model] = min(max(total / count, 0.0), 1.0)
+            slot = self._admit(prompt, point, task, neighbourhood)
+        if slot is not None:
+            held, key = self._ratings[slot], hash64(repr(rating))
+            replaces = held[key].replaces if key in held else revises
+            held[key] = _Rating(model, value, max(weight, _MIN_WEIGHT), replaces)
 
-    def evidence(self, slots: NDArray[np.int64], similarity: Vector, models: tuple[str, ...]) -> tuple[Evidence, ...]:
-        """The prompts of ``slots`` with their scores by model name."""
-        return tuple(Evidence(self.ids[s], float(c), self._observed(s, models)) for s, c in zip(slots, similarity))
+    def evidence(self, point: Vector, trained: Neighbours, k: int) -> tuple[Evidence, ...]:
+        """The ``k`` prompts most similar to one at ``point`` (w,), with their scores; ``trained`` are the nearest of the
+        snapshot's, (1, >= k)."""
+        nearest = dict(zip((self._trained_ids[row] for row in trained.rows[0, :k]), trained.similarity[0].tolist()))
+        found = self._index.find(point[None], k)
+        nearest |= {self.ids[slot]: close for slot, close in zip(found.rows[0], found.similarity[0].tolist())}
+        ranked = sorted(nearest.items(), key=lambda item: -item[1])[:k]
+        return tuple(Evidence(prompt, close, self.scores(prompt)) for prompt, close in ranked)
 
-    def _observed(self, slot: int, models: tuple[str, ...]) -> Mapping[str, float]:
-        scores = zip(models, self.scores[slot].tolist())
-        return {model: score for model, score in scores if score == score}  # NaN, not observed, equals nothing
+    def scores(self, prompt: str) -> dict[str, float]:
+        """Mean score in [0, 1] of each model that was scored on a prompt, the snapshot's scores included."""
+        row, slot = self._trained_row.get(prompt), self._slots.get(prompt)
+        ratings = [] if slot is None else list(self._ratings[slot].values())
+        replaced = {rating.model for rating in ratings if rating.replaces}
+        sums: dict[str, tuple[float, float]] = {}
+        if row is not None:
+            of_snapshot = zip(self._models, self._trained_scores[row].tolist())
+            sums = {m: (score, 1.0) for m, score in of_snapshot if score == score and m not in replaced}  # NaN != NaN
+        for model, value, weight, _ in ratings:
+            total, count = sums.get(model, (0.0, 0.0))
+            sums[model] = total + weight * value, count + weight
+        return {model: min(max(total / count, 0.0), 1.0) for model, (total, count) in sums.items()}
 
-    def _admit(self, prompt: str, embedding: Vector, task: int) -> int | None:
+    def _admit(self, prompt: str, point: Vector, task: int, neighbourhood: int) -> int | None:
         """The slot of a new prompt; None where its own task has the most prompts and does not draw it."""
         key, reservoir = hash64(prompt), self._reservoirs.setdefault(task, [])
         if len(self._slots) < self._capacity:
             slot = len(self._slots)
             self.ids.append(prompt)
+            self._neighbourhoods.append(neighbourhood)
+            self._ratings.append({})
         else:
             # the new prompt counts, and of equal tasks its own gives way, or two tasks would replace each other's for ever
             largest = max(self._reservoirs, key=lambda t: (len(self._reservoirs[t]) + (t == task), t == task, t))
@@ -135,12 +170,8 @@ class PromptIndex:
                 return None
             slot = heapq.heappop(self._reservoirs[largest])[1]
             del self._slots[self.ids[slot]]
-            self._sums.pop(slot, None)
-            self._ratings.pop(slot, None)
-            self._from_snapshot[slot] = False
-            self.ids[slot] = prompt
-            self.scores[slot] = np.nan
+            self.ids[slot], self._neighbourhoods[slot], self._ratings[slot] = prompt, neighbourhood, {}
         heapq.heappush(reservoir, (-key, slot))
         self._slots[prompt] = slot
-        self._index.add_items(embedding[None], np.array([slot]))  # an existing label is overwritten
+        self._index.put(slot, point)
         return slot

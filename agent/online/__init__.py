@@ -1,4 +1,5 @@
-"""Online correction: how far live scores lie from what the snapshot predicts, by task and model, and silent changes.
+"""Online correction: how far live scores lie from what the snapshot predicts, by task, neighbourhood and model, and silent
+changes.
 
 `estimator.OnlineEstimator` is what the router uses: `learn_one` takes a calibrated score, `predict_one` gives mean and
 covariance of the correction. `effects.TaskEffects` is its posterior, `effects.Prior` (fitted by `fit_prior`, kept in the

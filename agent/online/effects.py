@@ -5,9 +5,13 @@ through the loading K_c, and the task's own effects ``delta_c ~ N(0, S_c)``. A s
 Gaussian noise, a comparison of two models the difference of two. S correlates models, so a score of one informs on the
 others; mu correlates tasks.
 
+A *neighbourhood*, prompts of a task that are alike (`agent.index.prompts`), may have effects of its own on top, gamma ~
+N(0, g): what one kind of prompt alone says is not laid upon its whole task. They are integrated out of what the
+neighbourhood's scores tell of theta_c.
+
 `Prior` is what a snapshot leaves open, fitted to the training scores by expectation maximisation. `TaskEffects` is the
-posterior given the scores since, a closed form of an information matrix and an information vector per task: sums over
-scores, so their order does not matter and a score can be subtracted exactly (Bishop 2006, section 2.3.3; a linear mixed
+posterior given the scores since, a closed form of an information matrix and an information vector per task, made of sums
+over scores, so their order does not matter and a score can be subtracted exactly (Bishop 2006, section 2.3.3; a linear mixed
 model).
 """
 
@@ -19,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.online.neighbourhoods import Neighbourhood
 from agent.types import Array
 
 OVERALL_SD = 0.3
@@ -199,7 +204,7 @@ class TaskEffects:
     tasks
         Ids of the prior's rows. Any other id is a task without scores: K is the identity, S the prior covariance.
     memory
-        Scores of one task after which an old one weighs 1/e.
+        Scores of a model in one neighbourhood of a task after which an old one weighs 1/e.
 
     Attributes
     ----------
@@ -222,9 +227,10 @@ class TaskEffects:
         m = len(prior.overall_covariance)
         self._row: dict[int, int] = {}  # task -> row of the arrays below, in order of first score
         self._loading, self._covariance = np.zeros((0, m, m)), np.zeros((0, m, m))
-        # Sums over scores, in units of `_scale`: later scores are scaled up where earlier ones would be decayed.
+        # Sums on theta: of comparisons, and of what neighbourhoods tell with gamma integrated out.
         self._information_matrix, self._information_vector = np.zeros((0, m, m)), np.zeros((0, m))
-        self._scale, self._n_scores = np.zeros(0), np.zeros(0)
+        self._n_scores = np.zeros(0)
+        self._neighbourhoods: dict[tuple[int, int | None], Neighbourhood] = {}
         self.overflows = False
         # Derived: information on theta with delta integrated out, and the same on mu.
         self._effect_matrix, self._effect_vector = np.zeros((0, m, m)), np.zeros((0, m))
@@ -239,6 +245,7 @@ class TaskEffects:
         coefficients: Mapping[int, float],
         residual: float,
         precision: float,
+        neighbourhood: int | None = None,
     ) -> dict[int, float]:
         """Add a score; gives task -> weight, with whose negatives `add_weighted` subtracts it again.
 
@@ -252,40 +259,66 @@ class TaskEffects:
             Observed less expected quality.
         precision
             One over the variance of its noise.
+        neighbourhood
+            The prompt's; None where it is in none. Comparisons count for tasks alone.
         """
         weights = {}
         for task, probability in task_probabilities.items():
             row = self._add_row(task)
-            self._scale[row] *= self._growth
             self._n_scores[row] += probability
-            scale = float(self._scale[row])
-            self.overflows |= scale > _MAX_SCALE
-            weights[task] = probability * precision * scale
-        self.add_weighted(weights, coefficients, residual)
+            weights[task] = probability * precision
+            if len(coefficients) == 1:
+                scale = self._neighbourhood(task, neighbourhood).grow(next(iter(coefficients)), self._growth)
+                self.overflows |= scale > _MAX_SCALE
+                weights[task] *= scale
+        self.add_weighted(weights, coefficients, residual, neighbourhood)
         return weights
 
-    def add_weighted(self, weights: Mapping[int, float], coefficients: Mapping[int, float], residual: float) -> None:
+    def add_weighted(
+        self,
+        weights: Mapping[int, float],
+        coefficients: Mapping[int, float],
+        residual: float,
+        neighbourhood: int | None = None,
+    ) -> None:
         """Add a score with the task ``weights`` that `add` gave an earlier one, as of that one's time."""
         for task, weight in weights.items():
             row = self._add_row(task)
             matrix, vector = self._information_matrix[row], self._information_vector[row]
-            for a, left in coefficients.items():
-                vector[a] += weight * residual * left
-                for b, right in coefficients.items():
-                    matrix[a, b] += weight * (left * right)
+            if len(coefficients) == 1:
+                ((a, _),) = coefficients.items()
+                precision, weighted = self._neighbourhood(task, neighbourhood).add(a, weight, residual)
+                matrix[a, a] += precision
+                vector[a] += weighted
+            else:
+                for a, left in coefficients.items():
+                    vector[a] += weight * residual * left
+                    for b, right in coefficients.items():
+                        matrix[a, b] += weight * (left * right)
             self._stale.add(row)
         self._overall = None
 
-    def posterior(self, task_probabilities: Mapping[int, float]) -> Gaussian:
-        """Effects on a prompt of these tasks, at least one; the probabilities need not sum to one."""
-        overall = self.overall()
-        if len(task_probabilities) == 1:
-            return self._task(next(iter(task_probabilities)), overall)
-        total = sum(task_probabilities.values())
-        parts = [(share / total, self._task(task, overall)) for task, share in task_probabilities.items()]
+    def posterior(self, task_probabilities: Mapping[int, float], neighbourhood: int | None = None) -> Gaussian:
+        """Effects on a prompt of these tasks, at least one; the probabilities need not sum to one.
+
+        The covariance is of the tasks' effects as far as the neighbourhood's scores leave them open; the variance of the
+        neighbourhood's own effects is not in it, as that of single prompts is not.
+        """
+        overall, total = self.overall(), sum(task_probabilities.values())
+        parts = [
+            (share / total, self._on_prompt(task, neighbourhood, overall)) for task, share in task_probabilities.items()
+        ]
+        if len(parts) == 1:
+            return parts[0][1]
         return Gaussian(
             np.sum([s * g.mean for s, g in parts], axis=0), np.sum([s * g.covariance for s, g in parts], axis=0)
         )
+
+    def _on_prompt(self, task: int, neighbourhood: int | None, overall: Gaussian) -> Gaussian:
+        """theta of a task, and gamma of a neighbourhood in it where that has scores."""
+        effect = self._task(task, overall)
+        near = None if neighbourhood is None else self._neighbourhoods.get((task, neighbourhood))
+        return effect if near is None else Gaussian(*near.posterior(effect.mean, effect.covariance))
 
     def overall(self) -> Gaussian:
         """The overall effects mu."""
@@ -293,12 +326,10 @@ class TaskEffects:
             return self._overall
         if self._stale:
             rows = np.array(sorted(self._stale))
-            scale, loading = self._scale[rows, None], self._loading[rows]
-            information, weighted = (
-                self._information_matrix[rows] / scale[:, :, None],
-                self._information_vector[rows] / scale,
+            loading = self._loading[rows]
+            _, vector, matrix = marginalise(
+                self._covariance[rows], self._information_matrix[rows], self._information_vector[rows]
             )
-            _, vector, matrix = marginalise(self._covariance[rows], information, weighted)
             turned = loading.transpose(0, 2, 1)
             self._effect_vector[rows], self._effect_matrix[rows] = vector, matrix
             self._overall_vector[rows] = (turned @ vector[:, :, None])[:, :, 0]
@@ -315,13 +346,23 @@ class TaskEffects:
 
     def arrays(self) -> list[Array]:
         """The whole state."""
+        near = self._neighbourhoods
         return [
             np.array(list(self._row)),
             self._information_matrix,
             self._information_vector,
-            self._scale,
             self._n_scores,
+            np.array([(task, -1 if key is None else key) for task, key in near]),
+            np.array([(of.scale, of.precision, of.weighted) for of in near.values()]),
         ]
+
+    def _neighbourhood(self, task: int, neighbourhood: int | None) -> Neighbourhood:
+        key = (task, neighbourhood)
+        found = self._neighbourhoods.get(key)
+        if found is None:
+            models = len(self._prior.overall_covariance)
+            found = self._neighbourhoods[key] = Neighbourhood(models, neighbourhood is not None)
+        return found
 
     def _add_row(self, task: int) -> int:
         row = self._row.get(task)
@@ -334,7 +375,7 @@ class TaskEffects:
                 for name in (f"_{kind}_matrix", f"_{kind}_vector"):
                     array = getattr(self, name)
                     setattr(self, name, np.concatenate([array, np.zeros((1, *array.shape[1:]))]))
-            self._scale, self._n_scores = np.append(self._scale, 1.0), np.append(self._n_scores, 0.0)
+                self._n_scores = np.append(self._n_scores, 0.0)
         return row
 
     def _task_prior(self, task: int) -> tuple[Array, Array]:

@@ -33,7 +33,7 @@ class OnlineConfig:
     min_task_probability
         A prompt counts for the tasks that it belongs to with at least this probability.
     memory
-        Scores of one task after which an old one weighs 1/e.
+        Scores of a model in one neighbourhood of a task after which an old one weighs 1/e.
     change_sd
         Standard deviation added to the overall effect of a model that changed.
     change_variance
@@ -66,6 +66,8 @@ class ResidualObservation:
         task -> probability that the prompt belongs to it.
     residual, variance
         Calibrated score less the snapshot's prediction, and its noise variance.
+    neighbourhood
+        The prompt's; None where it is in none.
     task_weights
         task -> weight it was added with.
     """
@@ -75,6 +77,7 @@ class ResidualObservation:
     task_probabilities: Mapping[int, float]
     residual: float
     variance: float
+    neighbourhood: int | None = None
     task_weights: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -155,6 +158,7 @@ class OnlineEstimator:
         score: CalibratedScore,
         predicted: Mapping[str, float],
         task_probabilities: Mapping[int, float],
+        neighbourhood: int | None = None,
     ) -> Drift | None:
         """Update with the next row of the log; the model's drift, where this score revealed one.
 
@@ -169,8 +173,10 @@ class OnlineEstimator:
             model -> the snapshot's estimate, of ``observation.model`` and, of a comparison, ``observation.other``.
         task_probabilities
             task -> probability that the prompt belongs to it; empty far from every task.
+        neighbourhood
+            The prompt's, see `agent.index.prompts`; None where it is in none.
         """
-        change = self.prepare(observation, score, predicted, task_probabilities)
+        change = self.prepare(observation, score, predicted, task_probabilities, neighbourhood)
         if self.lacks(change):
             self.adopt(self.rebuilt(change))
         drift = self.apply(change)
@@ -184,6 +190,7 @@ class OnlineEstimator:
         score: CalibratedScore,
         predicted: Mapping[str, float],
         task_probabilities: Mapping[int, float],
+        neighbourhood: int | None = None,
     ) -> ResidualChange:
         """What `learn_one` changes; `apply` makes the change."""
         o, weight = observation, max(score.weight, _MIN_WEIGHT)
@@ -196,6 +203,7 @@ class OnlineEstimator:
             task_probabilities=task_probabilities,
             residual=score.value - sum(sign * estimate for sign, estimate in zip(signs, estimates)),
             variance=sum(map(score_variance, estimates)) / weight,
+            neighbourhood=neighbourhood,
         )
         return ResidualChange((o.decision_id, o.source, o.rater, o.other), o, new, score.value, weight, estimates[0])
 
@@ -258,9 +266,11 @@ class OnlineEstimator:
         self._new_models, self._column, self._prior, self._effects, self._held = posterior
         self.outdated = False
 
-    def predict_one(self, models: Sequence[str], task_probabilities: Mapping[int, float]) -> Gaussian:
-        """How far each model's quality is from the snapshot's prediction, on a prompt of these tasks."""
-        posterior = self._effects.posterior(self._task_weights(task_probabilities))
+    def predict_one(
+        self, models: Sequence[str], task_probabilities: Mapping[int, float], neighbourhood: int | None = None
+    ) -> Gaussian:
+        """How far each model's quality is from the snapshot's prediction, on a prompt of these tasks and neighbourhood."""
+        posterior = self._effects.posterior(self._task_weights(task_probabilities), neighbourhood)
         return self._marginal(models, posterior, OVERALL_SD**2 + OWN_VARIANCE + COMMON_VARIANCE)
 
     def overall(self, models: Sequence[str]) -> Gaussian:
@@ -296,16 +306,17 @@ class OnlineEstimator:
         """Add a score to ``effects``; the score as it is held."""
         tasks = self._task_weights(new.task_probabilities)
         coefficients = _columns(new.coefficients, column)
-        return replace(new, task_weights=effects.add(tasks, coefficients, new.residual, 1.0 / new.variance))
+        weights = effects.add(tasks, coefficients, new.residual, 1.0 / new.variance, new.neighbourhood)
+        return replace(new, task_weights=weights)
 
     def _replace(self, key: Hashable, old: ResidualObservation, new: ResidualObservation) -> None:
         """Let ``new`` stand where ``old`` stood, as if it had come then and weighed no more."""
-        new = replace(new, seq=old.seq, variance=max(old.variance, new.variance))
+        new = replace(new, seq=old.seq, variance=max(old.variance, new.variance), neighbourhood=old.neighbourhood)
         surer = old.variance / new.variance
         self._held[key] = replace(new, task_weights={task: w * surer for task, w in old.task_weights.items()})
         for o, sign in ((old, -1.0), (self._held[key], 1.0)):
             weights = {task: sign * weight for task, weight in o.task_weights.items()}
-            self._effects.add_weighted(weights, _columns(o.coefficients, self._column), o.residual)
+            self._effects.add_weighted(weights, _columns(o.coefficients, self._column), o.residual, o.neighbourhood)
 
     def _task_weights(self, task_probabilities: Mapping[int, float]) -> dict[int, float]:
         """The tasks that a prompt counts for; `UNKNOWN_TASK` where there are none."""

@@ -21,6 +21,9 @@ def evaluate(
     costs: Annotated[
         bool, typer.Option("--costs", help="Instead: expected against true cost, before and after outcomes of calls.")
     ] = False,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also train two-stage without each of its parts: what each is worth.")
+    ] = False,
     out: ReportFile = None,
     plots: Plots = None,
 ) -> None:
@@ -65,6 +68,7 @@ def evaluate(
                     encoder=ctx.cached_encoder,
                     seeds=seeds,
                     priors=priors,
+                    ablate=ablate,
                     progress=report,
                 )
             files = {"train": str(trained_on), "test": str(tested_on), "encoder": ctx.encoder.fingerprint}

@@ -42,6 +42,9 @@ def replay(
         bool,
         typer.Option("--spend", help="Also compare quality at equal spend, over a range of cost weights."),
     ] = False,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also run Thalweg without each of its parts: what each is worth.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     out: ReportFile = None,
     plots: Plots = None,
@@ -66,6 +69,7 @@ def replay(
             seeds=seeds,
             policies=[p.strip() for p in policies.split(",") if p.strip()],
             spend=spend,
+            ablate=ablate,
             workers=workers,
             progress=report,
         )

@@ -13,7 +13,7 @@ from agent.types import Array
 from jobs.evaluate import baselines
 from jobs.evaluate.metrics import Difference, RouterResult, bootstrap, macro, route, sweep
 from jobs.evaluate.table import Table
-from jobs.evaluate.twostage import TrainedRouter, train_and_estimate
+from jobs.evaluate.twostage import FIT_ABLATIONS, TrainedRouter, train_and_estimate
 
 OURS = "two-stage"
 ROUTERS = (
@@ -21,6 +21,9 @@ ROUTERS = (
     "label control", "oracle",
 )  # fmt: skip
 """In the order of the table. ``cheapest`` is left out where no costs are known."""
+
+ABLATED = {f"{OURS} without {part}": config for part, config in FIT_ABLATIONS.items()}
+"""Two-stage without one of its parts, each with how that is trained: what ``ablate`` adds."""
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of all work done so far."""
@@ -77,6 +80,7 @@ def run(
     priors: Mapping[str, float],
     notes: list[str],
     progress: Progress,
+    ablate: bool = False,
 ) -> Result:
     """Train on one table, route the other.
 
@@ -92,14 +96,18 @@ def run(
         Expected quality of models that ``train`` never saw.
     notes
         See `Result`.
+    ablate
+        Whether two-stage is also trained without each of its `ABLATED` parts.
     """
     unit = float(np.nanmean(train.costs)) if train.has_costs else 1.0
     unit = unit if unit > 0 else 1.0
     singles = single_models(test)
     routers: dict[str, list[RouterResult]] = {name: [] for name in ROUTERS}
+    ablated = ABLATED if ablate else {}
+    routers |= {name: [] for name in ablated}
     trained: list[TrainedRouter] = []
     tuned: dict[str, str] = {}
-    done, steps = count(), 3 * seeds + 2
+    done, steps = count(), (3 + len(ablated)) * seeds + 2
 
     def add(name: str, quality: Array, cost: Array | None, *shrink_to_mean: Callable[[Array, float], Array]) -> None:
         routers[name].append(sweep(test, quality, cost if train.has_costs else None, unit, *shrink_to_mean))
@@ -111,6 +119,10 @@ def run(
         add(OURS, ours.estimates.quality, ours.estimates.cost, ours.shrink_to_mean)
         add("stage 1 only", ours.estimates.stage1, ours.estimates.cost)
         add("stage 2 only", ours.estimates.stage2, ours.estimates.cost)
+        for name, config in ablated.items():
+            progress(f"{name}, seed {seed}", next(done) / steps)
+            left = train_and_estimate(train, test, encoder=encoder, priors=priors, seed=seed, config=config)
+            add(name, left.estimates.quality, left.estimates.cost, left.shrink_to_mean)
         for name, grid in baselines.grids(seed).items():
             if seed == 0 or name in baselines.SEEDED:
                 progress(f"{name}, seed {seed}", next(done) / steps)

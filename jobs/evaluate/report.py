@@ -75,6 +75,12 @@ def mean_and_std(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": float(np.mean(values)), "std": float(np.std(values))}
 
 
+def mean_and_stderr(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean over seeds and its standard error, which is None of a single value."""
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "stderr": error}
+
+
 def _all_or_none(values: Sequence[float | None]) -> float | None:
     """The mean over seeds; None where there is none, or any seed's value is None."""
     known = [v for v in values if v is not None]

@@ -21,6 +21,7 @@ def evaluate(
     encoder: CachedEncoder,
     seeds: int = 1,
     priors: Mapping[str, float] | None = None,
+    ablate: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Train on one file and route the other; the parameters are those of `jobs.evaluate.harness.run`.
@@ -46,6 +47,7 @@ def evaluate(
         priors=priors or {},
         notes=notes,
         progress=report,
+        ablate=ablate,
     )
 
 

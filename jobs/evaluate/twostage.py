@@ -11,7 +11,7 @@ import numpy as np
 
 from agent.estimate import Estimates, Estimator
 from agent.examples import Examples
-from agent.fit import fit
+from agent.fit import FitConfig, fit
 from agent.snapshot import Snapshot
 from agent.types import Array
 from jobs.context import peak_rss_mb
@@ -19,6 +19,13 @@ from jobs.evaluate.baselines import column_means
 from jobs.evaluate.table import Table
 
 TIMED_PROMPTS = 200
+
+FIT_ABLATIONS = {
+    "live index": FitConfig(neighbour_scores=False),
+    "task heads": FitConfig(task_heads=False),
+    "heads": FitConfig(general_heads=False),
+}
+"""Parts of an estimate that can be left out, to see what each is worth. The index assigns prompts to tasks all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +83,18 @@ def examples(train: Table, priors: Mapping[str, float]) -> Examples:
 
 
 def train_and_estimate(
-    train: Table, test: Table, *, encoder: str, priors: Mapping[str, float], seed: int
+    train: Table,
+    test: Table,
+    *,
+    encoder: str,
+    priors: Mapping[str, float],
+    seed: int,
+    config: FitConfig = FitConfig(),
 ) -> TrainedRouter:
-    """Fit on ``train``, estimate ``test``; ``priors`` as in `examples`."""
+    """Fit on ``train`` by ``config``, estimate ``test``; ``priors`` as in `examples`."""
     given = examples(train, priors)
     began = time.perf_counter()
-    snapshot = fit(given, encoder=encoder, seed=seed)
+    snapshot = fit(given, encoder=encoder, config=config, seed=seed)
     wall_s, peak_mb = time.perf_counter() - began, peak_rss_mb()
     estimator = Estimator(snapshot)
     assert snapshot.models == train.models, f"columns {train.models} expected, got {snapshot.models}"

@@ -12,10 +12,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from agent.types import Array
-from jobs.evaluate.report import mean_and_std
+from jobs.evaluate.report import mean_and_std, mean_and_stderr
 from jobs.replay import measures
 from jobs.replay.harness import Trace
-from jobs.replay.policies import OURS, PARETO
+from jobs.replay.policies import ABLATED, OURS
 from jobs.replay.run import Replay
 
 COLUMNS = {
@@ -36,6 +36,7 @@ def to_json(replay: Replay) -> dict[str, Any]:
         "notes": replay.notes,
         "policies": {name: _policy(replay, name, traces) for name, traces in replay.traces.items()},
         "spend": _spend(replay),
+        "ablation": _ablation(replay),
         "timing": {
             name: {key: mean_and_std([getattr(t, key) for t in traces]) for key in ("decide_us", "learn_us")}
             for name, traces in replay.traces.items()
@@ -44,7 +45,7 @@ def to_json(replay: Replay) -> dict[str, Any]:
 
 
 def _spend(replay: Replay) -> dict[str, Any] | None:
-    """The spend curve of each policy, and the comparison of ours with ParetoBandit's; None without `--spend`."""
+    """The spend curve of each policy, and the comparison of ours with the others'; None without `--spend`."""
     if not replay.spend:
         return None
     curves = {name: measures.spend_curve(runs) for name, runs in replay.spend.items()}
@@ -55,9 +56,24 @@ def _spend(replay: Replay) -> dict[str, Any] | None:
         ]
         for name, points in curves.items()
     }
-    if OURS in curves and PARETO in curves:
-        out["comparison"] = measures.compare_spend(curves[OURS], curves[PARETO])
+    if OURS in curves:
+        out["comparisons"] = {
+            name: measures.compare_spend(curves[OURS], theirs) for name, theirs in curves.items() if name != OURS
+        }
     return out
+
+
+def _ablation(replay: Replay) -> dict[str, dict[str, float | None]] | None:
+    """What each part that was left out is worth: mean quality with it less without it; None where none was."""
+    if OURS not in replay.traces:
+        return None
+    whole = np.array([t.quality.mean() for t in replay.traces[OURS]])
+    worth = {
+        part: whole - [t.quality.mean() for t in replay.traces[name]]
+        for name, part in ABLATED.items()
+        if name in replay.traces
+    }
+    return {part: mean_and_stderr(gain.tolist()) for part, gain in worth.items()} or None
 
 
 def _policy(replay: Replay, name: str, traces: Sequence[Trace]) -> dict[str, Any]:
@@ -108,6 +124,12 @@ def render(title: str, report: Mapping[str, Any]) -> RenderableType:
     return Group(
         grid,
         *_spend_grids(report["spend"]),
+        *(
+            Text(
+                f"{part}: worth {_cell({**worth, 'std': worth['stderr']}, 1, '+.4f')} of quality (+- its standard error)"
+            )
+            for part, worth in (report["ablation"] or {}).items()
+        ),
         *(Text(line) for line in lines),
         *(Text(f"note: {n}", style="yellow") for n in report["notes"]),
     )
@@ -119,21 +141,23 @@ def _means(values: Sequence[Array]) -> list[float]:
 
 
 def _spend_grids(spend: Mapping[str, Any] | None) -> list[Grid]:
-    """Quality at equal spend and spend at equal quality, of Thalweg and ParetoBandit."""
-    if not spend or "comparison" not in spend:
-        return []
-    by_cost, by_quality = spend["comparison"]["at_equal_spend"], spend["comparison"]["at_equal_quality"]
-    return [
-        _spend_grid("quality at equal spend", "$ per 1,000", [(1000 * r["cost"], r) for r in by_cost], 1, "difference"),
-        _spend_grid("$ per 1,000 at equal quality", "quality", [(r["quality"], r) for r in by_quality], 1000, "ratio"),
-    ]
+    """Quality at equal spend and spend at equal quality, of Thalweg and each of the others."""
+    grids = []
+    for rival, found in (spend or {}).get("comparisons", {}).items():
+        by_cost = [(1000 * r["cost"], r) for r in found["at_equal_spend"]]
+        by_quality = [(r["quality"], r) for r in found["at_equal_quality"]]
+        grids += [
+            _spend_grid(rival, "quality at equal spend", "$ per 1,000", by_cost, 1, "difference"),
+            _spend_grid(rival, "$ per 1,000 at equal quality", "quality", by_quality, 1000, "ratio"),
+        ]
+    return grids
 
 
 def _spend_grid(
-    title: str, at: str, rows: Sequence[tuple[float, Mapping[str, Any]]], scale: float, comparison: str
+    rival: str, title: str, at: str, rows: Sequence[tuple[float, Mapping[str, Any]]], scale: float, comparison: str
 ) -> Grid:
     grid = Grid(title=title, title_justify="left")
-    for column in (at, OURS, PARETO, comparison):
+    for column in (at, OURS, rival, comparison):
         grid.add_column(column, justify="right")
     for level, row in rows:
         ours, theirs = row["ours"], row["theirs"]

@@ -14,7 +14,7 @@ from agent.errors import InvalidInput
 from jobs.evaluate.harness import Progress
 from jobs.replay.data import ReplayData, load
 from jobs.replay.harness import Trace, run, run_fixed
-from jobs.replay.policies import BEST_FIXED, COST_SETTINGS, PARETO, POLICIES, factory
+from jobs.replay.policies import ABLATED, BEST_FIXED, COST_SETTINGS, PARETO, POLICIES, factory
 from jobs.replay.scenario import Scenario
 from jobs.replay.stream import Stream
 from store.encoders.cache import CachedEncoder
@@ -80,6 +80,7 @@ def replay(
     seeds: int = 1,
     policies: Sequence[str] = (),
     spend: bool = False,
+    ablate: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Replay:
@@ -97,6 +98,8 @@ def replay(
         Of `jobs.replay.policies.POLICIES`; all that can run where empty.
     spend
         Whether policies with `COST_SETTINGS` also run at each of them.
+    ablate
+        Whether Thalweg also runs without each of its `jobs.replay.policies.ABLATED` parts.
     workers
         Processes.
 
@@ -106,6 +109,8 @@ def replay(
         Where a file or an option cannot be used.
     """
     chosen, notes = _choose(policies)
+    if ablate:
+        chosen += ABLATED
     for option, value in (("steps", steps), ("seeds", seeds), ("workers", workers)):
         if value is not None and value < 1:
             raise InvalidInput(f"--{option} {value}: give 1 or more", param=option)

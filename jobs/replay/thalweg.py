@@ -18,14 +18,16 @@ from agent.evaluation.trial import HOLD_BACK, TRIAL, TrialConfig, judge_trial, t
 from agent.examples import Examples, join
 from agent.feedback.ledger import Ledger
 from agent.feedback.state import evaluated_scores, feedback_state, latest_ratings, since_last_drift
+from agent.fit import FitConfig
 from agent.observations import CallOutcome, Drift, Observation
 from agent.online.drift import drift_adjustment
 from agent.online.outcomes import OutcomeStatistics
-from agent.router import Router
+from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot
 from agent.trial import Trial, TrialKind, route_on_trial
 from agent.types import UNKNOWN_TASK, Array, Decision, RouteRequest
 from jobs.evaluate.costs import implied_tokens
+from jobs.evaluate.twostage import FIT_ABLATIONS
 from jobs.replay.policy import Feedback, PolicyChoice, PolicyEvent, ProbeResult, Prompt, Start
 
 KEY = "replay"
@@ -36,6 +38,14 @@ PROBE = "probe"
 
 DUE_EVERY = 10
 """Rows of the log between two checks of the refresh rule and of a trial; the server checks both every few seconds."""
+
+
+INDEX, RIVER = "live index", "River"
+
+ABLATIONS: dict[str, FitConfig] = {**FIT_ABLATIONS, RIVER: FitConfig()}
+"""Parts that can be left out, each with how it is trained then; also without the live index (`INDEX`) prompts are assigned to
+tasks by it, but no scores of prompts close by count, neither the snapshot's nor those since. Without River costs are not
+learned from outcomes of calls."""
 
 
 @dataclass(slots=True)
@@ -83,13 +93,18 @@ class Thalweg:
         ``cost_quality_tradeoff`` of every request: 0 = cheapest, 1 = best quality.
     learn
         False: the frozen offline router, which neither explores nor learns.
+    without
+        A part of `ABLATIONS` that is left out.
     """
 
-    def __init__(self, start: Start, *, tradeoff: float = 1.0, learn: bool = True) -> None:
+    def __init__(self, start: Start, *, tradeoff: float = 1.0, learn: bool = True, without: str | None = None) -> None:
         self.events: list[PolicyEvent] = []
         self._start = start
         self._router: Router
         self._learn = learn
+        self._fit_config = FitConfig() if without is None else ABLATIONS[without]
+        self._router_config = RouterConfig(neighbourhoods=without != INDEX)
+        self._learns_outcomes = learn and without != RIVER
         self._rng = np.random.default_rng(start.seed)
         self._limiter = ExplorationLimiter()
         self._request = RouteRequest((), cost_quality_tradeoff=tradeoff, explore=learn)
@@ -190,7 +205,7 @@ class Thalweg:
 
     def learn_outcome(self, prompt: Prompt, choice: PolicyChoice, cost: float) -> None:
         """As the outcome log has it; the length of the answer is what the cost says at the card's price."""
-        if not self._learn:
+        if not self._learns_outcomes:
             return
         chosen = next(c for c in choice.candidates if c.model == choice.model)
         row = CallOutcome(
@@ -228,8 +243,9 @@ class Thalweg:
         version = 0 if champion is None else champion.version
         tried = self._tried.get(version, 0)
         found = train_challenger(
-            self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed, outgrow=tried
-        )
+            self._data(champion), champion, encoder=self._start.encoder, seed=self._start.seed, outgrow=tried,
+            config=self._fit_config,
+        )  # fmt: skip
         self._versions += 1
         self._known = found.snapshot.n_scored
         verdict, snapshot = found.verdict, found.snapshot.with_version(self._versions)
@@ -250,7 +266,7 @@ class Thalweg:
 
     def _started(self, snapshot: Snapshot) -> Router:
         """A router that has learned what was logged since ``snapshot`` was trained."""
-        router = Router(snapshot, self._cards, outcomes=self._outcomes)
+        router = Router(snapshot, self._cards, config=self._router_config, outcomes=self._outcomes)
         for row in self._log[snapshot.position :]:
             router.learn_one(row)
         return router

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.estimate import Estimator
+from agent.index.neighbours import Neighbours
 from agent.index.prompts import PromptIndex
 from agent.observations import CalibratedScore, Observation
 from agent.online.effects import Prior
@@ -66,21 +68,21 @@ class IndexLearner:
     low, high = 0.0, 1.0
 
     def __init__(self) -> None:
-        self._index = PromptIndex(
-            (), np.zeros((0, clusters.DIMENSION), np.float32), np.zeros((0, len(MODELS))), (), 200
-        )
+        self._estimator = Estimator(clusters.snapshot())
+        self._index = PromptIndex(self._estimator.representation, (), (), np.zeros((0, 0)), 200)
 
     def learn_one(self, row: Observation) -> None:
-        column, embedding = MODELS.index(row.model), row.encoded.embedding
-        task = KINDS.index(row.prompt_id.split("-")[0])
-        rating = (row.decision_id, row.source, row.rater)
-        self._index.learn_one(row.prompt_id, embedding, task, column, row.score, rating=rating, revises=row.revises)
+        (point,), task = self._estimator.points([row.encoded]), KINDS.index(row.prompt_id.split("-")[0])
+        near = self._index.neighbourhood(point)
+        self._index.learn_one(
+            row.prompt_id, point, task, row.model, row.score, 1.0, neighbourhood=row.seq if near is None else near,
+            rating=(row.decision_id, row.source, row.rater), revises=row.revises is not None,
+        )  # fmt: skip
 
     def predict(self) -> Array:
-        found = []
+        found, none = [], Neighbours(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32))
         for kind in KINDS:
-            slots, similarity = self._index.search(encoded(kind).embedding, 100)
-            evidence = self._index.evidence(slots, similarity, MODELS)
+            evidence = self._index.evidence(self._estimator.points([encoded(kind)])[0], none, 100)
             found += [[e.scores.get(m, 0.5) for m in MODELS] for e in evidence if e.prompt_id.startswith(kind)]
         return np.array(found or [[0.5] * len(MODELS)])
 

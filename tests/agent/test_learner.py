@@ -178,11 +178,7 @@ def test_a_refresh_passes_over_the_same_rows() -> None:
     assert found == feedback_state(None, [row for row in rows if row.seq != BAD]).state()
 
 
-@pytest.mark.parametrize("candidates", [8192, 110])
-def test_a_prompt_is_estimated_the_same_with_whichever_others(monkeypatch: pytest.MonkeyPatch, candidates: int) -> None:
-    """Also where only some cells of the training prompts are searched."""
-    monkeypatch.setattr("agent.index.cells.CELL", 16)
-    monkeypatch.setattr("agent.index.cells.CANDIDATES", candidates)
+def test_a_prompt_is_estimated_the_same_with_whichever_others() -> None:
     estimator = Estimator(clusters.snapshot())
     prompts: list[Encoded] = [row.encoded for row in log(30)]
     together = estimator.estimate_each(prompts)
@@ -190,6 +186,7 @@ def test_a_prompt_is_estimated_the_same_with_whichever_others(monkeypatch: pytes
         apart = estimator.estimate_each(prompts[start:])
         assert np.array_equal(apart.quality, together.quality[start:])
         assert np.array_equal(apart.task_probabilities, together.task_probabilities[start:])
+    assert np.array_equal(estimator.points(prompts[11:]), estimator.points(prompts)[11:])
     alone = np.concatenate([estimator.estimate(prompt).quality for prompt in prompts])
     assert np.allclose(together.quality, alone, atol=1e-5)
 

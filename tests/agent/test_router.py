@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent.choice.explain import why_not
 from agent.choice.exploration import ChoiceConfig
 from agent.choice.limiter import ExplorationLimiter
+from agent.encoding import features as text
 from agent.errors import InvalidInput, NoCandidate, UnknownModel
 from agent.observations import CallOutcome, Observation
 from agent.online.outcomes import OutcomeStatistics
@@ -344,6 +345,35 @@ def test_one_voice_moves_a_fresh_pool_a_little_and_many_move_it_far() -> None:
     assert moved([observed(101 + i, "rivers", "v/alpha", 0.0) for i in range(30)])[0] > moved(alone)[0]
 
 
+def inside(side: int, seed: int) -> Encoded:
+    """A prompt of one of two kinds inside one task: that of the prompts far from every trained one."""
+    one = encoded("rivers", seed)
+    embedding = 0.5 * one.embedding + np.eye(clusters.DIMENSION, dtype=np.float32)[10 + side]
+    words = ("Tell me about rivers please.", "Which streams of Asia are longest? List ten with lengths in km:\n1.\n2.")
+    features = text.features((Turn("user", words[side]),))
+    return replace(one, embedding=embedding / np.linalg.norm(embedding), features=features)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_votes_on_one_kind_of_prompt_inside_a_task_move_that_and_leave_the_rest_of_it(
+    snapshot: Snapshot, local: bool
+) -> None:
+    router = Router(snapshot, CARDS, config=RouterConfig(neighbourhoods=local))
+
+    def alpha(side: int) -> tuple[str, int, float]:
+        found = route(router, inside(side, 540))
+        return found.model, found.task.id, next(c.quality for c in found.candidates if c.model == "v/alpha")
+
+    before = [alpha(side) for side in (0, 1)]
+    assert {(model, task) for model, task, _ in before} == {("v/alpha", before[0][1])}, "one task, one model"
+    for seq in range(101, 121):
+        router.learn_one(replace(observed(seq, "rivers", "v/alpha", 0.0), encoded=inside(0, seq)))
+    close, away = alpha(0), alpha(1)
+    fallen = [was[2] - now[2] for was, now in zip(before, (close, away))]
+    assert close[0] != "v/alpha" and fallen[0] > 0.7
+    assert away[0] == "v/alpha" and fallen[1] < 0.35 * fallen[0] if local else fallen[1] > 0.9 * fallen[0]
+
+
 def test_up_votes_bring_a_model_back(router: Router) -> None:
     for seq in range(101, 121):
         router.learn_one(observed(seq, "code", "v/gamma", 0.0))
@@ -379,7 +409,7 @@ def test_the_evidence_holds_the_last_word_only(router: Router) -> None:
 
 
 def test_a_full_memory_gives_up_a_prompt_of_the_largest_task_for_one_of_a_smaller(snapshot: Snapshot) -> None:
-    full = Router(snapshot, CARDS, config=RouterConfig(memory=1))  # no room beyond the snapshot's
+    full = Router(snapshot, CARDS, config=RouterConfig(memory=2))
     for seq in range(101, 141):
         full.learn_one(observed(seq, "code", "v/tiny", 0.25, prompt=600 + seq))
     full.learn_one(replace(observed(141, "code", "v/tiny", 0.5, prompt=999), encoded=clusters.far()))

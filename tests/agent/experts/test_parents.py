@@ -12,7 +12,7 @@ from agent.estimate import Estimator
 from agent.examples import Scores, join
 from agent.experts.general_heads import Trunk
 from agent.experts.parents import inherit
-from agent.experts.task_heads import Start, Votes, fit_task_heads, head_inputs
+from agent.experts.task_heads import Start, fit_task_heads, head_inputs
 from agent.fit import fit
 from agent.snapshot import GENERAL, Head, LineageEvent, Snapshot
 from agent.tasks.lineage import Lineage
@@ -57,16 +57,6 @@ def test_a_start_that_knows_the_scores_is_not_believed_by_them() -> None:
     found = fit_task_heads(trunk, scores, np.zeros_like(scores.value), LABELS, BOTH, Start(by_heart, np.zeros(N, bool)))
     assert not found.inherited.any()
     assert np.array_equal(found.weights, plain.weights) and np.array_equal(found.oof, plain.oof)
-
-
-def test_heads_of_other_tasks_that_neighbours_belong_to_count_in_alpha() -> None:
-    """A prompt's own task counts by its leave-one-out estimate, another by its heads, each with its probability."""
-    rng = np.random.default_rng(0)
-    weights, oof, inputs = rng.random((2, 3, MODELS)), rng.random((4, MODELS)), rng.random((4, 3))
-    votes = Votes(np.array([1, 3]), np.array([[1.0, 0.0], [0.25, 0.75]]))
-    found = votes.estimate(weights, oof, inputs, np.array([0, 0, 1, 0]))
-    assert np.array_equal(found[[0, 2]], oof[[0, 2]]) and found[1] == pytest.approx(oof[1])
-    assert found[3] == pytest.approx(0.25 * oof[3] + 0.75 * inputs[3] @ weights[1])
 
 
 def test_a_bad_start_is_not_kept() -> None:

@@ -14,7 +14,7 @@ import pytest
 from agent.feedback.ledger import Ledger, LedgerConfig
 from agent.feedback.quota import QuotaConfig
 from agent.observations import Observation
-from agent.router import Router
+from agent.router import Router, RouterConfig
 from agent.types import Candidate, RouteRequest, Turn
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, encoded, observed
@@ -53,21 +53,21 @@ def honest_rows() -> tuple[Observation, ...]:
     return tuple(rows)
 
 
-def busy_router() -> Router:
-    """A router with honest users' feedback."""
-    router = Router(clusters.snapshot(), CARDS)
+def busy_router(local: bool = True) -> Router:
+    """A router with honest users' feedback; ``local``: whether neighbourhoods have effects of their own."""
+    router = Router(clusters.snapshot(), CARDS, config=RouterConfig(neighbourhoods=local))
     for row in honest_rows():
         router.learn_one(row)
     return router
 
 
-def flood(count: int, change: Change = lambda row, n: row, expected: float | None = None) -> float:
+def flood(count: int, change: Change = lambda row, n: row, expected: float | None = None, local: bool = True) -> float:
     """How far ``count`` rows of full marks for `WORST` on a kind raise its estimate there.
 
     ``expected`` is what the decisions expected; by default the estimate. Where that is NaN, no rater can be found out,
     and nothing but the caps stands between the flood and the estimate.
     """
-    router = busy_router()
+    router = busy_router(local)
     before, start = candidate(router, "sums", WORST).quality, router.position + 1
     praise = row_about(router, start, "sums", WORST, 1.0)
     if expected is not None:
@@ -78,9 +78,9 @@ def flood(count: int, change: Change = lambda row, n: row, expected: float | Non
 
 
 @cache
-def honest_flood(count: int, expected: float | None = None) -> float:
+def honest_flood(count: int, expected: float | None = None, local: bool = True) -> float:
     """The same by nameless users, whom no cap holds."""
-    return flood(count, expected=expected)
+    return flood(count, expected=expected, local=local)
 
 
 def one_rater(row: Observation, n: int) -> Observation:
@@ -111,7 +111,9 @@ FLOODS = pytest.mark.parametrize(
 
 
 def test_many_nameless_ratings_would_move_it() -> None:
-    assert honest_flood(60) > honest_flood(int(CAPS.rater)) + 0.1 > honest_flood(1) + 0.2
+    """By tasks alone: a neighbourhood's estimate soon reaches the ratings."""
+    far, near, one = (honest_flood(count, local=False) for count in (60, int(CAPS.rater), 1))
+    assert far > near + 0.1 > one + 0.2
 
 
 @FLOODS
@@ -130,9 +132,9 @@ class UncappedLedger(Ledger):
 
 @FLOODS
 def test_without_caps_it_would(count: int, change: Change, cap: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = honest_flood(int(cap), math.nan)
+    honest = honest_flood(int(cap), math.nan, local=False)
     monkeypatch.setattr("agent.learner.Ledger", UncappedLedger)
-    assert flood(count, change, math.nan) > honest + 0.02
+    assert flood(count, change, math.nan, local=False) > honest + 0.02
 
 
 def test_a_flood_on_one_task_leaves_every_other_task_alone() -> None:

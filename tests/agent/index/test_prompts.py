@@ -7,11 +7,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
-from agent.index.neighbours import build_index, nearest
-from agent.index.prompts import PromptIndex
+from agent.encoding.similarity import Representation
+from agent.index.neighbours import NeighbourIndex, Neighbours
+from agent.index.prompts import NEAR, PromptIndex
 from agent.types import Vector
 
 MODELS = ("a", "b")
+NONE = np.zeros((0, 0), np.float32)
+
+
+def plain(d: int = 8) -> Representation:
+    """Of embeddings alone: similarity is exp(-distance)."""
+    empty = np.zeros(0, np.float32)
+    share = np.array([1.0, 0.0, 0.0], np.float32)
+    return Representation(empty, NONE, empty, empty, np.ones(3, np.float32), share, np.eye(d, dtype=np.float32))
 
 
 def unit(n: int, d: int = 8, seed: int = 0) -> Vector:
@@ -20,108 +29,166 @@ def unit(n: int, d: int = 8, seed: int = 0) -> Vector:
 
 
 def empty(capacity: int = 10, d: int = 8) -> PromptIndex:
-    return PromptIndex((), np.zeros((0, d), np.float32), np.zeros((0, len(MODELS))), (), capacity)
+    return PromptIndex(plain(d), (), (), np.zeros((0, 0)), capacity)
+
+
+def trained(scores: Sequence[Sequence[float]]) -> PromptIndex:
+    """Of a snapshot of prompts p, q, ..."""
+    return PromptIndex(plain(), "pqrst"[: len(scores)], MODELS, np.array(scores), 10)
 
 
 def learn(
     index: PromptIndex,
     prompt: str,
-    embedding: Vector,
+    point: Vector,
     task: int,
     model: int,
     score: float,
     *,
     rater: str = "a",
-    revises: float | None = None,
+    revises: bool = False,
+    weight: float = 1.0,
 ) -> None:
-    index.learn_one(prompt, embedding, task, model, score, rating=(prompt, "user", rater), revises=revises)
+    near = index.neighbourhood(point)
+    index.learn_one(
+        prompt, point, task, MODELS[model], score, weight, neighbourhood=len(index) if near is None else near,
+        rating=(prompt, "user", rater), revises=revises,
+    )  # fmt: skip
 
 
-def scores(index: PromptIndex, embedding: np.ndarray) -> dict[str, dict[str, float]]:
-    """The scores held, by prompt."""
-    slots, similarity = index.search(embedding, len(index))
-    return {e.prompt_id: dict(e.scores) for e in index.evidence(slots, similarity, MODELS)}
+def scores(index: PromptIndex, point: Vector) -> dict[str, dict[str, float]]:
+    """The scores held of prompts scored since the snapshot, by prompt."""
+    nothing = Neighbours(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32))
+    return {e.prompt_id: dict(e.scores) for e in index.evidence(point, nothing, len(index))}
 
 
 # --- the index
 
 
+def exact(points: Vector, queries: Vector) -> Vector:
+    return np.asarray(np.exp(-np.linalg.norm(queries[:, None] - points[None], axis=2)))
+
+
 def test_the_nearest_rows_are_those_of_brute_force_nearest_first() -> None:
     rows, queries = unit(500), unit(20, seed=1)
-    labels, similarity = nearest(build_index(rows), queries, 10)
-    exact = queries @ rows.T
-    assert labels.tolist() == np.argsort(-exact, axis=1)[:, :10].tolist()
-    assert np.allclose(similarity, np.take_along_axis(exact, labels, axis=1), atol=1e-5)
+    found, right = NeighbourIndex(plain(), rows).find(queries, 10), exact(rows, queries)
+    assert found.rows.tolist() == np.argsort(-right, axis=1)[:, :10].tolist()
+    assert np.allclose(found.similarity, np.take_along_axis(right, found.rows, axis=1), atol=1e-5)
+
+
+def test_of_many_rows_nearly_all_of_the_nearest_are_found() -> None:
+    rows, queries = unit(20_000, 16), unit(50, 16, seed=1)
+    found, right = NeighbourIndex(plain(16), rows).find(queries, 50), exact(rows, queries)
+    known = [len({*a} & {*b}) / 50 for a, b in zip(found.rows, np.argsort(-right, axis=1)[:, :50])]
+    assert np.mean(known) > 0.95
+
+
+def test_rows_that_are_added_are_found_as_if_they_had_been_there() -> None:
+    rows = unit(300)
+    grown = NeighbourIndex(plain(), rows[:0], capacity=300)
+    for row, point in enumerate(rows):
+        grown.put(row, point)
+    assert len(grown) == 300
+    whole = NeighbourIndex(plain(), rows)
+    assert grown.find(unit(20, seed=1), 5).rows.tolist() == whole.find(unit(20, seed=1), 5).rows.tolist()
+
+
+def test_as_many_rows_are_found_where_all_are_equal() -> None:
+    rows = np.repeat(unit(1), 3000, axis=0)
+    found = NeighbourIndex(plain(), rows).find(rows[:5], 200)
+    assert found.rows.shape == (5, 200) and [len({*row}) for row in found.rows.tolist()] == [200] * 5
 
 
 def test_fewer_rows_than_asked_for_are_all_given() -> None:
-    labels, similarity = nearest(build_index(unit(3)), unit(2), 10)
-    assert labels.shape == similarity.shape == (2, 3)
+    found = NeighbourIndex(plain(), unit(3)).find(unit(2), 10)
+    assert found.rows.shape == found.similarity.shape == (2, 3)
 
 
 def test_an_empty_index_has_no_neighbours() -> None:
-    labels, similarity = nearest(build_index(np.zeros((0, 8), np.float32)), unit(4), 5)
-    assert labels.shape == similarity.shape == (4, 0)
+    found = NeighbourIndex(plain(), unit(0)).find(unit(4), 5)
+    assert found.rows.shape == found.similarity.shape == (4, 0)
 
 
 def test_equal_rows_give_equal_indexes() -> None:
-    found = [nearest(build_index(unit(2000, 16)), unit(50, 16, 1), 20)[0] for _ in range(2)]
+    found = [NeighbourIndex(plain(16), unit(2000, 16)).find(unit(50, 16, 1), 20).rows for _ in range(2)]
     assert (found[0] == found[1]).all()
 
 
 # --- prompts and scores
 
 
-def test_a_snapshots_prompts_are_searched_by_embedding() -> None:
-    rows = unit(5)
-    index = PromptIndex(tuple("pqrst"), rows, np.array([[0.1, np.nan]] * 4 + [[0.5, 0.7]]), [0] * 5, 10)
-    slots, similarity = index.search(rows[4], 2)
-    evidence = index.evidence(slots, similarity, MODELS)
-    assert evidence[0].prompt_id == "t" and evidence[0].scores == {"a": 0.5, "b": 0.7}
-    assert evidence[0].similarity == pytest.approx(1.0, abs=1e-5) and evidence[1].scores == {"a": 0.1}
-    assert len(index) == 5
+def test_evidence_is_of_the_snapshots_prompts_and_of_those_scored_since_the_nearest_first() -> None:
+    index, rows = trained([[0.1, np.nan]] * 4 + [[0.5, 0.7]]), unit(5)
+    nearest = NeighbourIndex(plain(), rows).find(rows[4:], 5)
+    learn(index, "new", rows[4] + np.float32(0.01), 0, 1, 0.25)
+    evidence = index.evidence(rows[4], nearest, 3)
+    assert [e.prompt_id for e in evidence] == ["t", "new", "pqrst"[nearest.rows[0, 1]]]
+    assert [e.scores for e in evidence] == [{"a": 0.5, "b": 0.7}, {"b": 0.25}, {"a": 0.1}]
+    assert evidence[0].similarity == pytest.approx(1.0, abs=1e-5) and len(index) == 1
 
 
 def test_an_empty_index_has_no_evidence_and_learns() -> None:
     index, (row,) = empty(), unit(1)
-    assert index.evidence(*index.search(row, 5), MODELS) == ()
+    assert scores(index, row) == {} and index.neighbourhood(row) is None
     learn(index, "p", row, 0, 1, 0.25)
     assert scores(index, row) == {"p": {"b": 0.25}} and len(index) == 1
 
 
 def test_several_scores_of_a_pair_are_averaged_with_the_snapshots() -> None:
-    (row,) = unit(1)
-    index = PromptIndex(("p",), row[None], np.array([[0.2, np.nan]]), (0,), 10)
+    index, (row,) = trained([[0.2, np.nan]]), unit(1)
     learn(index, "p", row, 0, 0, 0.8)
-    learn(index, "p", row, 0, 0, 0.8)
+    learn(index, "p", row, 0, 0, 0.8, rater="b")
     assert scores(index, row)["p"]["a"] == pytest.approx(0.6)
+
+
+def test_a_score_counts_by_its_weight() -> None:
+    index, (row,) = empty(), unit(1)
+    learn(index, "p", row, 0, 0, 0.2)
+    learn(index, "p", row, 0, 0, 0.8, rater="b", weight=0.5)
+    assert scores(index, row)["p"]["a"] == pytest.approx(0.4)
+
+
+def test_a_model_that_the_snapshot_does_not_know_is_remembered() -> None:
+    index, (row,) = trained([[0.2, np.nan]]), unit(1)
+    index.learn_one("p", row, 0, "new", 0.9, 1.0, neighbourhood=1, rating=("p", "user", ""))
+    assert scores(index, row)["p"] == {"a": 0.2, "new": 0.9}
 
 
 def test_a_revised_rating_is_replaced_as_often_as_it_is_revised() -> None:
     index, (row,) = empty(), unit(1)
     learn(index, "p", row, 0, 0, 0.3)
     learn(index, "p", row, 0, 0, 0.9, rater="b")
-    for revises, score in [(0.9, 0.5), (0.5, 0.7)]:
-        learn(index, "p", row, 0, 0, score, rater="b", revises=revises)
+    for score in (0.5, 0.7):
+        learn(index, "p", row, 0, 0, score, rater="b", revises=True)
         assert scores(index, row)["p"]["a"] == pytest.approx((0.3 + score) / 2)
 
 
+def test_a_revision_leaves_no_trace_of_what_it_revised() -> None:
+    (row,), other = unit(1), unit(1, seed=3)[0]
+    found = []
+    for first in (0.0, 1.0):
+        index = empty()
+        learn(index, "p", row, 0, 0, first)
+        learn(index, "q", other, 0, 0, 0.5)
+        learn(index, "p", row, 0, 0, 0.7, revises=True)
+        found.append(index.digest())
+    assert found[0] == found[1]
+
+
 def test_a_revised_score_of_the_snapshot_is_replaced() -> None:
-    (row,) = unit(1)
-    index = PromptIndex(("p",), row[None], np.array([[0.2, np.nan]]), (0,), 10)
-    learn(index, "p", row, 0, 0, 0.8, revises=0.2)
-    assert scores(index, row)["p"]["a"] == pytest.approx(0.8)
-    learn(index, "p", row, 0, 0, 0.6, revises=0.8)
-    assert scores(index, row)["p"]["a"] == pytest.approx(0.6)
+    index, (row,) = trained([[0.2, np.nan]]), unit(1)
+    for score in (0.8, 0.6):
+        learn(index, "p", row, 0, 0, score, revises=True)
+        assert scores(index, row)["p"]["a"] == pytest.approx(score)
 
 
 def test_a_revision_of_a_rating_that_is_not_held_takes_back_no_other() -> None:
     """The prompt was replaced since, and came back; or the rating never entered the index."""
     index, (row,) = empty(), unit(1)
     learn(index, "p", row, 0, 0, 0.2)
-    learn(index, "p", row, 0, 0, 0.4, rater="b", revises=0.9)
+    learn(index, "p", row, 0, 0, 0.4, rater="b", revises=True)
     assert scores(index, row)["p"]["a"] == pytest.approx(0.3)
-    learn(index, "p", row, 0, 0, 0.8, rater="b", revises=0.4)
+    learn(index, "p", row, 0, 0, 0.8, rater="b", revises=True)
     assert scores(index, row)["p"]["a"] == pytest.approx(0.5)
 
 
@@ -131,6 +198,28 @@ def test_a_known_prompt_takes_no_room() -> None:
         learn(index, "p0", rows[0], 0, 0, 0.5)
     learn(index, "p1", rows[1], 0, 1, 0.5)
     assert set(scores(index, rows[0])) == {"p0", "p1"}
+
+
+# --- neighbourhoods
+
+
+def test_a_prompt_belongs_to_the_neighbourhood_of_the_most_similar_one_if_it_is_near() -> None:
+    index, distance = empty(), -np.log(NEAR)
+    at = [np.array([x] + [0.0] * 7, np.float32) for x in (0.0, 0.9 * distance, 1.8 * distance, 5.0)]
+    for name, point, neighbourhood in zip("abcd", at, (7, 7, 7, 9)):
+        index.learn_one(name, point, 0, "m", 0.5, 1.0, neighbourhood=neighbourhood, rating=(name,))
+    assert [index.neighbourhood(point) for point in at] == [7, 7, 7, 9]
+    assert index.neighbourhood(at[2] + np.float32(0.9 * distance) * np.eye(8, dtype=np.float32)[0]) == 7
+    assert index.neighbourhood(at[2] + np.float32(1.1 * distance) * np.eye(8, dtype=np.float32)[1]) is None
+
+
+def test_a_prompt_that_takes_the_place_of_another_takes_its_neighbourhood_away() -> None:
+    index, rows = empty(capacity=2), unit(3)
+    for name, row, task in zip("abc", rows, (0, 0, 1)):
+        index.learn_one(name, row, task, "m", 0.5, 1.0, neighbourhood=ord(name), rating=(name,))
+    left = {"a", "b"} & {*index.ids}
+    assert [index.neighbourhood(row) for row in rows] == [*(ord(n) if n in left else None for n in "ab"), ord("c")]
+    assert len(left) == 1
 
 
 # --- a full index
@@ -178,19 +267,6 @@ def test_a_new_task_takes_its_share_of_an_index_full_of_another() -> None:
     assert held(index, 0) == held(index, 1) == 5
 
 
-def test_the_snapshots_prompts_count_in_their_tasks_share() -> None:
-    index = PromptIndex(("0-a", "0-b", "0-c", "1-a"), unit(4), np.full((4, 2), 0.5), (0, 0, 0, 1), capacity=4)
-    index = flooded([("1-b", 1)], 4, index)
-    assert held(index, 0) == held(index, 1) == 2 and {"1-a", "1-b"} <= set(index.ids)
-
-
-def test_a_snapshots_prompts_are_of_the_sample_as_if_they_were_learned() -> None:
-    prompts = stream(100)
-    ids, tasks = zip(*prompts[:30])
-    restored = flooded(prompts[30:], 30, PromptIndex(ids, unit(30), np.full((30, 2), 0.5), tasks, capacity=30))
-    assert set(restored.ids) == set(flooded(prompts, 30).ids)
-
-
 def test_tasks_that_differ_by_one_prompt_take_no_room_from_one_another() -> None:
     index = flooded([("0-0", 0), ("0-1", 0), ("1-0", 1)], 3)
     index = flooded(((f"1-{i}", 1) for i in range(1, 20)), 3, index)
@@ -220,8 +296,9 @@ def test_a_replaced_prompt_is_found_no_more_and_the_new_one_is() -> None:
     for i, row in enumerate(rows):
         learn(index, f"0-{i}", row, 0, i % 2, i / 60)
     for i, row in enumerate(rows):
-        (slot,), (similarity,) = index.search(row, 1)
-        assert (index.ids[slot] == f"0-{i}") == (f"0-{i}" in index.ids) == (similarity > 0.9999)
+        nothing = Neighbours(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32))
+        (nearest,) = index.evidence(row, nothing, 1)
+        assert (nearest.prompt_id == f"0-{i}") == (f"0-{i}" in index.ids) == (nearest.similarity > 0.9999)
     known = scores(index, rows[0])
     assert all(known[f"0-{i}"] == {MODELS[i % 2]: i / 60} for i in range(60) if f"0-{i}" in index.ids)
 
@@ -233,7 +310,7 @@ def test_a_prompt_that_comes_back_after_it_was_replaced_starts_anew() -> None:
         learn(index, prompt, unit(1, seed=50)[0], task, 0, 1.0)
     assert scores(index, unit(1)[0])[replaced] == {"a": 1.0}
     learn(
-        index, replaced, unit(1, seed=50)[0], 2, 0, 0.8, rater="b", revises=0.5
+        index, replaced, unit(1, seed=50)[0], 2, 0, 0.8, rater="b", revises=True
     )  # of a score that was replaced with it
     assert scores(index, unit(1)[0])[replaced]["a"] == pytest.approx(0.9)
 
@@ -241,15 +318,6 @@ def test_a_prompt_that_comes_back_after_it_was_replaced_starts_anew() -> None:
 def test_equal_logs_give_equal_indexes_and_other_logs_others() -> None:
     first, second = flooded(stream(300), 30), flooded(stream(300), 30)
     assert first.digest() == second.digest() and first.ids == second.ids
-    assert (first.search(unit(1)[0], 30)[0] == second.search(unit(1)[0], 30)[0]).all()
+    assert scores(first, unit(1)[0]) == scores(second, unit(1)[0])
     learn(second, second.ids[7], unit(1)[0], 0, 1, 0.5)
     assert first.digest() != second.digest()
-
-
-def test_a_snapshot_larger_than_the_capacity_is_kept_whole() -> None:
-    rows = unit(5)
-    index = PromptIndex(tuple("pqrst"), rows, np.full((5, 2), 0.5), [0] * 5, capacity=2)
-    assert len(index) == 5
-    learn(index, "new", unit(1, seed=9)[0], 1, 0, 1.0)
-    known = set(scores(index, rows[0]))
-    assert len(index) == len(known) == 5 and "new" in known

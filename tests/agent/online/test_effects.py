@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agent.online.effects import AGEING_VARIANCE, Prior, TaskEffects, fit_prior, noise_variance
+from agent.online.neighbourhoods import neighbourhood_variance
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -72,6 +73,50 @@ def test_it_is_the_exact_posterior_of_the_linear_model() -> None:
         )
     overall = effects.overall()
     assert overall.mean == pytest.approx(mean[:3]) and np.allclose(overall.covariance, covariance[:3, :3])
+
+
+def test_a_neighbourhoods_own_effect_is_integrated_out_of_what_its_scores_tell_of_the_task() -> None:
+    """As in a linear model with an effect of each neighbourhood on each model, of the variance that its scores give it."""
+    rng = np.random.default_rng(3)
+    rows = [(int(rng.integers(3)), int(rng.integers(3)), float(rng.normal(-0.3, 0.5)), 3.0) for _ in range(40)]
+    effects = TaskEffects(prior(), TASKS, memory=EVER)
+    for near, model, residual, precision in rows:
+        effects.add({5: 1.0}, {model: 1.0}, residual, precision, near)
+    loading, own = prior().task(0)
+    theta = own + loading @ OVERALL @ loading.T
+    joint = np.zeros((12, 12))  # theta, and gamma of three neighbourhoods on three models
+    joint[:3, :3] = theta
+    for near in range(3):
+        for model in range(3):
+            of = [(r * p, p) for n, m, r, p in rows if (n, m) == (near, model)]
+            weighted, precision = np.sum(of, axis=0)
+            joint[3 + 3 * near + model, 3 + 3 * near + model] = neighbourhood_variance(precision, weighted)
+    information, vector = np.linalg.inv(joint), np.zeros(12)
+    for near, model, residual, precision in rows:
+        row = np.zeros(12)
+        row[[model, 3 + 3 * near + model]] = 1.0
+        information += precision * np.outer(row, row)
+        vector += precision * residual * row
+    mean = np.linalg.solve(information, vector)
+    assert effects.posterior({5: 1.0}).mean == pytest.approx(mean[:3])
+    for near in range(3):
+        assert effects.posterior({5: 1.0}, near).mean == pytest.approx(mean[:3] + mean[3 + 3 * near : 6 + 3 * near])
+    assert effects.posterior({5: 1.0}, 77).mean == pytest.approx(mean[:3]), "one without scores is as its task"
+
+
+def test_a_subtracted_score_leaves_no_trace_in_its_neighbourhood() -> None:
+    effects, without = (TaskEffects(prior(), TASKS, memory=EVER) for _ in range(2))
+    for near, residual in ((1, -0.5), (1, -0.6), (2, 0.4)):
+        for each in (effects, without):
+            each.add({5: 1.0}, {0: 1.0}, residual, 3.0, near)
+    extra = ({5: 1.0}, {0: 1.0}, -0.9, 3.0, 1)
+    weights = effects.add(*extra)
+    assert effects.posterior({5: 1.0}, 1).mean[0] < without.posterior({5: 1.0}, 1).mean[0] - 0.01
+    effects.add_weighted({task: -weight for task, weight in weights.items()}, extra[1], extra[2], 1)
+    for place in (1, 2, None):
+        assert effects.posterior({5: 1.0}, place).mean == pytest.approx(
+            without.posterior({5: 1.0}, place).mean, abs=1e-9
+        )
 
 
 def test_order_does_not_matter_and_a_score_can_be_subtracted() -> None:

@@ -12,7 +12,7 @@ import pytest
 from agent.errors import BadDataFile, InvalidInput
 from jobs.data.files import read
 from jobs.evaluate import baselines
-from jobs.evaluate.harness import ROUTERS, Result
+from jobs.evaluate.harness import ABLATED, ROUTERS, Result
 from jobs.evaluate.metrics import bootstrap, cost_at, macro, sweep
 from jobs.evaluate.plots import draw
 from jobs.evaluate.report import frontier, to_json
@@ -65,6 +65,11 @@ def test_every_router_has_its_row(result: Result) -> None:
     assert report["training"]["wall_s"]["mean"] > 0
     assert report["routing_ms"]["mean"] > 0
     assert report["tasks"]["nmi"]["mean"] > 0.7
+
+
+def test_an_ablation_adds_two_stage_without_each_part_and_compares_it(tmp_path: Path) -> None:
+    report = to_json(compare(tmp_path, records(60), records(30, seed=1), ablate=True))
+    assert set(report["routers"]) - set(ROUTERS) == set(ABLATED) == set(report["bootstrap"]) - set(ROUTERS)
 
 
 def test_routers_rank_as_the_made_up_data_dictate(result: Result) -> None:

@@ -223,7 +223,7 @@ class OutcomeStatistics:
     >>> thinker = ModelCard("v/thinker", output_tokens=2000)
     >>> known.forecast(thinker).output_tokens
     2000.0
-    >>> known.learn_many([CallOutcome(n, "v/thinker", 0, "ok", output_tokens=5000) for n in range(1, 31)])
+    >>> drifts = known.learn_many([CallOutcome(n, "v/thinker", 0, "ok", output_tokens=5000) for n in range(1, 31)])
     >>> known.forecast(thinker).output_tokens
     4250.0
     """

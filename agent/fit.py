@@ -27,7 +27,7 @@ from agent.experts.stack import combine, fit_stack
 from agent.experts.stage2 import Stage2, fit_stage2
 from agent.experts.task_heads import Start, candidate_set
 from agent.index.neighbours import NeighbourIndex, hash64, neighbour_means
-from agent.online.effects import Prior, fit_prior
+from agent.online.prior import Prior, fit_prior
 from agent.snapshot import FORMAT, GENERAL, Head, Snapshot
 from agent.tasks import assign, naming
 from agent.tasks.discover import Discovery, DiscoveryConfig, Sample, discover, sampled

@@ -15,8 +15,8 @@ from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger, LedgerChange
 from agent.index.prompts import PromptIndex
 from agent.observations import Observation, SetAside
-from agent.online.effects import Prior
 from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
+from agent.online.prior import Prior
 from agent.types import SnapshotEstimate, Vector
 
 _PART = 64

@@ -17,9 +17,9 @@ from agent.estimate import Estimates, Estimator
 from agent.feedback.ledger import RaterReport, SourceReport
 from agent.learner import Learner
 from agent.observations import Drift, Observation, SetAside
-from agent.online.effects import OVERALL_SD
 from agent.online.estimator import OnlineConfig
 from agent.online.outcomes import OutcomeStatistics
+from agent.online.prior import OVERALL_SD
 from agent.snapshot import Snapshot, TaskInfo
 from agent.types import SNAPSHOT_PARTS, Array, Candidate, Decision, Encoded, ModelCard, Part, RouteRequest
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from agent.choice.exploration import ArmPosterior, ChoiceConfig, choice_probabilities, trial_weights, values_of_trials
 from agent.choice.newcomers import caution, uncertainty_caution, unproven
 from agent.choice.utility import cost_weight, dearest_extra, shrinkage
-from agent.online.effects import noise_variance
+from agent.online.prior import noise_variance
 from agent.types import Array, Part, RouteRequest
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.online.effects import PUBLISHED_OVERALL_SD
+from agent.online.prior import PUBLISHED_OVERALL_SD
 from agent.types import Array
 
 _BEHIND = 0.1

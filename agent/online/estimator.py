@@ -17,7 +17,8 @@ import numpy as np
 
 from agent.observations import CalibratedScore, Drift, Observation
 from agent.online.drift import DriftConfig, DriftDetectors
-from agent.online.effects import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Gaussian, Prior, TaskEffects, score_variance
+from agent.online.effects import Gaussian, TaskEffects
+from agent.online.prior import COMMON_VARIANCE, OVERALL_SD, OWN_VARIANCE, Prior, score_variance
 from agent.types import UNKNOWN_TASK, Array
 
 _MIN_WEIGHT = 1e-6

@@ -18,8 +18,8 @@ from agent.estimate import Estimator
 from agent.index.neighbours import Neighbours
 from agent.index.prompts import PromptIndex
 from agent.observations import CalibratedScore, Observation
-from agent.online.effects import Prior
 from agent.online.estimator import OnlineEstimator
+from agent.online.prior import Prior
 from agent.router import Router
 from agent.types import RouteRequest
 from tests.agent import clusters

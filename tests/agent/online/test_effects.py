@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.online.effects import AGEING_VARIANCE, Prior, TaskEffects, fit_prior, noise_variance
+from agent.online.effects import TaskEffects
 from agent.online.neighbourhoods import neighbourhood_variance
+from agent.online.prior import AGEING_VARIANCE, Prior, fit_prior, noise_variance
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

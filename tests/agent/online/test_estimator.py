@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agent.observations import CalibratedScore, Drift, Observation
-from agent.online.effects import Prior, noise_variance
 from agent.online.estimator import OnlineConfig, OnlineEstimator
+from agent.online.prior import Prior, noise_variance
 from agent.types import Encoded
 
 MODELS = ("a", "b")

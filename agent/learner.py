@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from agent.estimate import Estimator
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger, LedgerChange
+from agent.index.neighbours import Neighbours
 from agent.index.prompts import PromptIndex
 from agent.observations import Observation, SetAside
 from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
@@ -21,6 +22,9 @@ from agent.types import SnapshotEstimate, Vector
 
 _PART = 64
 """Rows whose prompts are estimated together."""
+
+_SEARCHED = 4
+"""Prompts among which the most similar one is looked for."""
 
 _YIELD_S, _BURST = 0.003, 8
 """While there is always a reader, so many rows are learned after each wait of this length."""
@@ -147,9 +151,9 @@ class Learner:
                 if not self._readers:
                     self._idle.set()
 
-    def neighbourhood(self, point: Vector) -> int | None:
-        """That of a prompt at ``point`` (w,); None where it is in none, or none counts."""
-        return self.memory.neighbourhood(point) if self._neighbourhoods else None
+    def neighbourhood(self, nearest: Neighbours) -> int | None:
+        """That of a prompt whose nearest in `memory` these are; None where it is in none, or none counts."""
+        return self.memory.neighbourhood(nearest) if self._neighbourhoods else None
 
     def digest(self) -> str:
         """A hash of everything learned since the snapshot: equal on replicas that read the same log."""
@@ -199,7 +203,7 @@ class Learner:
         """What ``row`` changes; what can raise is done here, before anything is changed."""
         try:
             ledger = self.ledger.prepare(row)
-            near = self.neighbourhood(point)
+            near = self.neighbourhood(self.memory.nearest(point, _SEARCHED))
             neighbourhood = row.seq if near is None else near  # it founds one
             of = neighbourhood if self._neighbourhoods else None
             online = self.online.prepare(row, ledger.score, estimate.quality, estimate.tasks, of)

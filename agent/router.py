@@ -173,9 +173,10 @@ class Router:
         tasks = self._estimator.likely_tasks(estimates, self.config.online.min_task_probability)
         with self._lock:
             position = self.position
-            neighbourhood = self._learner.neighbourhood(located.points[0])
+            nearest = self._memory.nearest(located.points[0], self.config.neighbours)
+            neighbourhood = self._learner.neighbourhood(nearest)
             posterior = self._posterior(cards, cost, estimates, tasks, neighbourhood)  # aggregate
-            evidence = self._memory.evidence(located.points[0], located.nearest, self.config.neighbours)
+            evidence = self._memory.evidence(nearest, located.nearest, self.config.neighbours)
         eligible = np.flatnonzero([reason is None for reason in excluded])
         if not len(eligible):
             reasons = "; ".join(f"{card.name}: {why}" for card, why in zip(cards, excluded)) or "the pool is empty"

@@ -29,7 +29,6 @@ from agent.types import Evidence, Vector
 NEAR = 0.5
 """Least similarity to a prompt of a neighbourhood at which another belongs to it."""
 
-_SEARCHED = 4
 _MIN_WEIGHT = 1e-6
 
 
@@ -87,12 +86,15 @@ class PromptIndex:
         digest = hashlib.sha256(repr((self.ids, self._neighbourhoods, ratings, self._reservoirs)).encode())
         return digest.hexdigest()
 
-    def neighbourhood(self, point: Vector) -> int | None:
-        """That of a prompt at ``point`` (w,): that of the most similar prompt, where their similarity is `NEAR` or more."""
-        found = self._index.find(point[None], _SEARCHED)
-        if not found.rows.shape[1] or found.similarity[0, 0] < NEAR:
+    def nearest(self, point: Vector, k: int) -> Neighbours:
+        """The ``k`` prompts scored since the snapshot most similar to one at ``point`` (w,): their slots, (1, <= k)."""
+        return self._index.find(point[None], k)
+
+    def neighbourhood(self, nearest: Neighbours) -> int | None:
+        """That of a prompt whose `nearest` these are: that of the most similar, where their similarity is `NEAR` or more."""
+        if not nearest.rows.shape[1] or nearest.similarity[0, 0] < NEAR:
             return None
-        return self._neighbourhoods[int(found.rows[0, 0])]
+        return self._neighbourhoods[int(nearest.rows[0, 0])]
 
     def learn_one(
         self,
@@ -132,14 +134,13 @@ class PromptIndex:
             replaces = held[key].replaces if key in held else revises
             held[key] = _Rating(model, value, max(weight, _MIN_WEIGHT), replaces)
 
-    def evidence(self, point: Vector, trained: Neighbours, k: int) -> tuple[Evidence, ...]:
-        """The ``k`` prompts most similar to one at ``point`` (w,), with their scores; ``trained`` are the nearest of the
-        snapshot's, (1, >= k)."""
-        nearest = dict(zip((self._trained_ids[row] for row in trained.rows[0, :k]), trained.similarity[0].tolist()))
-        found = self._index.find(point[None], k)
-        nearest |= {self.ids[slot]: close for slot, close in zip(found.rows[0], found.similarity[0].tolist())}
-        ranked = sorted(nearest.items(), key=lambda item: -item[1])[:k]
-        return tuple(Evidence(prompt, close, self.scores(prompt)) for prompt, close in ranked)
+    def evidence(self, nearest: Neighbours, trained: Neighbours, k: int) -> tuple[Evidence, ...]:
+        """The ``k`` prompts most similar to one, with their scores; of those since the snapshot its `nearest`, of the
+        snapshot's own ``trained``, (1, >= k) each where there are as many."""
+        close = dict(zip((self._trained_ids[row] for row in trained.rows[0, :k]), trained.similarity[0].tolist()))
+        close |= {self.ids[slot]: near for slot, near in zip(nearest.rows[0], nearest.similarity[0].tolist())}
+        ranked = sorted(close.items(), key=lambda item: -item[1])[:k]
+        return tuple(Evidence(prompt, near, self.scores(prompt)) for prompt, near in ranked)
 
     def scores(self, prompt: str) -> dict[str, float]:
         """Mean score in [0, 1] of each model that was scored on a prompt, the snapshot's scores included."""

@@ -73,7 +73,7 @@ class IndexLearner:
 
     def learn_one(self, row: Observation) -> None:
         (point,), task = self._estimator.points([row.encoded]), KINDS.index(row.prompt_id.split("-")[0])
-        near = self._index.neighbourhood(point)
+        near = self._index.neighbourhood(self._index.nearest(point, 1))
         self._index.learn_one(
             row.prompt_id, point, task, row.model, row.score, 1.0, neighbourhood=row.seq if near is None else near,
             rating=(row.decision_id, row.source, row.rater), revises=row.revises is not None,
@@ -82,7 +82,9 @@ class IndexLearner:
     def predict(self) -> Array:
         found, none = [], Neighbours(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32))
         for kind in KINDS:
-            evidence = self._index.evidence(self._estimator.points([encoded(kind)])[0], none, 100)
+            evidence = self._index.evidence(
+                self._index.nearest(self._estimator.points([encoded(kind)])[0], 100), none, 100
+            )
             found += [[e.scores.get(m, 0.5) for m in MODELS] for e in evidence if e.prompt_id.startswith(kind)]
         return np.array(found or [[0.5] * len(MODELS)])
 

@@ -49,7 +49,7 @@ def learn(
     revises: bool = False,
     weight: float = 1.0,
 ) -> None:
-    near = index.neighbourhood(point)
+    near = index.neighbourhood(index.nearest(point, 1))
     index.learn_one(
         prompt, point, task, MODELS[model], score, weight, neighbourhood=len(index) if near is None else near,
         rating=(prompt, "user", rater), revises=revises,
@@ -59,7 +59,7 @@ def learn(
 def scores(index: PromptIndex, point: Vector) -> dict[str, dict[str, float]]:
     """The scores held of prompts scored since the snapshot, by prompt."""
     nothing = Neighbours(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32))
-    return {e.prompt_id: dict(e.scores) for e in index.evidence(point, nothing, len(index))}
+    return {e.prompt_id: dict(e.scores) for e in index.evidence(index.nearest(point, len(index)), nothing, len(index))}
 
 
 # --- the index
@@ -121,7 +121,7 @@ def test_evidence_is_of_the_snapshots_prompts_and_of_those_scored_since_the_near
     index, rows = trained([[0.1, np.nan]] * 4 + [[0.5, 0.7]]), unit(5)
     nearest = NeighbourIndex(plain(), rows).find(rows[4:], 5)
     learn(index, "new", rows[4] + np.float32(0.01), 0, 1, 0.25)
-    evidence = index.evidence(rows[4], nearest, 3)
+    evidence = index.evidence(index.nearest(rows[4], 3), nearest, 3)
     assert [e.prompt_id for e in evidence] == ["t", "new", "pqrst"[nearest.rows[0, 1]]]
     assert [e.scores for e in evidence] == [{"a": 0.5, "b": 0.7}, {"b": 0.25}, {"a": 0.1}]
     assert evidence[0].similarity == pytest.approx(1.0, abs=1e-5) and len(index) == 1
@@ -129,7 +129,7 @@ def test_evidence_is_of_the_snapshots_prompts_and_of_those_scored_since_the_near
 
 def test_an_empty_index_has_no_evidence_and_learns() -> None:
     index, (row,) = empty(), unit(1)
-    assert scores(index, row) == {} and index.neighbourhood(row) is None
+    assert scores(index, row) == {} and index.neighbourhood(index.nearest(row, 1)) is None
     learn(index, "p", row, 0, 1, 0.25)
     assert scores(index, row) == {"p": {"b": 0.25}} and len(index) == 1
 
@@ -208,9 +208,14 @@ def test_a_prompt_belongs_to_the_neighbourhood_of_the_most_similar_one_if_it_is_
     at = [np.array([x] + [0.0] * 7, np.float32) for x in (0.0, 0.9 * distance, 1.8 * distance, 5.0)]
     for name, point, neighbourhood in zip("abcd", at, (7, 7, 7, 9)):
         index.learn_one(name, point, 0, "m", 0.5, 1.0, neighbourhood=neighbourhood, rating=(name,))
-    assert [index.neighbourhood(point) for point in at] == [7, 7, 7, 9]
-    assert index.neighbourhood(at[2] + np.float32(0.9 * distance) * np.eye(8, dtype=np.float32)[0]) == 7
-    assert index.neighbourhood(at[2] + np.float32(1.1 * distance) * np.eye(8, dtype=np.float32)[1]) is None
+    assert [index.neighbourhood(index.nearest(point, 1)) for point in at] == [7, 7, 7, 9]
+    assert (
+        index.neighbourhood(index.nearest(at[2] + np.float32(0.9 * distance) * np.eye(8, dtype=np.float32)[0], 1)) == 7
+    )
+    assert (
+        index.neighbourhood(index.nearest(at[2] + np.float32(1.1 * distance) * np.eye(8, dtype=np.float32)[1], 1))
+        is None
+    )
 
 
 def test_a_prompt_that_takes_the_place_of_another_takes_its_neighbourhood_away() -> None:
@@ -218,7 +223,10 @@ def test_a_prompt_that_takes_the_place_of_another_takes_its_neighbourhood_away()
     for name, row, task in zip("abc", rows, (0, 0, 1)):
         index.learn_one(name, row, task, "m", 0.5, 1.0, neighbourhood=ord(name), rating=(name,))
     left = {"a", "b"} & {*index.ids}
-    assert [index.neighbourhood(row) for row in rows] == [*(ord(n) if n in left else None for n in "ab"), ord("c")]
+    assert [index.neighbourhood(index.nearest(row, 1)) for row in rows] == [
+        *(ord(n) if n in left else None for n in "ab"),
+        ord("c"),
+    ]
     assert len(left) == 1
 
 
@@ -297,7 +305,7 @@ def test_a_replaced_prompt_is_found_no_more_and_the_new_one_is() -> None:
         learn(index, f"0-{i}", row, 0, i % 2, i / 60)
     for i, row in enumerate(rows):
         nothing = Neighbours(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32))
-        (nearest,) = index.evidence(row, nothing, 1)
+        (nearest,) = index.evidence(index.nearest(row, 1), nothing, 1)
         assert (nearest.prompt_id == f"0-{i}") == (f"0-{i}" in index.ids) == (nearest.similarity > 0.9999)
     known = scores(index, rows[0])
     assert all(known[f"0-{i}"] == {MODELS[i % 2]: i / 60} for i in range(60) if f"0-{i}" in index.ids)

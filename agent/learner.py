@@ -23,7 +23,7 @@ from agent.types import SnapshotEstimate, Vector
 _PART = 64
 """Rows whose prompts are estimated together."""
 
-_SEARCHED = 4
+_SEARCHED = 2
 """Prompts among which the most similar one is looked for."""
 
 _YIELD_S, _BURST = 0.003, 8

@@ -9,7 +9,7 @@ order give equal answers.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import hnswlib
 import numpy as np
@@ -44,8 +44,7 @@ _CHUNK = 32
 """Rows ranked at a time: what is gathered for them stays in a processor's cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbours:
+class Neighbours(NamedTuple):
     """The k nearest rows of each of n prompts: ``rows`` (n, k) and their ``similarity`` (n, k), nearest first."""
 
     rows: NDArray[np.int64]
@@ -102,18 +101,18 @@ class NeighbourIndex:
         if k <= 0 or not len(x):
             return Neighbours(np.zeros((len(x), max(k, 0)), np.int64), np.zeros((len(x), max(k, 0)), np.float32))
         pool = self._candidates(x @ self._representation.search, min(POOL * k + exclude_self, self._size))
-        rows, close = np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
-        for start in range(0, len(x), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            found = pool[part]
-            near = similarity(x[part], self._points[found], self._representation)  # (chunk, pool)
-            if exclude_self:
-                near = np.where(found == np.arange(start, start + len(found))[:, None], -1.0, near)
-            order = np.argsort(-near, axis=1, kind="stable")[:, :k]
-            each = np.arange(len(found))[:, None]
-            rows[part] = found[each, order]
-            close[part] = np.maximum(near[each, order], 0.0)
-        return Neighbours(rows, close)
+        parts = [slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK)]
+        ranked = [self._ranked(x[part], pool[part], k, part.start if exclude_self else None) for part in parts]
+        return ranked[0] if len(ranked) == 1 else Neighbours(*map(np.concatenate, zip(*ranked)))
+
+    def _ranked(self, x: Matrix, pool: NDArray[np.int64], k: int, first: int | None) -> Neighbours:
+        """The ``k`` of each row's ``pool`` (q, c) most similar to ``x`` (q, w): the rows from ``first`` on, where given."""
+        near = similarity(x, self._points[pool], self._representation)  # (q, c)
+        if first is not None:
+            near = np.where(pool == np.arange(first, first + len(pool))[:, None], -1.0, near)
+        order = (-near).argsort(axis=1, kind="stable")[:, :k]
+        each = np.arange(len(pool))[:, None]
+        return Neighbours(pool[each, order], np.maximum(near[each, order], 0.0))
 
     def _candidates(self, queries: Matrix, count: int) -> NDArray[np.int64]:
         """(q, count) rows near to each of ``queries`` (q, g)."""

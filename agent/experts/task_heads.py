@@ -178,10 +178,10 @@ def hide(
 def fit_alpha(residual: Array, estimate: Array, score_weight: Array, labels: NDArray[np.int64], tasks: int) -> Array:
     """(T,) alpha in [0, 1]: the least-squares factor of ``estimate`` for ``residual`` by task, shrunk to that of all tasks.
 
-    0 where a task's gain does not exceed its standard error, and everywhere if that of all tasks together does not.
+    0 where a task's gain does not exceed its standard error, and everywhere if that of all together does not exceed two.
     """
     gain, power = (score_weight * residual * estimate).sum(axis=1), (score_weight * estimate**2).sum(axis=1)
-    if gain.sum() <= np.sqrt((gain**2).sum()):
+    if gain.sum() <= 2.0 * np.sqrt((gain**2).sum()):
         return np.zeros(tasks)
     overall = gain.sum() / max(power.sum(), 1e-12)
     by_gain, by_power = np.bincount(labels, gain, tasks), np.bincount(labels, power, tasks)

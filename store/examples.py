@@ -16,7 +16,7 @@ from agent.feedback.checks import readable
 from agent.feedback.ledger import Ledger
 from agent.observations import Drift
 from store.database import Database
-from store.tables import DecisionTable, FeedbackTable, PromptTable
+from store.tables import DecisionTable, FeedbackTable, OutcomeTable, PromptTable
 
 _IDS_A_QUERY = 10_000
 """Databases limit the number of parameters of a statement."""
@@ -90,7 +90,7 @@ def feedback_examples(
     Of each (decision, source, rater) the latest score counts; comparisons, and ratings of calls that had failed, do not.
     ``ledger`` (None: one that has learned nothing) calibrates and weights them. An example's score is their weighted mean by
     prompt and model, which may lie outside [0, 1]; its weight is the sum of theirs, at most 1. Scores from before a model
-    changed (``drifts``) are shifted by the change and weigh little.
+    changed (``drifts``) are shifted by the change and weigh little. Its cost is the mean of what the calls cost.
     """
     ledger = ledger or Ledger()
     f, d = FeedbackTable, DecisionTable
@@ -111,10 +111,25 @@ def feedback_examples(
     )
     with database.session() as session:
         means = ledger.mean_scores(session.execute(query), drifts)
-        examples = to_examples(session, [Score(*pair, mean.value) for pair, mean in means.items()])
+        costs = _costs(session, encoder, upto)
+        examples = to_examples(session, [Score(*pair, mean.value, costs.get(pair)) for pair, mean in means.items()])
     row, column = ({name: i for i, name in enumerate(names)} for names in (examples.ids, examples.models))
     weights = np.zeros(examples.scores.shape)
     for (prompt, model), mean in means.items():
         if prompt in row:  # else it cannot be read
             weights[row[prompt], column[model]] = mean.weight
     return replace(examples, weights=weights)
+
+
+def _costs(session: Session, encoder: str, upto: int) -> dict[tuple[str, str], float]:
+    """(prompt, model) -> mean USD of the answered calls that were rated, where it is known."""
+    f, d, o = FeedbackTable, DecisionTable, OutcomeTable
+    rated = select(f.decision_id).where(f.seq <= upto)
+    query = (
+        select(d.prompt_id, d.model, func.avg(o.cost_usd))
+        .join(o, o.decision_id == d.id)
+        .join(PromptTable, PromptTable.id == d.prompt_id)
+        .where(PromptTable.encoder == encoder, o.status == "ok", o.cost_usd.is_not(None), d.id.in_(rated))
+        .group_by(d.prompt_id, d.model)
+    )
+    return {(prompt, model): float(cost) for prompt, model, cost in session.execute(query)}

@@ -113,6 +113,7 @@ class Thalweg:
         self._outcomes = OutcomeStatistics()
         self._log: list[Observation] = []
         self._prompts: dict[str, Prompt] = {}
+        self._costs: dict[tuple[str, str], float] = {}  # (prompt, model) -> USD of the last call
         self._drifts: list[Drift] = []
         self._read = 0  # rows of the log that the last refresh read
         self._known = 0  # scored prompts that it was trained on
@@ -207,6 +208,7 @@ class Thalweg:
         """As the outcome log has it; the length of the answer is what the cost says at the card's price."""
         if not self._learns_outcomes:
             return
+        self._costs[prompt.id, choice.model] = cost
         chosen = next(c for c in choice.candidates if c.model == choice.model)
         row = CallOutcome(
             self._outcomes.position + 1, choice.model, choice.task, "ok",
@@ -339,7 +341,8 @@ class Thalweg:
         scores, weights = np.full((len(ids), len(column)), np.nan), np.zeros((len(ids), len(column)))
         for (prompt, model), mean in means.items():
             scores[row[prompt], column[model]], weights[row[prompt], column[model]] = mean.value, mean.weight
-        return examples([self._prompts[name] for name in ids], scores, self._start.columns, weights)
+        costs = np.array([self._costs.get((name, m), np.nan) for name in ids for m in column]).reshape(scores.shape)
+        return examples([self._prompts[name] for name in ids], scores, self._start.columns, weights, costs)
 
 
 def _choice(decision: Decision) -> PolicyChoice:

@@ -15,7 +15,7 @@ from agent.observations import Drift, Observation
 from agent.types import Encoded
 from store import evaluations
 from store.database import Database
-from store.decisions import DecisionLog
+from store.decisions import DecisionLog, Outcome
 from store.evaluations import DatasetCount, EvaluationRow, EvaluationStore, ImportReport, Label
 from store.examples import feedback_examples
 from store.feedback import FeedbackEvent, FeedbackLog
@@ -182,6 +182,28 @@ def test_feedback_counts_the_latest_score_of_each_rater(database: Database, writ
     assert trusting.weights[rated_by_users_alone, 0] == pytest.approx(0.25, abs=0.01)
     assert wary.weights[1 - rated_by_users_alone, 0] > 1.5 * wary.weights[rated_by_users_alone, 0]
     assert isinstance(examples.embeddings, np.ndarray) and examples.embeddings.shape == (1, 8)
+
+
+def test_what_the_calls_that_were_rated_cost_is_learned_with_their_scores(
+    database: Database, writer: GroupCommitter
+) -> None:
+    decisions, feedback = DecisionLog(database, writer), FeedbackLog(database, writer)
+    ended = {
+        "d0": Outcome(status="ok", cost_usd=0.2), "d1": Outcome(status="ok", cost_usd=0.4), "d2": Outcome(status="ok"),
+        "d3": Outcome(status="cancelled", cost_usd=0.01), "unrated": Outcome(status="ok", cost_usd=9.0),
+    }  # fmt: skip
+    for name, model in zip(ended, ("a", "a", "b", "c", "a")):
+        decisions.append(a_record(name, prompt="p", model=model)).result(10)
+        decisions.complete(name, ended[name]).result(10)
+    events = [FeedbackEvent(name, 0.5, "user", "ann") for name in ended if name != "unrated"]
+    seqs = [r.seq for r in feedback.append(events).result(10)]
+    assert seqs[-1] is not None
+    examples = feedback_examples(database, ENCODER, seqs[-1])
+    assert examples.models == ("a", "b") and examples.costs is not None, "a rating of a call that failed is none"
+    assert examples.costs[0].tolist() == pytest.approx([0.3, math.nan], nan_ok=True)
+    assert seqs[0] is not None
+    first = feedback_examples(database, ENCODER, seqs[0]).costs
+    assert first is not None and first.tolist() == [[0.2]], "as of the position"
 
 
 def test_a_revision_of_a_score_from_before_a_drift_is_no_score_from_after_it(

@@ -107,7 +107,7 @@ def adoption(
     (['trial', 'adopted', 'declined'], 'trial')
     """
     if n_scores < config.n_scores or not standings:
-        return "trial", f"{n_scores:.0f} scores are too few to tell"
+        return "trial", f"{n_scores:.0f} scores are too few to decide"
     won = [s for s in standings if s.chance >= config.sure or (s.gap > 0.0 and s.stderr <= config.narrow)]
     if won:
         best = ", ".join(f"{s.name} ({s.chance:.0%})" for s in sorted(won, key=lambda s: -s.share)[:3])

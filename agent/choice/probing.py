@@ -1,4 +1,4 @@
-"""Which prompts tell most of a model that nothing is known of: its probes.
+"""Which prompts inform most on a model that nothing is known of: its probes.
 
 First one central prompt of every task, then prompts on which the models that are known differ most, spread over the tasks
 by what one more score of each would settle.

@@ -80,7 +80,7 @@ def report_heads(
         alpha, parents = float(heads.alpha[t]), list(lineage.origins[t])
         named, stored = " and ".join(map(str, parents)), len(candidates[t]) if alpha else 0
         if not stored:
-            why = "not stored: what they gain out of fold is within its standard error"
+            why = "not stored: what they gain out of fold is within its standard error, or that of all tasks within two"
         elif heads.inherited[t]:
             why = f"started from the heads of task {named}, which do better on prompts new since then"
         elif given[t]:

@@ -4,7 +4,7 @@
 `pair_loss` over the observed scores, full batch, and a proximal term that pulls each change to zero: first of the general
 heads with task heads absent, then of the task heads with all else frozen (arXiv 2603.19415).
 
-A training of all prompts does not tell what a change is worth. Each phase is trained anew without the scores of each fold of
+A training of all prompts does not show what a change is worth. Each phase is trained anew without the scores of each fold of
 prompts, from a closed form that does not know them either, and what it so gains on the fold in the squared error of contrasts
 decides by which factor in [0, 1] the change is believed; 0 is the closed form. Leave-one-out estimates in place of
 the fold's own closed form would not do: each knows the scores of all other prompts, and what is trained on them unlearns those.

@@ -29,6 +29,9 @@ from agent.types import Evidence, Vector
 NEAR = 0.5
 """Least similarity to a prompt of a neighbourhood at which another belongs to it."""
 
+RATINGS = 100
+"""Ratings held of a prompt at a time, the latest."""
+
 _MIN_WEIGHT = 1e-6
 
 
@@ -133,6 +136,8 @@ class PromptIndex:
             held, key = self._ratings[slot], hash64(repr(rating))
             replaces = held[key].replaces if key in held else revises
             held[key] = _Rating(model, value, max(weight, _MIN_WEIGHT), replaces)
+            if len(held) > RATINGS:
+                del held[next(iter(held))]
 
     def evidence(self, nearest: Neighbours, trained: Neighbours, k: int) -> tuple[Evidence, ...]:
         """The ``k`` prompts most similar to one, with their scores; of those since the snapshot its `nearest`, of the

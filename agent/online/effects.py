@@ -7,7 +7,7 @@ others; mu correlates tasks.
 
 A *neighbourhood*, prompts of a task that are alike (`agent.index.prompts`), may have effects of its own on top, gamma ~
 N(0, g): what one kind of prompt alone says is not laid upon its whole task. They are integrated out of what the
-neighbourhood's scores tell of theta_c.
+neighbourhood's scores say of theta_c.
 
 `agent.online.prior.Prior` is what a snapshot leaves open. `TaskEffects` is the posterior given the scores since, a closed form
 of an information matrix and an information vector per task, made of sums over scores, so their order does not matter and a
@@ -69,7 +69,7 @@ class TaskEffects:
         m = len(prior.overall_covariance)
         self._row: dict[int, int] = {}  # task -> row of the arrays below, in order of first score
         self._loading, self._covariance = np.zeros((0, m, m)), np.zeros((0, m, m))
-        # Sums on theta: of comparisons, and of what neighbourhoods tell with gamma integrated out.
+        # Sums on theta: of comparisons, and of the neighbourhoods' messages, gamma integrated out.
         self._information_matrix, self._information_vector = np.zeros((0, m, m)), np.zeros((0, m))
         self._n_scores = np.zeros(0)
         self._neighbourhoods: dict[tuple[int, int | None], Neighbourhood] = {}

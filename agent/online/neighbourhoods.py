@@ -22,14 +22,14 @@ class Neighbourhood:
     """Sums over the scores of one neighbourhood in one task; all (m,).
 
     ``precision`` and ``weighted`` are in units of ``scale``: a model's later scores are scaled up where earlier ones would be
-    decayed. ``told`` (2, m) is what they tell of theta, gamma integrated out: precision and information vector. ``variance``
+    decayed. ``message`` (2, m) is their information on theta, gamma integrated out: precision and vector. ``variance``
     is that of gamma given the scores, independent by model; 0 for scores that count for the task alone.
     """
 
-    __slots__ = ("apart", "precision", "scale", "told", "variance", "weighted")
+    __slots__ = ("apart", "message", "precision", "scale", "variance", "weighted")
 
     def __init__(self, models: int, apart: bool) -> None:
-        self.precision, self.weighted, self.told = np.zeros(models), np.zeros(models), np.zeros((2, models))
+        self.precision, self.weighted, self.message = np.zeros(models), np.zeros(models), np.zeros((2, models))
         self.scale, self.variance, self.apart = np.ones(models), np.zeros(models), apart
 
     def grow(self, model: int, growth: float) -> float:
@@ -38,16 +38,16 @@ class Neighbourhood:
         return float(self.scale[model])
 
     def add(self, model: int, precision: float, residual: float) -> tuple[float, float]:
-        """Add a score of scaled ``precision``; by how much what is told of theta changes."""
+        """Add a score of scaled ``precision``; by how much the message on theta changes."""
         scale = float(self.scale[model])
         self.precision[model] += precision
         self.weighted[model] += precision * residual
         total, weighted = float(self.precision[model]) / scale, float(self.weighted[model]) / scale
         variance = neighbourhood_variance(total, weighted) if self.apart else 0.0
         damp = 1.0 + variance * total
-        before = self.told[:, model].tolist()
+        before = self.message[:, model].tolist()
         self.variance[model] = variance
-        self.told[:, model] = total / damp, weighted / damp
+        self.message[:, model] = total / damp, weighted / damp
         return total / damp - before[0], weighted / damp - before[1]
 
     def posterior(self, mean: Array, covariance: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.encoding.similarity import Representation
 from agent.index.neighbours import NeighbourIndex, Neighbours
-from agent.index.prompts import NEAR, PromptIndex
+from agent.index.prompts import NEAR, RATINGS, PromptIndex
 from agent.types import Vector
 
 MODELS = ("a", "b")
@@ -190,6 +190,13 @@ def test_a_revision_of_a_rating_that_is_not_held_takes_back_no_other() -> None:
     assert scores(index, row)["p"]["a"] == pytest.approx(0.3)
     learn(index, "p", row, 0, 0, 0.8, rater="b", revises=True)
     assert scores(index, row)["p"]["a"] == pytest.approx(0.5)
+
+
+def test_of_a_prompt_that_is_rated_without_end_the_latest_ratings_are_held() -> None:
+    index, (row,) = empty(), unit(1)
+    for n in range(3 * RATINGS):
+        learn(index, "p", row, 0, 0, 0.0 if n < 2 * RATINGS else 1.0, rater=f"r{n}")
+    assert scores(index, row) == {"p": {"a": 1.0}}
 
 
 def test_a_known_prompt_takes_no_room() -> None:

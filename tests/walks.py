@@ -131,7 +131,7 @@ def main() -> None:
     from jobs.context import JobContext
     from jobs.refresh.seed import ensure_champion
     from jobs.settings import JobSettings
-    from tests.serve.upstream import Upstream
+    from tests.upstream import Upstream
 
     with tempfile.TemporaryDirectory() as home, Upstream() as upstream:
         pool = Path(home, "pool.yaml")

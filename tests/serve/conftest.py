@@ -25,8 +25,8 @@ from store.database import Database
 from store.encoders.backends import BUNDLED, load_encoder
 from store.settings import StoreSettings
 from store.snapshots import SnapshotStore
-from tests.serve.upstream import Upstream
 from tests.store.build import migrated_file
+from tests.upstream import Upstream
 
 KINDS = {
     "river": "Name a river that flows through {}.",

@@ -30,7 +30,7 @@ from store.feedback import FeedbackLog
 from store.snapshots import SnapshotStore
 from store.trials import TrialPlan
 from tests.serve.conftest import BEST_AT, KINDS, WORDS, new_home, prompt, wait
-from tests.serve.upstream import Upstream
+from tests.upstream import Upstream
 
 REPOSITORY = Path(__file__).parents[2]
 START_S = 200.0

@@ -17,7 +17,7 @@ from jobs.settings import JobSettings
 from store.join_calls import JoinCalls
 from store.joins import Join, JoinStore
 from store.pool.file import PoolModel, Provider
-from tests.jobs.onboard.endpoint import Endpoint
+from tests.upstream import Upstream
 
 NAME = "acme/new"
 
@@ -30,7 +30,7 @@ def ctx(settings: JobSettings) -> Iterator[JobContext]:
         yield opened
 
 
-def joined(ctx: JobContext, endpoint: Endpoint, *, card: ModelCard | None = None, **changes: Any) -> Join:
+def joined(ctx: JobContext, endpoint: Upstream, *, card: ModelCard | None = None, **changes: Any) -> Join:
     """The join of a model at ``endpoint`` after the job; waits are not waited for but kept in ``ctx.waits``."""
     model = PoolModel(card or ModelCard(NAME, price_input=1.0, price_output=2.0),
                       Provider("openai", endpoint.base_url, "ACME_KEY"))  # fmt: skip
@@ -48,14 +48,16 @@ def run(ctx: JobContext, waits: list[float] | None = None) -> Join:
 
 
 def test_a_model_is_checked_and_its_card_says_what_was_found(ctx: JobContext) -> None:
-    with Endpoint() as endpoint:
+    with Upstream() as endpoint:
         join = joined(ctx, endpoint)
     assert join.state == "trial"
     assert join.found["check"] == {
         "failed": None, "limit": "max_tokens", "streams": True, "temperature": True, "tools": True, "json": True,
     }  # fmt: skip
     assert ctx.pool.get(NAME).card.capabilities == {"tools", "json"}
-    assert endpoint.seen[0]["max_tokens"] == 1 and set(endpoint.keys) == {"Bearer sesame"}
+    assert endpoint.seen[0]["max_tokens"] == 1 and {r.headers["authorization"] for r in endpoint.received} == {
+        "Bearer sesame"
+    }
     steps = JoinStore(ctx.database).events(join.id)
     assert [step.state for step in steps] == ["added", "checked", "trial"]
     assert "calls tools" in steps[1].reason
@@ -65,7 +67,7 @@ def test_a_model_is_checked_and_its_card_says_what_was_found(ctx: JobContext) ->
 
 
 def test_what_it_refuses_or_only_ignores_is_found(ctx: JobContext) -> None:
-    with Endpoint(refuses=("max_tokens", "temperature"), tools=False, schema=False, streams=False) as endpoint:
+    with Upstream(refuses=("max_tokens", "temperature"), tools=False, schema=False, streams=False) as endpoint:
         card = ModelCard(NAME, price_input=1.0, price_output=2.0, capabilities=frozenset({"tools", "vision"}))
         found = joined(ctx, endpoint, card=card).found["check"]
     assert found == {
@@ -79,12 +81,12 @@ def test_what_it_refuses_or_only_ignores_is_found(ctx: JobContext) -> None:
 def test_a_model_that_cannot_be_called_is_not_routed_to_until_it_is_changed(
     ctx: JobContext, status: int, says: str
 ) -> None:
-    with Endpoint(status=status) as endpoint:
+    with Upstream(fault=lambda body: f"status {status}") as endpoint:
         join = joined(ctx, endpoint)
         assert join.state == "failed" and says in join.reason
         assert says in str(ctx.unavailable_reason(ctx.pool.get(NAME)))
         assert len(endpoint.seen) == 1, "nothing else is tried"
-        endpoint.status = 200
+        endpoint.fault = lambda body: None
         assert run(ctx).state == "failed", "nothing has changed"
         ctx.pool.update(NAME, output_tokens=9)
         assert run(ctx).state == "trial"
@@ -92,14 +94,14 @@ def test_a_model_that_cannot_be_called_is_not_routed_to_until_it_is_changed(
 
 
 def test_nobody_is_there(ctx: JobContext) -> None:
-    with Endpoint() as endpoint:
+    with Upstream() as endpoint:
         pass
     join = joined(ctx, endpoint)
     assert join.state == "failed" and "cannot be reached" in join.reason
 
 
 def test_an_unknown_price_is_not_zero(ctx: JobContext) -> None:
-    with Endpoint() as endpoint:
+    with Upstream() as endpoint:
         join = joined(ctx, endpoint, unknown=frozenset({"price_input", "price_output"}))
         assert join.state == "failed" and "price_input and price_output is not known" in join.reason
         assert not endpoint.seen
@@ -109,7 +111,7 @@ def test_an_unknown_price_is_not_zero(ctx: JobContext) -> None:
 
 def test_a_busy_endpoint_is_waited_for(ctx: JobContext) -> None:
     waits: list[float] = []
-    with Endpoint(busy=2) as endpoint:
+    with Upstream(faults=["status 429 7"] * 2) as endpoint:
         ctx.pool.add(PoolModel(ModelCard(NAME), Provider("openai", endpoint.base_url)))
         assert run(ctx, waits).state == "trial"
     asked = [wait for wait in waits if wait >= 7.0]
@@ -117,7 +119,7 @@ def test_a_busy_endpoint_is_waited_for(ctx: JobContext) -> None:
 
 
 def test_a_budget_that_allows_no_call_allows_none(settings: JobSettings) -> None:
-    with Endpoint() as endpoint, JobContext(settings.model_copy(update={"join_budget_usd": 1e-6})) as ctx:
+    with Upstream() as endpoint, JobContext(settings.model_copy(update={"join_budget_usd": 1e-6})) as ctx:
         assert ctx.pool.list()
         card = ModelCard(NAME, price_input=1.0, price_output=2.0)
         ctx.pool.add(PoolModel(card, Provider("openai", endpoint.base_url)))
@@ -129,10 +131,7 @@ def test_a_check_that_was_killed_goes_on_and_makes_no_call_twice(ctx: JobContext
     class Killed(BaseException):
         pass
 
-    def answer(body: dict[str, Any]) -> str:
-        return "ok"
-
-    with Endpoint(answer=answer) as endpoint:
+    with Upstream() as endpoint:
         ctx.pool.add(
             PoolModel(ModelCard(NAME, price_input=1.0, price_output=2.0), Provider("openai", endpoint.base_url))
         )

@@ -14,8 +14,8 @@ from jobs.onboard.review import caught_up, central_prompts, review
 from store.join_report import read_report, to_html
 from store.joins import JoinStore
 from store.pool.file import PoolModel, Provider
-from tests.jobs.onboard.endpoint import Endpoint
 from tests.jobs.onboard.test_probe import NEW, PROBES, World, ctx, endpoint, run, world
+from tests.upstream import Upstream
 
 __all__ = ["ctx", "endpoint", "world"]
 pytestmark = pytest.mark.usefixtures("few_seed_prompts")
@@ -50,7 +50,7 @@ def test_one_that_is_bad_is_declined_and_answers_only_who_names_it(ctx: JobConte
 
 
 def test_one_that_is_as_good_and_free_is_adopted(
-    ctx: JobContext, world: World, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+    ctx: JobContext, world: World, endpoint: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.onboard.review.adoption", partial(adoption, config=AdoptionConfig(sure=0.55)))
     ctx.settings = ctx.settings.model_copy(update={"join_probes": 24})

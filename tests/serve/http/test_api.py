@@ -27,7 +27,7 @@ from store.schedule import JobPlan
 from store.trials import TrialPlan
 from tests.serve.conftest import new_home, prompt, wait
 from tests.serve.served import Served
-from tests.serve.upstream import Upstream
+from tests.upstream import Upstream
 
 KEY = "test-key-1234"
 HEADERS = ("x-thalweg-model", "x-thalweg-decision-id", "x-thalweg-task", "x-thalweg-snapshot")
@@ -134,9 +134,9 @@ def test_all_but_our_object_reaches_the_upstream_and_all_of_its_answer_comes_bac
 ) -> None:
     sent = ask("echo me", model="up/alpha", tools=[{"type": "function", "function": {"name": "f"}}], seed=3)
     response = http.post("/v1/chat/completions", json=sent | {"thalweg": {"session": "s-1"}})
-    seen = upstream.seen[-1]
-    assert seen["body"] == sent | {"model": "alpha-1"}
-    assert KEY not in json.dumps(seen["headers"])
+    seen = upstream.received[-1]
+    assert seen.body == sent | {"model": "alpha-1"}
+    assert KEY not in json.dumps(dict(seen.headers))
     assert b'"odd": 1.50' in response.content and response.json()["model"] == "alpha-1"
 
 
@@ -799,4 +799,4 @@ def test_a_body_that_is_optional_may_be_empty(http: httpx.Client, body: bytes) -
 def test_numbers_reach_the_upstream_as_they_were(http: httpx.Client, upstream: Upstream) -> None:
     odd = {"seed": 2**63 - 1, "temperature": 1.0, "top_p": 1, "nested": {"x": [1e-9, -0.0, 12345678901234567]}}
     http.post("/v1/chat/completions", json=ask("hi", model="up/alpha", **odd)).raise_for_status()
-    assert json.dumps({name: upstream.seen[-1]["body"][name] for name in odd}) == json.dumps(odd)
+    assert json.dumps({name: upstream.seen[-1][name] for name in odd}) == json.dumps(odd)

@@ -13,7 +13,7 @@ from agent.errors import UpstreamError, UpstreamTimeout
 from agent.types import ModelCard
 from serve.providers.openai import OpenAIProvider
 from store.pool.file import PoolModel, Provider
-from tests.serve.upstream import Upstream, chunk
+from tests.upstream import Upstream, chunk
 
 pytestmark = pytest.mark.anyio
 
@@ -46,14 +46,14 @@ async def test_the_upstream_sees_its_own_key_and_model_and_every_other_field_as_
     provider: OpenAIProvider, upstream: Upstream
 ) -> None:
     await provider.complete(model(upstream.base_url), ask("hi", logit_bias={"50256": -100}, seed=7))
-    seen = upstream.seen[-1]
-    assert seen["headers"]["authorization"] == "Bearer sk-upstream"
-    assert seen["body"] == ask("hi", logit_bias={"50256": -100}, seed=7) | {"model": "m-2026"}
+    seen = upstream.received[-1]
+    assert seen.headers["authorization"] == "Bearer sk-upstream"
+    assert seen.body == ask("hi", logit_bias={"50256": -100}, seed=7) | {"model": "m-2026"}
 
 
 async def test_an_upstream_without_a_key_gets_none(provider: OpenAIProvider, upstream: Upstream) -> None:
     await provider.complete(model(upstream.base_url, None), ask("hi"))
-    assert "authorization" not in upstream.seen[-1]["headers"]
+    assert "authorization" not in upstream.received[-1].headers
 
 
 async def test_a_missing_key_is_named(provider: OpenAIProvider, upstream: Upstream) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from agent.errors import UpstreamError
 from serve.routing.calls import EventAnnotator, Usage, annotate, splice
-from tests.serve.upstream import USAGE, chunk
+from tests.upstream import USAGE, chunk
 
 ADDED = {"decision_id": "d-1", "why": 'a "quoted" reason }'}
 MARK = b',"thalweg":' + json.dumps(ADDED, separators=(",", ":")).encode()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from jobs.onboard.client import Answer, CallFailed, JobClient, end
+from jobs.calls.client import Answer, CallFailed, JobClient, end
 from store.join_calls import JoinBudget, JoinCalls
 from store.pool.file import PoolModel
 

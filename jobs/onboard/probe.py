@@ -19,22 +19,17 @@ from agent.errors import NoCandidate
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import RouteRequest, Turn
+from jobs.calls.asking import Asking
+from jobs.calls.client import Answer, JobClient
 from jobs.context import JobContext
-from jobs.judge.verdict import PairScore, Verdict, new_mark, pair_score, question, read_verdict, response_format
-from jobs.onboard.client import Answer, CallFailed, JobClient, end
+from jobs.judge.panel import Answered, Panel
+from jobs.judge.verdict import PairScore
 from jobs.refresh.seed import known_texts
 from store.decisions import DecisionLog, DecisionRecord, Outcome
-from store.feedback import FeedbackEvent
 from store.join_calls import JoinBudget, JoinCall, JoinCalls, Role
 from store.joins import Join
 from store.pool.file import PoolModel
 from store.prompts import turns_of
-
-_VERDICT_TOKENS = 1000
-"""Most tokens of a verdict, thinking included."""
-
-_OVERHEAD_TOKENS = 200
-"""Tokens that a request has beside its texts, at most."""
 
 _ASKABLE = ("system", "developer", "user", "assistant")
 
@@ -97,9 +92,8 @@ class Probes:
         snapshot: Snapshot,
     ) -> None:
         self._ctx = ctx
-        self._client = client
         self._calls = calls
-        self._budget = budget
+        self._asking = Asking(client, calls, budget, join.id)
         self._join = join
         self._model = model
         self._others = others
@@ -133,21 +127,17 @@ class Probes:
         }
         pairs = [(answers.get(("probe", name)), answers.get(("rival", name)), name) for name in prompts]
         known = [(ours, theirs, name) for ours, theirs, name in pairs if ours and theirs and name in self._texts]
+        panel = Panel(judges, self._asking, self._ctx.feedback)
         found: list[PairScore] = []
         scored: list[dict[str, Any]] = []
         unreadable = 0
         for ours, theirs, name in known:
-            scores = []
-            for judge in judges:
-                verdicts = [self._verdict(judge, name, ours, theirs, order) for order in ("ours first", "theirs first")]
-                unreadable += sum(isinstance(v, _Unreadable) for v in verdicts)
-                if isinstance(first := verdicts[0], Verdict) and isinstance(second := verdicts[1], Verdict):
-                    scores.append(pair_score(first, second))
-                    self._record(judge, ours, theirs, scores[-1])
-            if scores:
-                found.append(_mean(scores))
-                pair = {"prompt": name, "rival": theirs.model, "ours": found[-1].ours, "theirs": found[-1].theirs}
-                scored.append(pair | {"reason": found[-1].reason})
+            score = panel.compare(name, self._texts[name], _answered(ours), _answered(theirs))
+            unreadable += score.unreadable
+            if (mean := score.mean) is not None:
+                found.append(mean)
+                pair = {"prompt": name, "rival": theirs.model, "ours": mean.ours, "theirs": mean.theirs}
+                scored.append(pair | {"reason": mean.reason})
         return Tally(
             prompts=len(known),
             scored=len(found),
@@ -184,18 +174,12 @@ class Probes:
 
     def _answer(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel) -> bool | None:
         """Get an answer, unless it was asked for before, and say whether there is one; None: beyond the budget."""
-        most = self._ctx.settings.join_max_tokens
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-        call = self._booked(role, name, model, messages, most)
-        if call is None or call.state != "booked":
-            return None if call is None else call.state == "done"
-        try:
-            answer = self._client.limited(model, {"messages": messages}, most)
-        except CallFailed as error:
-            self._calls.failed(call, error.message, paid=error.paid)
-            return False
-        end(self._calls, call, model, answer, self._decide(role, name, turns, model, answer))
-        return True
+        most = self._ctx.settings.join_max_tokens
+        reply = self._asking.ask(
+            role, name, model, messages, most, decide=lambda answer: self._decide(role, name, turns, model, answer)
+        )
+        return None if reply.beyond else reply.text is not None
 
     def _decide(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel, answer: Answer) -> str | None:
         """Record the decision for ``model`` under which its answer is scored, and what the call came to; its id."""
@@ -225,64 +209,6 @@ class Probes:
         self._decisions.complete(record.id, outcome, decision.chosen.snapshot_cost).result()
         return record.id
 
-    def _verdict(
-        self, judge: PoolModel, name: str, ours: JoinCall, theirs: JoinCall, order: str
-    ) -> Verdict | _Unreadable | None:
-        """A judge's verdict in one order, asked for unless it was before; None where the budget ended, or the call failed."""
-        first, second = (ours, theirs) if order == "ours first" else (theirs, ours)
-        mark = new_mark()
-        messages = question(self._texts[name], first.answer or "", second.answer or "", mark)
-        call = self._booked("judge", f"{name} {judge.card.name} {order}", judge, messages, _VERDICT_TOKENS)
-        if call is None:
-            return None
-        if call.state == "done":
-            # its mark was checked when it came, and stands before the text
-            mark, _, text = (call.answer or "").partition("\n")
-            return read_verdict(text, mark) or _Unreadable()
-        if call.state != "booked":
-            return None
-        form = {"response_format": response_format()} if "json" in judge.card.capabilities else {}
-        try:
-            answer = self._client.limited(judge, {"messages": messages, **form}, _VERDICT_TOKENS)
-        except CallFailed as error:
-            self._calls.failed(call, error.message, paid=error.paid)
-            return None
-        end(self._calls, call, judge, replace(answer, text=f"{mark}\n{answer.text}"))
-        return read_verdict(answer.text, mark) or _Unreadable()
 
-    def _record(self, judge: PoolModel, ours: JoinCall, theirs: JoinCall, score: PairScore) -> None:
-        """Write a judge's scores of both answers to the feedback log; once, however often this runs."""
-        events = [
-            FeedbackEvent(
-                decision_id=str(call.decision_id),
-                score=value,
-                source="judge",
-                rater=judge.card.name,
-                comment=score.reason,
-                idempotency_key=f"join-{self._join.id}-{call.id}-{judge.card.name}",
-            )
-            for call, value in ((ours, score.ours), (theirs, score.theirs))
-        ]
-        self._ctx.feedback.append(events).result()
-
-    def _booked(
-        self, role: Role, subject: str, model: PoolModel, messages: Sequence[Mapping[str, str]], most: int
-    ) -> JoinCall | None:
-        """A call booked with the most that it can cost: a token is a byte at least."""
-        tokens = sum(len(m["content"].encode("utf-8", "surrogatepass")) for m in messages) + _OVERHEAD_TOKENS
-        reserved = (tokens * model.card.price_input + most * model.card.price_output) / 1e6
-        return self._calls.book(self._join.id, role, subject, model.card.name, reserved, self._budget)
-
-
-class _Unreadable:
-    """A verdict that cannot be read."""
-
-
-def _mean(scores: Sequence[PairScore]) -> PairScore:
-    """Of a panel's scores."""
-    return PairScore(
-        fmean(s.ours for s in scores),
-        fmean(s.theirs for s in scores),
-        fmean(s.position_bias for s in scores),
-        scores[0].reason,
-    )
+def _answered(call: JoinCall) -> Answered:
+    return Answered(str(call.decision_id), call.answer or "", f"join-{call.join}-{call.id}")

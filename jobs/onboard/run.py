@@ -11,10 +11,10 @@ import numpy as np
 from agent.errors import SnapshotCorrupt, ThalwegError
 from agent.evaluation.challenger import Progress
 from agent.snapshot import Snapshot
+from jobs.calls.client import JobClient
 from jobs.context import JobContext
 from jobs.judge.judges import judges
 from jobs.onboard.check import Check, Found
-from jobs.onboard.client import JobClient
 from jobs.onboard.probe import Probes, Tally
 from jobs.onboard.review import review
 from store.join_calls import JoinBudget, JoinCalls

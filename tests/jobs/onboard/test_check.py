@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agent.types import ModelCard
+from jobs.calls.client import LONGEST_WAIT_S, JobClient
 from jobs.context import JobContext
-from jobs.onboard.client import LONGEST_WAIT_S, JobClient
 from jobs.onboard.run import onboard
 from jobs.settings import JobSettings
 from store.join_calls import JoinCalls

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agent.types import ModelCard
+from jobs.calls.client import JobClient
 from jobs.context import JobContext
-from jobs.onboard.client import JobClient
 from jobs.onboard.run import onboard
 from jobs.settings import JobSettings
 from store.evaluations import EvaluationRow, EvaluationStore

@@ -228,15 +228,23 @@ def _beginning(content: bytes) -> str:
 
 
 def end(
-    calls: JoinCalls, call: JoinCall, model: PoolModel, answer: Answer | None, decision_id: str | None = None
+    calls: JoinCalls,
+    call: JoinCall,
+    model: PoolModel,
+    answer: Answer | None,
+    decision_id: str | None = None,
+    text: str | None = None,
 ) -> None:
-    """Write down that a booked call was answered; of a stream, whose usage is not read, ``answer`` is None."""
+    """Write down that a booked call was answered; of a stream, whose usage is not read, ``answer`` is None.
+
+    ``text`` is kept in place of the answer's own.
+    """
     if answer is None:
         calls.done(call, "", cost_usd=None)
         return
     calls.done(
         call,
-        answer.text,
+        answer.text if text is None else text,
         cost_usd=answer.cost(model),
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,

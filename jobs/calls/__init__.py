@@ -1,0 +1,1 @@
+"""Calls that jobs make to models: booked before they are made, with a deadline and at a bounded rate."""

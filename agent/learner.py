@@ -203,13 +203,23 @@ class Learner:
         """What ``row`` changes; what can raise is done here, before anything is changed."""
         try:
             ledger = self.ledger.prepare(row)
-            near = self.neighbourhood(self.memory.nearest(point, _SEARCHED))
-            neighbourhood = row.seq if near is None else near  # it founds one
+            neighbourhood = self._neighbourhood(row, point)
             of = neighbourhood if self._neighbourhoods else None
             online = self.online.prepare(row, ledger.score, estimate.quality, estimate.tasks, of)
         except Exception as error:  # of any kind: a row must not keep the next ones from being learned
             return _raised(row, error)
         return _Change(ledger, online, point, estimate.task, neighbourhood)
+
+    def _neighbourhood(self, row: Observation, point: Vector) -> int:
+        """That of the row's prompt: as its decision found it, where this snapshot decided; the row's own if it founds one."""
+        if not self._neighbourhoods:
+            return row.seq
+        logged, version = row.estimate, self._estimator.snapshot.version
+        found = logged.neighbourhood if logged is not None and version and logged.snapshot == version else None
+        near = self.memory.known_neighbourhood(row.prompt_id, found)
+        if near is None:
+            near = self.memory.neighbourhood(self.memory.nearest(point, _SEARCHED))
+        return row.seq if near is None else near
 
     def _learn(self, change: _Change) -> SetAside | None:
         """Make a change that was prepared since the last one; a posterior is rebuilt aside, then takes the old one's place."""

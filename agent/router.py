@@ -200,7 +200,7 @@ class Router:
         return Decision(
             model=cards[chosen].name, candidates=candidates, task=task, evidence=evidence,
             snapshot=self.snapshot.version, position=position, encoded=encoded, explored=chosen != best,
-            why=explain(candidates, cards[chosen].name, task), tasks=tasks,
+            why=explain(candidates, cards[chosen].name, task), tasks=tasks, neighbourhood=neighbourhood,
         )  # fmt: skip
 
     def learn_one(self, observation: Observation) -> SetAside | None:

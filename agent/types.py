@@ -300,12 +300,15 @@ class SnapshotEstimate:
         task -> probability of those that it may belong to; none far from every task.
     quality
         model -> estimate in [0, 1].
+    neighbourhood
+        The prompt's, as the decision found it, see `agent.index.prompts`; None where it found none, or it is not known.
     """
 
     snapshot: int
     task: int
     tasks: Mapping[int, float]
     quality: Mapping[str, float]
+    neighbourhood: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +355,7 @@ class Decision:
 
     ``candidates`` are ranked by utility, the eligible before the excluded. ``snapshot`` and ``position`` (of the last
     row of the feedback log that was learned) name the state that made it. ``trial`` is None where no trial had a part in it.
-    ``tasks`` are those of `SnapshotEstimate`; None where they are not known.
+    ``tasks`` and ``neighbourhood`` are those of `SnapshotEstimate`; None where they are not known.
     """
 
     model: str
@@ -366,11 +369,12 @@ class Decision:
     why: str
     trial: TrialChoice | None = None
     tasks: Mapping[int, float] | None = None
+    neighbourhood: int | None = None
 
     @property
     def estimate(self) -> SnapshotEstimate | None:
         """What its snapshot estimated; None where that is not known."""
-        return snapshot_estimate(self.snapshot, self.task.id, self.tasks, self.candidates)
+        return snapshot_estimate(self.snapshot, self.task.id, self.tasks, self.candidates, self.neighbourhood)
 
     @property
     def chosen(self) -> Candidate:
@@ -389,9 +393,13 @@ class Decision:
 
 
 def snapshot_estimate(
-    snapshot: int, task: int, tasks: Mapping[int, float] | None, candidates: Iterable[Candidate]
+    snapshot: int,
+    task: int,
+    tasks: Mapping[int, float] | None,
+    candidates: Iterable[Candidate],
+    neighbourhood: int | None,
 ) -> SnapshotEstimate | None:
     """The estimate behind a decision's ``candidates``; None where ``tasks`` were not logged."""
-    return (
-        None if tasks is None else SnapshotEstimate(snapshot, task, tasks, {c.model: c.predicted for c in candidates})
-    )
+    if tasks is None:
+        return None
+    return SnapshotEstimate(snapshot, task, tasks, {c.model: c.predicted for c in candidates}, neighbourhood)

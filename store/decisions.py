@@ -208,6 +208,7 @@ def _row(record: DecisionRecord, prompt_id: str) -> dict[str, Any]:
         "trial": None if decision.trial is None else decision.trial.trial,
         "trial_choice": trial_choice_json(decision.trial),
         "tasks": None if decision.tasks is None else list(decision.tasks.items()),
+        "neighbourhood": decision.neighbourhood,
     }
 
 
@@ -224,6 +225,7 @@ def _record(row: Row[*tuple[Any, ...]]) -> DecisionRecord:
         why=row.why,
         trial=trial_choice(row.trial, row.trial_choice),
         tasks=None if row.tasks is None else dict(row.tasks),
+        neighbourhood=row.neighbourhood,
     )
     return DecisionRecord(
         id=row.id,

@@ -149,6 +149,7 @@ class FeedbackLog:
                 cast(DecisionTable.trial_choice, Text).label("trial_choice"),
                 DecisionTable.snapshot,
                 cast(DecisionTable.tasks, Text).label("tasks"),
+                DecisionTable.neighbourhood,
                 PromptTable.encoder,
                 *ENCODED,
             )
@@ -253,7 +254,7 @@ def _observation(row: Row[*tuple[Any, ...]]) -> Observation:
         actions=tuple(c.action for c in ranked if c.excluded is None),
         encoder=row.encoder,
         trial=trial_choice(row.trial, row.trial_choice),
-        estimate=snapshot_estimate(row.snapshot, row.task, tasks, rated.values()),
+        estimate=snapshot_estimate(row.snapshot, row.task, tasks, rated.values(), row.neighbourhood),
     )
 
 

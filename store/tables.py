@@ -141,7 +141,8 @@ class DecisionTable(Base):
 
     ``trial_choice`` is what the two snapshots of the running ``trial`` chose, see `agent.types.TrialChoice`; null where
     they did not differ, or no coin was tossed. ``tasks`` are pairs of a task's id and the probability that the prompt
-    belongs to it; null in rows of earlier versions.
+    belongs to it, ``neighbourhood`` is the position in the feedback log of the row that founded its; null in rows of earlier
+    versions.
     """
 
     __tablename__ = "decisions"
@@ -169,6 +170,7 @@ class DecisionTable(Base):
     trial: Mapped[int | None]
     trial_choice: Mapped[Json | None]
     tasks: Mapped[Json | None]
+    neighbourhood: Mapped[int | None]
 
 
 class OutcomeTable(Base):

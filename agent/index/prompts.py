@@ -4,18 +4,20 @@ What is nearest to a prompt among the snapshot's prompts votes on its task and e
 nearest among those scored since gives its *neighbourhood*, whose scores move its estimate between refreshes
 (`agent.online.effects`); and both are shown as evidence.
 
-A prompt scored since the snapshot belongs to the neighbourhood of the prompt most similar to it, if that is similar enough,
-and else founds one. The number of such prompts is bounded; the snapshot's own are kept. When the bound is reached, a new
-prompt replaces one of the task with the most prompts, so that many prompts of one task replace none of a rare one. Each
-task's prompts are a reservoir, a uniform sample of all it had (algorithm R, Vitter 1985), drawn by hashes of prompt ids as
-random keys of which the lowest are kept (bottom-k, Cohen and Kaplan 2007): the sample stays uniform as its size changes, a
-prompt scored often is drawn once, and there is no random state to replicate.
+A prompt scored since the snapshot belongs to the neighbourhood of the most similar prompt, if that is similar enough, as its
+decision found it or else as it is when the prompt is scored; if none is, it founds one. The number of such prompts is
+bounded; the snapshot's own are kept. When the bound is reached, a new prompt replaces one of the task with the most prompts,
+so that many prompts of one task replace none of a rare one. Each task's prompts are a reservoir, a uniform sample of all it
+had (algorithm R, Vitter 1985), drawn by hashes of prompt ids as random keys of which the lowest are kept (bottom-k, Cohen and
+Kaplan 2007): the sample stays uniform as its size changes, a prompt scored often is drawn once, and there is no random state
+to replicate.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -76,6 +78,7 @@ class PromptIndex:
         self.ids: list[str] = []
         self._slots: dict[str, int] = {}
         self._neighbourhoods: list[int] = []  # by slot
+        self._n_prompts: Counter[int] = Counter()  # of each neighbourhood
         self._ratings: list[dict[int, _Rating]] = []  # by slot: hash of the rating -> what it adds
         self._reservoirs: dict[int, list[tuple[int, int]]] = {}  # task -> heap of (-key, slot): the next to go first
 
@@ -98,6 +101,14 @@ class PromptIndex:
         if not nearest.rows.shape[1] or nearest.similarity[0, 0] < NEAR:
             return None
         return self._neighbourhoods[int(nearest.rows[0, 0])]
+
+    def known_neighbourhood(self, prompt: str, found: int | None) -> int | None:
+        """That of a ``prompt`` where no search is needed: its own if it is held, else the one ``found`` for it earlier, if any
+        of that one's prompts still is; None where neither is so."""
+        slot = self._slots.get(prompt)
+        if slot is not None:
+            return self._neighbourhoods[slot]
+        return found if found in self._n_prompts else None
 
     def learn_one(
         self,
@@ -176,8 +187,16 @@ class PromptIndex:
                 return None
             slot = heapq.heappop(self._reservoirs[largest])[1]
             del self._slots[self.ids[slot]]
+            self._leave(self._neighbourhoods[slot])
             self.ids[slot], self._neighbourhoods[slot], self._ratings[slot] = prompt, neighbourhood, {}
         heapq.heappush(reservoir, (-key, slot))
         self._slots[prompt] = slot
+        self._n_prompts[neighbourhood] += 1
         self._index.put(slot, point)
         return slot
+
+    def _leave(self, neighbourhood: int) -> None:
+        """One of its prompts is no longer held."""
+        self._n_prompts[neighbourhood] -= 1
+        if not self._n_prompts[neighbourhood]:
+            del self._n_prompts[neighbourhood]

@@ -72,7 +72,7 @@ class TaskEffects:
         # Sums on theta: of comparisons, and of the neighbourhoods' messages, gamma integrated out.
         self._information_matrix, self._information_vector = np.zeros((0, m, m)), np.zeros((0, m))
         self._n_scores = np.zeros(0)
-        self._neighbourhoods: dict[tuple[int, int | None], Neighbourhood] = {}
+        self._neighbourhoods: dict[int | None, Neighbourhood] = {None: Neighbourhood(apart=False)}
         self.overflows = False
         # Derived: information on theta with delta integrated out, and the same on mu.
         self._effect_matrix, self._effect_vector = np.zeros((0, m, m)), np.zeros((0, m))
@@ -105,14 +105,17 @@ class TaskEffects:
             The prompt's; None where it is in none. Comparisons count for tasks alone.
         """
         weights = {}
+        near = self._neighbourhood(neighbourhood)
+        near.held += 1
         for task, probability in task_probabilities.items():
             row = self._add_row(task)
             self._n_scores[row] += probability
             weights[task] = probability * precision
             if len(coefficients) == 1:
-                scale = self._neighbourhood(task, neighbourhood).grow(next(iter(coefficients)), self._growth)
-                self.overflows |= scale > _MAX_SCALE
-                weights[task] *= scale
+                sums = near.of(task, next(iter(coefficients)))
+                sums.scale *= self._growth
+                self.overflows |= sums.scale > _MAX_SCALE
+                weights[task] *= sums.scale
         self.add_weighted(weights, coefficients, residual, neighbourhood)
         return weights
 
@@ -124,12 +127,13 @@ class TaskEffects:
         neighbourhood: int | None = None,
     ) -> None:
         """Add a score with the task ``weights`` that `add` gave an earlier one, as of that one's time."""
+        near = self._neighbourhood(neighbourhood)
         for task, weight in weights.items():
             row = self._add_row(task)
             matrix, vector = self._information_matrix[row], self._information_vector[row]
             if len(coefficients) == 1:
                 ((a, _),) = coefficients.items()
-                precision, weighted = self._neighbourhood(task, neighbourhood).add(a, weight, residual)
+                precision, weighted = near.of(task, a).add(weight, residual, near.apart)
                 matrix[a, a] += precision
                 vector[a] += weighted
             else:
@@ -139,6 +143,16 @@ class TaskEffects:
                         matrix[a, b] += weight * (left * right)
             self._stale.add(row)
         self._overall = None
+
+    def release(self, neighbourhood: int | None) -> None:
+        """A score that `add` added will not be subtracted; a neighbourhood without any other is forgotten.
+
+        What its scores say of their tasks stays. So there are at most as many neighbourhoods as scores that may be subtracted.
+        """
+        near = self._neighbourhoods[neighbourhood]
+        near.held -= 1
+        if near.apart and not near.held:
+            del self._neighbourhoods[neighbourhood]
 
     def posterior(self, task_probabilities: Mapping[int, float], neighbourhood: int | None = None) -> Gaussian:
         """Effects on a prompt of these tasks, at least one; the probabilities need not sum to one.
@@ -159,8 +173,8 @@ class TaskEffects:
     def _on_prompt(self, task: int, neighbourhood: int | None, overall: Gaussian) -> Gaussian:
         """theta of a task, and gamma of a neighbourhood in it where that has scores."""
         effect = self._task(task, overall)
-        near = None if neighbourhood is None else self._neighbourhoods.get((task, neighbourhood))
-        return effect if near is None else Gaussian(*near.posterior(effect.mean, effect.covariance))
+        near = None if neighbourhood is None else self._neighbourhoods.get(neighbourhood)
+        return effect if near is None else Gaussian(*near.posterior(task, effect.mean, effect.covariance))
 
     def overall(self) -> Gaussian:
         """The overall effects mu."""
@@ -188,22 +202,20 @@ class TaskEffects:
 
     def arrays(self) -> list[Array]:
         """The whole state."""
-        near = self._neighbourhoods
+        near = [(-1 if key is None else key, of) for key, of in self._neighbourhoods.items()]
         return [
             np.array(list(self._row)),
             self._information_matrix,
             self._information_vector,
             self._n_scores,
-            np.array([(task, -1 if key is None else key) for task, key in near]),
-            np.array([(of.scale, of.precision, of.weighted) for of in near.values()]),
+            np.array([(key, *at) for key, of in near for at in of.sums]),
+            np.array([(sums.scale, sums.precision, sums.weighted) for _, of in near for sums in of.sums.values()]),
         ]
 
-    def _neighbourhood(self, task: int, neighbourhood: int | None) -> Neighbourhood:
-        key = (task, neighbourhood)
-        found = self._neighbourhoods.get(key)
+    def _neighbourhood(self, neighbourhood: int | None) -> Neighbourhood:
+        found = self._neighbourhoods.get(neighbourhood)
         if found is None:
-            models = len(self._prior.overall_covariance)
-            found = self._neighbourhoods[key] = Neighbourhood(models, neighbourhood is not None)
+            found = self._neighbourhoods[neighbourhood] = Neighbourhood(apart=True)
         return found
 
     def _add_row(self, task: int) -> int:

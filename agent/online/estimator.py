@@ -225,7 +225,8 @@ class OnlineEstimator:
         if old is None:
             self._held[change.key] = self._add(self._effects, change.new, self._column)
             if len(self._held) > self.config.held:
-                del self._held[next(iter(self._held))]
+                oldest = self._held.pop(next(iter(self._held)))
+                self._effects.release(oldest.neighbourhood)
         else:
             self._replace(change.key, old, change.new)
         self.outdated = self._effects.overflows

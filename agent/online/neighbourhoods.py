@@ -18,45 +18,72 @@ SHARE, VARIANCE = 0.005, 0.25
 Beauchamp 1988): a few scores change nothing but the task, a dozen alike are a kind of prompt of its own."""
 
 
-class Neighbourhood:
-    """Sums over the scores of one neighbourhood in one task; all (m,).
+class ModelSums:
+    """Sums over the scores of one model in one neighbourhood and task.
 
-    ``precision`` and ``weighted`` are in units of ``scale``: a model's later scores are scaled up where earlier ones would be
-    decayed. ``message`` (2, m) is their information on theta, gamma integrated out: precision and vector. ``variance``
-    is that of gamma given the scores, independent by model; 0 for scores that count for the task alone.
+    ``precision`` and ``weighted`` are in units of ``scale``: later scores are scaled up where earlier ones would be decayed.
+    ``theta_precision`` and ``theta_weighted`` are their information on theta, gamma integrated out. ``variance`` is that of
+    gamma given the scores.
     """
 
-    __slots__ = ("apart", "message", "precision", "scale", "variance", "weighted")
+    __slots__ = ("precision", "scale", "theta_precision", "theta_weighted", "variance", "weighted")
 
-    def __init__(self, models: int, apart: bool) -> None:
-        self.precision, self.weighted, self.message = np.zeros(models), np.zeros(models), np.zeros((2, models))
-        self.scale, self.variance, self.apart = np.ones(models), np.zeros(models), apart
+    def __init__(self) -> None:
+        self.precision, self.weighted, self.scale, self.variance = 0.0, 0.0, 1.0, 0.0
+        self.theta_precision, self.theta_weighted = 0.0, 0.0
 
-    def grow(self, model: int, growth: float) -> float:
-        """The scale of the model's next score."""
-        self.scale[model] *= growth
-        return float(self.scale[model])
+    def add(self, precision: float, residual: float, apart: bool) -> tuple[float, float]:
+        """Add a score of scaled ``precision``; by how much precision and vector on theta change."""
+        self.precision += precision
+        self.weighted += precision * residual
+        total, weighted = self.precision / self.scale, self.weighted / self.scale
+        self.variance = neighbourhood_variance(total, weighted) if apart else 0.0
+        damp = 1.0 + self.variance * total
+        before = self.theta_precision, self.theta_weighted
+        self.theta_precision, self.theta_weighted = total / damp, weighted / damp
+        return self.theta_precision - before[0], self.theta_weighted - before[1]
 
-    def add(self, model: int, precision: float, residual: float) -> tuple[float, float]:
-        """Add a score of scaled ``precision``; by how much the message on theta changes."""
-        scale = float(self.scale[model])
-        self.precision[model] += precision
-        self.weighted[model] += precision * residual
-        total, weighted = float(self.precision[model]) / scale, float(self.weighted[model]) / scale
-        variance = neighbourhood_variance(total, weighted) if self.apart else 0.0
-        damp = 1.0 + variance * total
-        before = self.message[:, model].tolist()
-        self.variance[model] = variance
-        self.message[:, model] = total / damp, weighted / damp
-        return total / damp - before[0], weighted / damp - before[1]
 
-    def posterior(self, mean: Array, covariance: Array) -> tuple[Array, Array]:
-        """Mean (m,) and covariance (m, m) of theta + gamma, given those of theta, which knows these scores.
+class Neighbourhood:
+    """Sums over the scores of one neighbourhood, of the tasks and models that it has scores of.
+
+    Parameters
+    ----------
+    apart
+        Whether its effects may differ from those of its tasks; if not, its scores count for the tasks alone.
+
+    Attributes
+    ----------
+    sums
+        (task, model) -> its sums.
+    held
+        Scores that may still be subtracted.
+    """
+
+    __slots__ = ("apart", "held", "sums")
+
+    def __init__(self, apart: bool) -> None:
+        self.sums: dict[tuple[int, int], ModelSums] = {}
+        self.apart, self.held = apart, 0
+
+    def of(self, task: int, model: int) -> ModelSums:
+        """The sums of a model in a task."""
+        key = (task, model)
+        if (found := self.sums.get(key)) is None:
+            found = self.sums[key] = ModelSums()
+        return found
+
+    def posterior(self, task: int, mean: Array, covariance: Array) -> tuple[Array, Array]:
+        """Mean (m,) and covariance (m, m) of theta + gamma in ``task``, given those of theta, which knows these scores.
 
         The variance of gamma is left out of the covariance, as that of single prompts is.
         """
-        left = 1.0 / (1.0 + self.variance * self.precision / self.scale)  # (m,) share of theta that is left
-        return left * (mean + self.variance * self.weighted / self.scale), covariance * np.outer(left, left)
+        left, mean = np.ones(len(mean)), mean.copy()  # (m,) share of theta that is left
+        for (of, model), sums in self.sums.items():
+            if of == task:
+                left[model] = 1.0 / (1.0 + sums.variance * sums.precision / sums.scale)
+                mean[model] += sums.variance * sums.weighted / sums.scale
+        return left * mean, covariance * np.outer(left, left)
 
 
 def neighbourhood_variance(precision: float, weighted: float) -> float:

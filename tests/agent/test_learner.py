@@ -171,6 +171,55 @@ def test_the_estimate_is_computed_where_it_was_not_logged_or_is_of_another_snaps
     assert changed.digest() == computed.digest()
 
 
+def logged_as_it_learns(router: Router, rows: Sequence[Observation]) -> list[Observation]:
+    """Rows as the log holds them where ``router``, which learns them, made each one's decision just before it."""
+    found = []
+    for row in rows:
+        found.append(decided(row, router))
+        assert router.learn_many(found[-1:]) == []
+    return found
+
+
+def test_a_row_is_in_the_neighbourhood_that_its_decision_found_without_a_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshot = clusters.snapshot().with_version(3)
+    served = Router(snapshot, CARDS)
+    logged = logged_as_it_learns(served, log(100))
+    found = [row for row in logged if row.estimate and row.estimate.neighbourhood is not None]
+    assert len(found) > 80
+    searches, search = [0], PromptIndex.nearest
+
+    def counted(*args: Any) -> Any:
+        searches[0] += 1
+        return search(*args)
+
+    monkeypatch.setattr(PromptIndex, "nearest", counted)
+    for page in (1, 7, 1000):
+        searches[0], replica = 0, Router(snapshot, CARDS)
+        for start in range(0, len(logged), page):
+            assert replica.learn_many(logged[start : start + page]) == []
+        assert replica.digest() == served.digest() and searches[0] <= len(logged) - len(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: replace(e, snapshot=2, neighbourhood=101),
+        lambda e: replace(e, neighbourhood=17),
+        lambda e: replace(e, neighbourhood=None),
+    ],
+    ids=["of another snapshot", "none of its prompts is held", "not logged"],
+)
+def test_a_neighbourhood_is_searched_where_none_is_known(change: Any) -> None:
+    snapshot = clusters.snapshot().with_version(3)
+    served = Router(snapshot, CARDS)
+    logged = logged_as_it_learns(served, log())
+    changed = Router(snapshot, CARDS)
+    assert changed.learn_many([replace(row, estimate=change(row.estimate)) for row in logged]) == []
+    assert changed._memory.digest() == served._memory.digest()
+
+
 def test_a_refresh_passes_over_the_same_rows() -> None:
     rows = log()
     odd = [kind(row) if row.seq == BAD else row for row in rows for kind in [ODD["expected too much"]]]

@@ -77,6 +77,7 @@ def a_record(id: str, *, prompt: str | None = "What is 2 + 2?", model: str = "a"
         explored=False,
         why="a is best",
         tasks={7: 0.93, 4: 0.07},
+        neighbourhood=41,
     )
     defaults: dict[str, Any] = {"created_at": datetime.now(UTC), "encoder": ENCODER}
     return DecisionRecord(id=id, decision=decision, prompt=prompt, **(defaults | fields))

@@ -58,6 +58,7 @@ def decisions(draw: st.DrawFn) -> Decision:
         explored=draw(st.booleans()),
         why=draw(_plain),
         tasks=draw(st.none() | st.dictionaries(st.integers(-1, 10**6), _unit, max_size=3)),
+        neighbourhood=draw(st.none() | st.integers(1, 10**12)),
     )  # fmt: skip
 
 

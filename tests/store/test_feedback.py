@@ -103,6 +103,7 @@ def test_an_observation_holds_what_its_decisions_snapshot_estimated(log: Feedbac
     [observation] = log.tail(0)
     assert observation.estimate is not None
     assert (observation.estimate.snapshot, observation.estimate.task) == (3, 7)
+    assert observation.estimate.neighbourhood == 41
     assert observation.estimate.tasks == {7: 0.93, 4: 0.07}
     assert observation.estimate.quality == {"a": 0.81, "b": pytest.approx(math.nan, nan_ok=True)}
 

@@ -237,6 +237,22 @@ def test_a_prompt_that_takes_the_place_of_another_takes_its_neighbourhood_away()
     assert len(left) == 1
 
 
+def test_a_neighbourhood_is_known_while_one_of_its_prompts_is_held() -> None:
+    index, rows = empty(capacity=2), unit(3)
+    for name, row, task in zip("ab", rows, (0, 0)):
+        index.learn_one(name, row, task, "m", 0.5, 1.0, neighbourhood=ord(name), rating=(name,))
+    assert [index.known_neighbourhood("new", found) for found in (ord("a"), ord("b"), ord("c"), None)] == [
+        ord("a"), ord("b"), None, None,
+    ]  # fmt: skip
+    assert index.known_neighbourhood("a", ord("b")) == ord("a"), "a prompt that is held keeps its own"
+    index.learn_one("c", rows[2], 1, "m", 0.5, 1.0, neighbourhood=ord("c"), rating=("c",))
+    left = ({"a", "b"} & {*index.ids}).pop()
+    gone = "b" if left == "a" else "a"
+    assert index.known_neighbourhood(gone, ord(gone)) is None and index.known_neighbourhood("new", ord(left)) == ord(
+        left
+    )
+
+
 # --- a full index
 
 

@@ -120,6 +120,28 @@ def test_a_subtracted_score_leaves_no_trace_in_its_neighbourhood() -> None:
         )
 
 
+def test_a_neighbourhood_of_which_no_score_can_be_subtracted_is_forgotten_and_its_task_keeps_what_they_say() -> None:
+    effects = TaskEffects(prior(), TASKS, memory=EVER)
+    for near in (1, 1, 2):
+        effects.add({5: 0.7, 9: 0.3}, {0: 1.0}, -0.8, 30.0, near)
+    task, own = effects.posterior({5: 1.0}).mean, effects.posterior({5: 1.0}, 1).mean
+    assert own[0] < task[0] - 0.1
+    effects.release(1)
+    assert effects.posterior({5: 1.0}, 1).mean == pytest.approx(own), "one score may still be revised"
+    effects.release(1)
+    assert effects.posterior({5: 1.0}, 1).mean == pytest.approx(task)
+    assert effects.posterior({5: 1.0}).mean == pytest.approx(task)
+    assert effects.posterior({5: 1.0}, 2).mean[0] < task[0] - 0.1
+
+
+def test_a_neighbourhood_has_effects_of_its_own_in_each_task() -> None:
+    effects = TaskEffects(prior(), TASKS, memory=EVER)
+    for _ in range(2):
+        effects.add({5: 1.0}, {0: 1.0}, -0.8, 30.0, 1)
+    assert effects.posterior({5: 1.0}, 1).mean[0] < effects.posterior({5: 1.0}).mean[0] - 0.1
+    assert effects.posterior({9: 1.0}, 1).mean == pytest.approx(effects.posterior({9: 1.0}).mean)
+
+
 def test_order_does_not_matter_and_a_score_can_be_subtracted() -> None:
     data = scores()
     one, other = learned(data), learned(data[::-1])

@@ -34,6 +34,7 @@ def learn(
     expected: float | None = None,
     other: str | None = None,
     weight: float = WEIGHT,
+    neighbourhood: int | None = None,
 ) -> Drift | None:
     """A score this far from the snapshot's prediction, of noise variance 0.3; by default as the decision expected it."""
     predicted = {name: PREDICTED for name in (model, other) if name is not None}
@@ -42,7 +43,7 @@ def learn(
         seq, decision or f"d{seq}", "p", model, 0.5, "user", "ann", PROMPT,
         expected=value if expected is None else expected, revises=revises, other=other,
     )  # fmt: skip
-    return online.learn_one(row, CalibratedScore(value, weight), predicted, {task: 1.0})
+    return online.learn_one(row, CalibratedScore(value, weight), predicted, {task: 1.0}, neighbourhood)
 
 
 def learned(n: int, residual: float, n_scores: float = 20.0) -> OnlineEstimator:
@@ -202,6 +203,14 @@ def test_a_revision_of_a_score_that_is_no_longer_held_is_no_second_one() -> None
     assert online.digest() == before
     learn(online, 20, 0.5, decision="d5", revises=0.0)
     assert correction(online) > kept + 0.01
+
+
+def test_sums_are_kept_of_neighbourhoods_and_models_whose_scores_can_be_revised() -> None:
+    online = estimator(held=30)
+    for seq in range(300):
+        learn(online, seq, -0.5, model="ab"[seq % 2], neighbourhood=seq // 3)
+    keys = online._effects.arrays()[4].tolist()
+    assert keys == [[near, 0, model] for near in range(90, 100) for model in (near % 2, 1 - near % 2)]
 
 
 def test_a_revision_of_a_score_that_the_snapshot_was_trained_on_is_no_second_one() -> None:

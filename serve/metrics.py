@@ -60,6 +60,15 @@ class Metrics:
             registry=registry,
         )
         self.swaps = Counter("thalweg_snapshot_swaps", "Snapshots swapped in", registry=registry)
+        self.models = Gauge(
+            "thalweg_pool_models", "Models of the pool, by how far their joining it has come", ["state"], registry=registry
+        )
+        self.join_steps = Gauge(
+            "thalweg_join_steps", "How often a model that joins has come into a state", ["state"], registry=registry
+        )
+        self.join_usd = Gauge(
+            "thalweg_join_usd", "USD that the joins of a model have spent on calls", ["model"], registry=registry
+        )
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from store.columns import Clock, literal, utc_now
 from store.database import Database
-from store.tables import JoinCallTable
+from store.tables import JoinCallTable, JoinTable
 
 Role = Literal["check", "probe", "rival", "judge"]
 CallState = Literal["booked", "done", "failed", "lost"]
@@ -148,6 +148,13 @@ class JoinCalls:
         """What a join has spent so far, on calls of these ``roles``; on all where none is given."""
         with self._database.session() as session:
             return _spending(session, join, roles)
+
+    def spent_by_model(self) -> dict[str, float]:
+        """model -> USD that its joins have spent so far, of those that have spent anything."""
+        t, cost = JoinCallTable, func.sum(func.coalesce(JoinCallTable.cost_usd, JoinCallTable.reserved_usd))
+        query = select(JoinTable.model, cost).join(t, t.join == JoinTable.id).group_by(JoinTable.model)
+        with self._database.session() as session:
+            return {model: float(usd) for model, usd in session.execute(query)}
 
     def _end(self, call: JoinCall, state: CallState, **values: object) -> None:
         t = JoinCallTable

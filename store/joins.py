@@ -116,6 +116,12 @@ class JoinStore:
         with self._database.session() as session:
             return [JoinEvent(literal(row.state), row.reason, row.at) for row in session.scalars(query)]
 
+    def steps(self) -> dict[JoinState, int]:
+        """state -> how often a join has come into it."""
+        query = select(JoinEventTable.state, func.count()).group_by(JoinEventTable.state)
+        with self._database.session() as session:
+            return {literal(state): count for state, count in session.execute(query)}
+
     def move(self, join: Join, state: JoinState, reason: str, found: Mapping[str, Any] | None = None) -> Join | None:
         """Bring a join into a ``state``, where it is still in the one that ``join`` says; else None, and nothing changes.
 

@@ -231,7 +231,7 @@ class ModelView(View):
         }
         state = {"available": unavailable_reason is None, "unavailable_reason": unavailable_reason}
         join = model.join
-        state |= {"state": "adopted" if join is None else join.state}
+        state |= {"state": model.state}
         state |= {"state_reason": THERE_FROM_THE_START if join is None else join.reason}
         return cls(
             **_attributes(card) | _attributes(model) | own | state | dict.fromkeys(model.unknown),

@@ -20,6 +20,7 @@ from agent.observations import CallDrift, Drift
 from agent.router import Router
 from serve.metrics import Metrics
 from serve.routing.catch_up import CatchUp
+from serve.routing.join_metrics import JoinMetrics
 from serve.routing.pool_view import PoolView
 from serve.routing.rival import OnTrial, RivalLoader
 from store.database import Database
@@ -123,8 +124,10 @@ class Follower:
         self._metrics = metrics
         self._monotonic = monotonic
         self._encoder: Encoder | None = None
+        self._pool_lock = threading.Lock()
         self._revision = pool.revision()
         self.pool_view = pool_view_of(pool.list())
+        self._join_metrics = JoinMetrics(database, metrics)
         self._outcome_log = OutcomeLog(database)
         self.outcomes = known_outcomes(database)
         self._call_drifts: list[CallDrift] = []  # to be recorded
@@ -196,7 +199,8 @@ class Follower:
         now = self._monotonic()
         if now >= self._next_poll:
             self._next_poll = now + POLL_S
-            self._poll_pool()
+            self.read_pool()
+            self._join_metrics.update(self.pool_view)
             self._poll_champion(now)
             self._learn_outcomes()
         self._swap(now)
@@ -246,13 +250,15 @@ class Follower:
                 drift.kind, drift.model, drift.shift, drift.since,
             )  # fmt: skip
 
-    def _poll_pool(self) -> None:
-        revision = self._pool.revision()
-        if revision != self._revision:
-            self.pool_view = self._pool_view_of(self._pool.list())
-            self._revision = revision
-            for router in self.serving.routers if self.serving is not None else ():
-                router.set_models(self.pool_view.cards)
+    def read_pool(self) -> None:
+        """Route by the pool as it is in the database from now on; any thread may call it, as one that changed the pool does."""
+        with self._pool_lock:
+            revision = self._pool.revision()
+            if revision != self._revision:
+                self.pool_view = self._pool_view_of(self._pool.list())
+                self._revision = revision
+                for router in self.serving.routers if self.serving is not None else ():
+                    router.set_models(self.pool_view.cards)
 
     def _poll_champion(self, now: float) -> None:
         self._wanted = self._snapshots.champion_version()
@@ -328,15 +334,17 @@ class Follower:
             return
         on_trial = self._rival.current(self.serving.on_trial, self._former, now)
         if on_trial is not self.serving.on_trial:
-            if on_trial is not None:
-                on_trial.router.set_models(self.pool_view.cards)
-            self.serving = replace(self.serving, on_trial=on_trial)
+            with self._pool_lock:
+                if on_trial is not None:
+                    on_trial.router.set_models(self.pool_view.cards)
+                self.serving = replace(self.serving, on_trial=on_trial)
         self._former = None
 
     def _serve(self, serving: Serving) -> None:
         self._former = None if self.serving is None else self.serving.router
-        serving.router.set_models(self.pool_view.cards)
-        self.serving, self._recorded = serving, 0
+        with self._pool_lock:
+            serving.router.set_models(self.pool_view.cards)
+            self.serving, self._recorded = serving, 0
         self._metrics.snapshot.set(serving.router.snapshot.version)
         self._metrics.swaps.inc()
         _log.info("snapshot %d serves from position %d", serving.router.snapshot.version, serving.router.position)

@@ -61,6 +61,11 @@ class PoolView:
         """model -> why it cannot be called, of those that cannot."""
         return {name: entry.unavailable_reason for name, entry in self._entries.items() if entry.unavailable_reason}
 
+    def can_call(self, name: str) -> bool:
+        """Whether the pool holds the model, and it can be called."""
+        entry = self._entries.get(name)
+        return entry is not None and entry.unavailable_reason is None
+
     def get(self, name: str, param: str = "model") -> Entry:
         """The model of this name; raises `UnknownModel`."""
         entry = self._entries.get(name)

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from agent.errors import BadDataFile, did_you_mean
 from agent.types import ModelCard
-from store.joins import Join
+from store.joins import Join, JoinState
 from store.pool.published import published_figures
 
 Location = tuple[str | int, ...]
@@ -226,6 +226,11 @@ class PoolModel:
     removed: bool = False
     unknown: frozenset[str] = frozenset()
     join: Join | None = field(default=None, compare=False)
+
+    @property
+    def state(self) -> JoinState:
+        """How far its joining the pool has come."""
+        return "adopted" if self.join is None else self.join.state
 
     @property
     def routed_card(self) -> ModelCard:

@@ -35,6 +35,8 @@ async def chat(service: ServiceDep, body: ChatBody, request: Request) -> Respons
     if not body.is_auto:
         service.follower.pool_view.provider_of(body.model)
     routed = await _route(service, body, "chat")
+    if body.is_auto and not service.follower.pool_view.can_call(routed.decision.model):
+        routed = await _route(service, body, "chat")  # its model has left the pool meanwhile
     headers = decision_headers(routed)
     try:
         provider, model = service.follower.pool_view.provider_of(routed.decision.model)

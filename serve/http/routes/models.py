@@ -68,9 +68,10 @@ def change(service: ServiceDep, name: str, body: ModelChange) -> ModelView:
 
 @router.delete("/{name:path}")
 def remove(service: ServiceDep, name: str) -> ModelDeleted:
-    """Take a model out of the pool; the pool file does not bring it back."""
+    """Take a model out of the pool: this replica chooses it for no further request, others within half a second. Calls that
+    are under way end. The pool file does not bring it back."""
     service.pool.remove(name)
-    service.follower.wake()
+    service.follower.read_pool()
     return ModelDeleted(id=name)
 
 
@@ -80,7 +81,7 @@ def _pool_view(service: Service) -> PoolView:
 
 
 def _changed(service: Service, name: str) -> ModelView:
-    service.follower.wake()
+    service.follower.read_pool()
     return _views(service, [_pool_view(service).get(name)])[0]
 
 

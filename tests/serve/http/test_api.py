@@ -23,6 +23,7 @@ from serve.http.api import build_api
 from serve.providers.openai import OpenAIProvider
 from serve.service import Service
 from serve.settings import ServeSettings
+from store.join_calls import JoinBudget, JoinCalls
 from store.schedule import JobPlan
 from store.trials import TrialPlan
 from tests.serve.conftest import new_home, prompt, wait
@@ -519,11 +520,49 @@ def test_a_model_joins_changes_and_leaves(http: httpx.Client, upstream: Upstream
     added = http.post("/v1/models", json=sent | {"check": False})
     assert added.status_code == 201 and added.json()["available"]
     assert http.post("/v1/models", json={"name": "up/delta", "provider": provider}).status_code == 422
-    wait(lambda: any(c["model"] == "up/delta" for c in route(http, prompt("sum"))["candidates"]), 2.0)
+    assert any(c["model"] == "up/delta" for c in route(http, prompt("sum"))["candidates"]), "the next request may get it"
     assert http.patch("/v1/models/up/delta", json={"price_input": 4}).json()["price_input"] == 4
     assert http.get("/v1/models/up/delta").json()["price_input"] == 4
     assert http.delete("/v1/models/up/delta").json() == {"id": "up/delta", "object": "model", "deleted": True}
-    wait(lambda: all(c["model"] != "up/delta" for c in route(http, prompt("sum"))["candidates"]), 2.0)
+    assert all(c["model"] != "up/delta" for c in route(http, prompt("sum"))["candidates"])
+
+
+def test_a_removed_model_gets_no_further_request_and_the_others_take_over(own: Server) -> None:
+    assert route(own.http, prompt("sum"))["model"] == "up/beta"
+    own.http.delete("/v1/models/up/beta").raise_for_status()
+    answered = own.http.post("/v1/chat/completions", json=ask(prompt("sum"), **best()))
+    assert answered.status_code == 200 and answered.headers["x-thalweg-model"] in ("up/alpha", "up/gamma")
+    by_name = own.http.post("/v1/chat/completions", json=ask(prompt("sum")) | {"model": "up/beta"})
+    assert by_name.status_code == 404
+
+
+def test_a_request_whose_model_is_removed_while_it_is_routed_goes_to_another(
+    own: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routing, chosen = own.service.live.route, list[str]()
+
+    async def removed_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        routed = await routing(*args, **kwargs)
+        if not chosen:
+            own.service.pool.remove(routed.decision.model)
+            own.service.follower.read_pool()
+        chosen.append(routed.decision.model)
+        return routed
+
+    monkeypatch.setattr(own.service.live, "route", removed_meanwhile)
+    answered = own.http.post("/v1/chat/completions", json=ask(prompt("sum"), **best()))
+    assert answered.status_code == 200 and chosen[0] == "up/beta"
+    assert answered.headers["x-thalweg-model"] == chosen[1] != "up/beta"
+
+
+def test_a_changed_price_changes_the_next_choice_without_training(own: Server) -> None:
+    usual = {"cost_quality_tradeoff": 0.5}
+    assert route(own.http, prompt("sum"), **usual)["model"] == "up/beta"
+    own.http.patch("/v1/models/up/beta", json={"price_input": 900, "price_output": 1800}).raise_for_status()
+    assert route(own.http, prompt("sum"), **usual)["model"] != "up/beta"
+    own.http.patch("/v1/models/up/beta", json={"price_input": 1, "price_output": 2}).raise_for_status()
+    assert route(own.http, prompt("sum"), **usual)["model"] == "up/beta"
+    assert own.http.get("/v1/snapshots").json()["serving"] == 1
 
 
 def test_a_model_that_joins_is_not_routed_to_before_it_is_checked(http: httpx.Client, upstream: Upstream) -> None:
@@ -545,7 +584,7 @@ def test_a_model_that_joins_is_not_routed_to_before_it_is_checked(http: httpx.Cl
         why: str | None = found.get("up/epsilon", "not in the pool yet")
         return why
 
-    wait(lambda: excluded() not in (None, "not in the pool yet"), 2.0)
+    assert excluded() not in (None, "not in the pool yet")
     named = http.post(
         "/v1/chat/completions", json={"model": "up/epsilon", "messages": [{"role": "user", "content": "x"}]}
     )
@@ -696,6 +735,31 @@ def test_a_job_is_queued_once(http: httpx.Client) -> None:
     )  # fmt: skip
     ahead = datetime.fromisoformat(job["next_run"]) - datetime.fromisoformat(job["last_run"])
     assert ahead == timedelta(hours=6)
+
+
+def test_joins_are_in_the_metrics(own: Server, upstream: Upstream) -> None:
+    provider = {"kind": "openai", "base_url": upstream.base_url}
+    sent = {"name": "up/zeta", "price_input": 3, "price_output": 6, "provider": provider}
+    own.http.post("/v1/models", json=sent).raise_for_status()
+    join = own.service.joins.get("up/zeta")
+    assert join is not None
+    calls = JoinCalls(own.service.database)
+    for subject, cost in (("limit", 0.25), ("stream", None)):
+        booked = calls.book(join.id, "check", subject, "up/zeta", 0.5, JoinBudget(2.0, 9))
+        assert booked is not None
+        calls.done(booked, "ok", cost_usd=cost)
+    wait(lambda: 'thalweg_join_usd{model="up/zeta"} 0.75' in own.http.get("/metrics").text)
+    assert own.service.joins.move(join, "checked", "it answers") is not None
+    wait(lambda: 'thalweg_pool_models{state="checked"} 1.0' in own.http.get("/metrics").text)
+    text = own.http.get("/metrics").text
+    for line in (
+        'thalweg_pool_models{state="added"} 0.0',
+        'thalweg_pool_models{state="adopted"} 5.0',
+        'thalweg_join_steps{state="added"} 1.0',
+        'thalweg_join_steps{state="checked"} 1.0',
+        'thalweg_join_steps{state="failed"} 0.0',
+    ):
+        assert line in text, line
 
 
 def test_metrics_count(own: Server) -> None:

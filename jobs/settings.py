@@ -33,6 +33,8 @@ class JobSettings(StoreSettings):
         Threads of one encoding call; keep at 1 where a server runs beside.
     pool
         The pool file; None for the packaged one.
+    pool_watch
+        Whether a running server takes over changes of the pool file.
     data
         Folder of benchmark data.
     refresh_schedule
@@ -90,6 +92,7 @@ class JobSettings(StoreSettings):
         default_factory=lambda: min(2, os.cpu_count() or 1), ge=1, le=256, description="a whole number from 1 to 256"
     )
     pool: AbsolutePath | None = None
+    pool_watch: bool = Field(default=True, description="true or false")
     data: AbsolutePath = Path("../shared/data")
     refresh_schedule: Schedule = Field(default="interval: 6h", description=HOW_TO_WRITE)
     refresh_growth: float = Field(

@@ -61,7 +61,10 @@ class Metrics:
         )
         self.swaps = Counter("thalweg_snapshot_swaps", "Snapshots swapped in", registry=registry)
         self.models = Gauge(
-            "thalweg_pool_models", "Models of the pool, by how far their joining it has come", ["state"], registry=registry
+            "thalweg_pool_models",
+            "Models of the pool, by how far their joining it has come",
+            ["state"],
+            registry=registry,
         )
         self.join_steps = Gauge(
             "thalweg_join_steps", "How often a model that joins has come into a state", ["state"], registry=registry

@@ -60,9 +60,19 @@ class JobRuns:
 
     def skip(self, job: str, params: Mapping[str, Any], by: str, reason: str) -> int:
         """Record that a due run has nothing to do, so that the next one counts from here; returns its id."""
+        return self._record("skipped", job, params, by, reason=reason)
+
+    def did(self, job: str, params: Mapping[str, Any], by: str, result: Mapping[str, Any] | str) -> int:
+        """Record what was done at once, without a run in the queue: its result, or in words why it failed; returns its id."""
+        if isinstance(result, str):
+            return self._record("failed", job, params, by, reason=result)
+        return self._record("done", job, params, by, result=result)
+
+    def _record(self, state: State, job: str, params: Mapping[str, Any], by: str, **values: Any) -> int:
         now = self._clock()
-        row = JobRunTable(job=job, params=params, state="skipped", requested_by=by, requested_at=now, finished_at=now)
-        row.reason = reason
+        row = JobRunTable(
+            job=job, params=params, state=state, requested_by=by, requested_at=now, finished_at=now, **values
+        )
         with self._database.session(lock="jobs") as session:
             session.add(row)
             session.commit()

@@ -8,12 +8,14 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from agent.errors import ThalwegError
+from agent.errors import BadDataFile, ThalwegError
 from agent.evaluation.refresh_rule import RefreshRuleConfig
+from jobs.context import PACKAGED_POOL
 from jobs.monitor.trials import TrialMonitor
 from jobs.schedule.worker import STALE_AFTER_S, reason
 from jobs.settings import JobSettings
@@ -21,12 +23,17 @@ from store.columns import Clock, utc_now
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.joins import ONBOARDING, JoinStore
+from store.pool.models import ModelPool
+from store.pool.watch import PoolFileWatcher
 from store.runs import JobRuns, Run
 from store.schedule import JobPlan, scheduled_jobs
 from store.signals import anything_new, refresh_reason_now
 from store.snapshots import SnapshotStore
 from store.trials import TrialStore
 from store.writer import GroupCommitter
+
+POOL_FILE = "pool file"
+"""The job as which readings of a changed pool file are listed; they are done at once, and nobody asks for them."""
 
 JOBS = ("onboard", "refresh", "retention")
 ALSO = {
@@ -44,6 +51,8 @@ CHECK_PERIOD_S = 5.0
 REAP_PERIOD_S = 15.0
 RETRY_AFTER_S = 60.0
 """Seconds after a failed onboarding before another is requested."""
+
+_CHANGED = {"why": "the file has changed"}
 
 STUCK_S = 60.0
 """Seconds without a look for runs after which the timetable is taken for stuck."""
@@ -98,6 +107,9 @@ class Timetable:
         self._feedback = FeedbackLog(database, self._writer, clock)
         trials = TrialStore(database)
         self._trials = TrialMonitor(self._snapshots, trials, self._feedback, settings.hold_back_plan)
+        self._pool_file = None
+        if settings.pool_watch:
+            self._pool_file = PoolFileWatcher(settings.pool or PACKAGED_POOL, ModelPool(database, clock))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._executing: Future[None] | None = None
@@ -112,6 +124,7 @@ class Timetable:
         self._scheduler.add_job(_logging_errors(self.request_upgrade))
         self._every(CLAIM_PERIOD_S, self.claim)
         self._every(REAP_PERIOD_S, self.reap)
+        self._every(CLAIM_PERIOD_S, self.read_pool_file)
         self._every(CHECK_PERIOD_S, self.judge)
         self._every(CHECK_PERIOD_S, self.request_due)
         self._every(CHECK_PERIOD_S, self.request_early)
@@ -139,6 +152,16 @@ class Timetable:
             why = f"snapshot {champion.version} was made by another version of Thalweg"
             _log.warning("%s and cannot be read; a refresh is requested", why)
             self._runs.request("refresh", {"why": why}, "timetable")
+
+    def read_pool_file(self) -> None:
+        """Take over the pool file where it has changed; one with a mistake changes nothing."""
+        found = None if self._pool_file is None else self._pool_file.look()
+        if isinstance(found, BadDataFile):
+            _log.error("the pool file has changed and cannot be used: %s", found.message)
+            self._runs.did(POOL_FILE, _CHANGED, "timetable", found.message)
+        elif found is not None:
+            _log.info("the pool file has changed: %s", found)
+            self._runs.did(POOL_FILE, _CHANGED, "timetable", asdict(found))
 
     def judge(self) -> None:
         """Look at the trial that runs."""

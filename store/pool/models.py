@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -33,6 +33,19 @@ from store.tables import ModelTable
 Beginnings = list[Beginning]
 
 
+@dataclass(frozen=True, slots=True)
+class PoolSync:
+    """What taking over a pool file did to the pool: names of the models that joined it, left it, or have other values."""
+
+    joined: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{what}: {', '.join(names)}" for what, names in asdict(self).items() if names]
+        return "; ".join(parts) or "nothing changed"
+
+
 class ModelPool:
     """Lists and edits the pool. Every change raises `revision`, which replicas poll."""
 
@@ -40,14 +53,16 @@ class ModelPool:
         self._database = database
         self._clock = clock
 
-    def sync(self, models: Sequence[PoolModel]) -> None:
+    def sync(self, models: Sequence[PoolModel]) -> PoolSync:
         """Take over a pool file's models. Models that the file does not have any more go, except those added by API or CLI.
 
-        Models that come into a pool that held any join it, see `store.joins`.
+        Models that come into a pool that held any join it, see `store.joins`; so does one whose check had failed, and of which
+        the file says something else now.
         """
         wanted = {clean(model.card.name): _definition(model) for model in models}
+        joined, left, changed = list[str](), list[str](), list[str]()
         with self._edit() as (session, beginnings):
-            rows = {row.name: row for row in session.scalars(select(ModelTable))}
+            rows, joins = {row.name: row for row in session.scalars(select(ModelTable))}, latest(session)
             for name in sorted(rows.keys() | wanted.keys()):
                 row, base = rows.get(name), wanted.get(name)
                 was_in = row is not None and _in_pool(row)
@@ -56,8 +71,17 @@ class ModelPool:
                     session.add(row)
                 elif row.base != base:
                     row.base = base
-                if rows and _in_pool(row) and not was_in:
-                    beginnings.append(Beginning(name, "added", "the pool file has it"))
+                    if was_in and _in_pool(row):
+                        changed.append(name)
+                        if name in joins and joins[name].state == "failed":
+                            beginnings.append(Beginning(name, "added", "the pool file has changed it"))
+                if _in_pool(row) and not was_in:
+                    joined.append(name)
+                    if rows:
+                        beginnings.append(Beginning(name, "added", "the pool file has it"))
+                elif was_in and not _in_pool(row):
+                    left.append(name)
+        return PoolSync(tuple(joined), tuple(left), tuple(changed))
 
     def list(self, include_removed: bool = False) -> list[PoolModel]:
         """The models by name; with ``include_removed`` also the removed ones, which are marked."""

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from agent.types import ModelCard
 from store.columns import utc_now
 from store.database import Database
 from store.feedback import FeedbackEvent
-from store.pool.file import PoolModel, Provider
+from store.pool.file import PoolFile, PoolModel, Provider
 from store.pool.models import ModelPool
 from store.runs import JobRuns, Run
 from store.schedule import JobPlan, next_run, scheduled_jobs
@@ -187,6 +188,49 @@ def test_a_model_that_joins_calls_its_onboarding_and_one_that_left_does_not(
 def a_model(now: datetime) -> ModelTable:
     """A model that was added to the pool now."""
     return ModelTable(name="new", base=None, patch={}, added=True, removed=False, revision=9, updated_at=now)
+
+
+def test_a_changed_pool_file_is_taken_over_and_a_bad_one_is_listed_as_a_failed_run(
+    home_database: Database,
+    runs: JobRuns,
+    make_timetable: MakeTimetable,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "pool.yaml"
+    line = "  - {name: NAME, provider: {kind: embedded}, price: {input: 0, output: 0}, context: 2048}\n"
+    start = "version: 1\nmodels:\n" + line.replace("NAME", "v/old")
+    path.write_text(start)
+    pool = ModelPool(home_database)
+    pool.sync(PoolFile.load(path))
+    timetable = make_timetable(home_database, lambda run: None, pool=path, **QUIET)
+    assert runs.list() == []
+    path.write_text(start + line.replace("NAME", "v/new"))
+    for _ in range(3):
+        timetable.read_pool_file()
+    [run] = runs.list()
+    assert (run.job, run.state, run.result) == ("pool file", "done", {"joined": ["v/new"], "left": [], "changed": []})
+    assert [model.card.name for model in pool.list()] == ["v/new", "v/old"]
+    path.write_text(start + "  - {name: v/other}\n")
+    with caplog.at_level(logging.ERROR, "thalweg.jobs"):
+        for _ in range(3):
+            timetable.read_pool_file()
+    run = runs.list()[0]
+    assert run.state == "failed" and run.reason is not None and "line 4: models[1].provider is missing" in run.reason
+    assert [r.message for r in caplog.records] == [f"the pool file has changed and cannot be used: {run.reason}"]
+    assert [model.card.name for model in pool.list()] == ["v/new", "v/old"]
+
+
+def test_a_pool_file_is_not_watched_where_the_settings_say_so(
+    home_database: Database, runs: JobRuns, make_timetable: MakeTimetable, tmp_path: Path
+) -> None:
+    path = tmp_path / "pool.yaml"
+    path.write_text("version: 1\nmodels: []\n")
+    timetable = make_timetable(home_database, lambda run: None, pool=path, pool_watch=False, **QUIET)
+    path.write_text("none")
+    for _ in range(3):
+        timetable.read_pool_file()
+    assert runs.list() == []
 
 
 def test_enough_feedback_calls_an_early_refresh_once(

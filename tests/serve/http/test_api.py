@@ -520,7 +520,9 @@ def test_a_model_joins_changes_and_leaves(http: httpx.Client, upstream: Upstream
     added = http.post("/v1/models", json=sent | {"check": False})
     assert added.status_code == 201 and added.json()["available"]
     assert http.post("/v1/models", json={"name": "up/delta", "provider": provider}).status_code == 422
-    assert any(c["model"] == "up/delta" for c in route(http, prompt("sum"))["candidates"]), "the next request may get it"
+    assert any(c["model"] == "up/delta" for c in route(http, prompt("sum"))["candidates"]), (
+        "the next request may get it"
+    )
     assert http.patch("/v1/models/up/delta", json={"price_input": 4}).json()["price_input"] == 4
     assert http.get("/v1/models/up/delta").json()["price_input"] == 4
     assert http.delete("/v1/models/up/delta").json() == {"id": "up/delta", "object": "model", "deleted": True}

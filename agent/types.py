@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 """Of any shape; the docstrings give it."""
 
 Vector = NDArray[np.float32]
-Source = Literal["user", "judge", "implicit"]
+Source = Literal["user", "judge", "implicit", "evaluation"]
+"""Who scores an answer; of an ``evaluation`` the score is what the answer is worth, by a reference answer say."""
 
 TYPICAL_OUTPUT_TOKENS = 350
 """Length that is assumed of an answer, where neither a model's card nor outcomes of its calls say more."""

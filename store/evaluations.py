@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from agent.errors import InvalidInput
+from agent.evaluation.reference import Reference
 from agent.examples import Examples
 from agent.online.drift import drift_adjustment
 from agent.types import Encoded
@@ -39,6 +40,8 @@ class EvaluationRow:
         model -> score in [0, 1], of the models that were evaluated.
     costs
         model -> USD; may be empty.
+    reference
+        The right answer, by which answers of other models are scored; None where it is not known.
     """
 
     prompt: str
@@ -46,6 +49,7 @@ class EvaluationRow:
     task: str | None
     scores: Mapping[str, float]
     costs: Mapping[str, float]
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         for model, score in self.scores.items():
@@ -159,6 +163,7 @@ class EvaluationStore:
                 "task": row.task,
                 "scores": dict(row.scores),
                 "costs": dict(row.costs),
+                "reference": None if row.reference is None else row.reference.as_json(),
                 "created_at": now,
             }
             for content, row in wanted.items()
@@ -224,6 +229,17 @@ class EvaluationStore:
             examples = replace(examples, weights=np.array(weights, np.float64).reshape(examples.scores.shape))
         return examples, [labels[i] for i in examples.ids]
 
+    def references(self, prompts: Sequence[str]) -> dict[str, Reference]:
+        """prompt id -> its reference answer, of those that have one; where imports differ, the latest."""
+        e, found = EvaluationTable, dict[str, Reference]()
+        with self._database.session() as session:
+            for start in range(0, len(prompts), CHUNK):
+                page = e.prompt_id.in_(prompts[start : start + CHUNK])
+                query = select(e.prompt_id, e.reference).where(page, e.reference.is_not(None))
+                for prompt, reference in session.execute(query.order_by(e.created_at, e.id)):
+                    found[prompt] = Reference.of(reference)
+        return found
+
     def counts(self) -> list[DatasetCount]:
         """Counts by dataset and split."""
         e = EvaluationTable
@@ -237,7 +253,9 @@ class EvaluationStore:
 
 
 def _content_id(dataset: str, split: str, prompt: str, row: EvaluationRow) -> str:
-    content = [dataset, split, prompt, row.source, row.task, dict(row.scores), dict(row.costs)]
+    content: list[object] = [dataset, split, prompt, row.source, row.task, dict(row.scores), dict(row.costs)]
+    if row.reference is not None:
+        content.append(row.reference.as_json())
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

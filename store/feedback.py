@@ -43,7 +43,7 @@ class FeedbackEvent:
     score
         In [0, 1]. Of a comparison: 1 where the answer is preferred, 0 where that of ``other`` is, 0.5 for a tie.
     source
-        ``user``, ``judge`` or ``implicit``.
+        ``user``, ``judge``, ``implicit``, or ``evaluation``: a true score.
     rater
         Name within the source; a later event of the same (decision, source, rater, other) revises the earlier one.
     comment

@@ -259,6 +259,7 @@ class EvaluationTable(Base):
     task: Mapped[Safe | None]
     scores: Mapped[Json]
     costs: Mapped[Json]
+    reference: Mapped[Json | None]
     created_at: Mapped[datetime]
 
 

@@ -31,6 +31,10 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 _EPSILON = 1e-9
 
 
+EXACT = "evaluation"
+"""The source whose scores are true: they are neither calibrated nor discounted, and calibrate the others of their decision."""
+
+
 MAX_UNVERIFIED_WEIGHT = 200.0
 """Samples whose outcomes were not evaluated weigh like at most so many: a decision's expectation may be off itself."""
 
@@ -345,8 +349,8 @@ class Rating:
 
     @property
     def has_outcome(self) -> bool:
-        """Whether anything is known of the outcome, so that source and rater can be updated."""
-        return self.expected is not None or self.evaluated is not None
+        """Whether anything is known of the outcome by which source and rater can be updated; of true scores they are not."""
+        return self.source != EXACT and (self.expected is not None or self.evaluated is not None)
 
 
 def outcome_variance(expected: float) -> float:

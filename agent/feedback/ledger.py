@@ -2,7 +2,7 @@
 
 A rating is calibrated by its source's regression, weighted by its rater's reliability, and capped per rater, API key and
 decision. True quality is not observed: its prior is the router's estimate at decision time, updated by other sources'
-ratings; where the answer was evaluated, it is known.
+ratings; where the answer was evaluated, be it by a row of the log of the source ``evaluation``, it is known.
 
 The ledger is a function of the ordered log alone, so every replica computes the same; its state is JSON.
 """
@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from agent.feedback.calibration import (
+    EXACT,
     MAX_UNVERIFIED_WEIGHT,
     TARGETS,
     EvaluatedScore,
@@ -115,6 +116,13 @@ class DecisionRatings:
 
     used_weight: float = 0.0
     ratings: list[Rating] = field(default_factory=list)
+
+    def take_over_truth(self) -> None:
+        """Let a true score of the answer, where one is held, be the outcome of the other scores."""
+        for truth in (r for r in self.ratings if r.source == EXACT and r.other is None):
+            for rating in self.ratings:
+                if rating.other is None:
+                    rating.evaluated = truth.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +232,14 @@ class Ledger:
             self._quota.consume(observation, score.weight)
             if len(decision.ratings) < self.config.ratings:
                 decision.ratings.append(rating)
+                decision.take_over_truth()
         self._update(decision)
         return score
 
     def predict_one(self, source: str, rater: str, score: float) -> CalibratedScore:
         """What `learn_one` would give a score now, caps apart; nothing is updated."""
+        if source == EXACT:
+            return CalibratedScore(score, 1.0)
         found = self._sources.get((source, "score"), SourceCalibration("score"))
         return self._calibrate(score, found, found.n_ratings, self._raters.get((source, rater)))
 
@@ -265,7 +276,7 @@ class Ledger:
         reports = []
         for (source, kind), calibration in sorted(self._sources.items()):
             a = calibration.affine()
-            weight = a.weight * self.config.familiarity(calibration.n_ratings)
+            weight = 1.0 if source == EXACT else a.weight * self.config.familiarity(calibration.n_ratings)
             reports.append(SourceReport(source, kind, calibration.n_ratings, a.intercept, a.slope, a.noise, weight))
         return tuple(reports)
 
@@ -327,7 +338,10 @@ class Ledger:
     def _weigh(self, decision: DecisionRatings, rating: Rating, row: LogRow, is_new: bool) -> CalibratedScore:
         """Calibrate and weigh a rating by what is known before it."""
         rater, source = self._rater(rating), self._source(rating)
-        score = self._calibrate(rating.value, source, source.n_ratings - (not is_new), rater)
+        if rating.source == EXACT:
+            score = CalibratedScore(rating.value, 1.0)
+        else:
+            score = self._calibrate(rating.value, source, source.n_ratings - (not is_new), rater)
         remaining = self._quota.remaining(row)
         rating.calibrated, rating.source_weight = score.value, score.weight
         rating.sample_weight = remaining * (rater.reliability if rater else 1.0)

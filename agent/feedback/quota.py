@@ -19,7 +19,7 @@ class QuotaConfig:
     Parameters
     ----------
     rater, judge
-        Of one named rater on one task; a judge is the operator's, and rates everything.
+        Of one named rater on one task; a judge is the operator's, as evaluations are, and rates everything.
     key
         Of everything posted with one API key on one task.
     trusted_keys
@@ -107,7 +107,10 @@ class WeightQuota:
 
     def _caps(self, row: LogRow) -> Iterator[tuple[QuotaKey, float]]:
         if row.rater:
-            yield (row.source, row.rater), self.config.judge if row.source == "judge" else self.config.rater
+            yield (
+                (row.source, row.rater),
+                self.config.rater if row.source in ("user", "implicit") else self.config.judge,
+            )
         if row.key and row.key not in self.config.trusted_keys:
             yield ("key", row.key), self.config.key
 

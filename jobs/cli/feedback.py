@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The feedback log.", no_args_is_help=True)
 
 DecisionId = Annotated[str, typer.Argument(help="Id of the decision, from x-thalweg-decision-id.")]
-Source = Annotated[str, typer.Option(help="user, judge or implicit.")]
+Source = Annotated[str, typer.Option(help="user, judge or implicit; evaluation: a true score.")]
 Rater = Annotated[str, typer.Option(help="Who gives it; the same rater again revises.")]
 Comment = Annotated[str, typer.Option(help="Kept with it, for people.")]
 

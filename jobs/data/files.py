@@ -20,7 +20,7 @@ from store.settings import PromptsSetting
 
 
 def read(path: Path) -> list[EvaluationRow]:
-    """Every row of a data file, in any of the formats known.
+    """Every scored row of a data file, in any of the formats known; see `load` for the others.
 
     Parameters
     ----------
@@ -33,6 +33,12 @@ def read(path: Path) -> list[EvaluationRow]:
     BadDataFile
         Where the file is missing, damaged, of another format, or has a wrong line; names each.
     """
+    if scored := [row for row in _rows(path) if row.scores]:
+        return scored
+    raise BadDataFile(f"{path}: holds no scores", param=str(path))
+
+
+def _rows(path: Path) -> list[EvaluationRow]:
     if not path.exists():
         raise BadDataFile(f"{path}: no such file", param=str(path))
     suffixes = [s for s in path.suffixes if s != ".gz"]
@@ -65,8 +71,11 @@ class DataFile:
 
 
 def load(path: Path, dataset: str | None = None, split: str | None = None) -> DataFile:
-    """`read` a file; ``reasoning_gym/train.jsonl.gz`` is by default the split ``train`` of ``reasoning_gym``."""
-    rows = read(path)
+    """Read a file as `read` does, with the rows that have a reference and no score.
+
+    ``reasoning_gym/train.jsonl.gz`` is by default the split ``train`` of ``reasoning_gym``.
+    """
+    rows = _rows(path)
     name = path.name.split(".")[0]
     return DataFile(path, dataset or path.absolute().parent.name or name, split or name, rows)
 

@@ -1,7 +1,9 @@
 """Rows of scored prompts, checked one by one: a file is either right or refused with every bad line named.
 
 Thalweg's own format is one JSON object a line, plain or gzipped: ``{"prompt": str, "source": str, "task"?: str,
-"scores": {model: 0..1 or null}, "costs"?: {model: USD or null}}``. A score that is missing, null or NaN was not observed.
+"scores": {model: 0..1 or null}, "costs"?: {model: USD or null}, "reference"?: {"kind": "exact" | "numeric" | "choice" | "json",
+"value", "tolerance"?}}``. A score that is missing, null or NaN was not observed; with a reference, the right answer
+(`agent.evaluation.reference`), there may be none.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.errors import BadDataFile, did_you_mean
+from agent.errors import BadDataFile, InvalidInput, did_you_mean
+from agent.evaluation.reference import Reference
 from store.evaluations import EvaluationRow
 
 MAX_SHOWN = 20
 """Problems that one error message lists; the rest are counted."""
-KEYS = ("prompt", "source", "task", "scores", "costs")
+KEYS = ("prompt", "source", "task", "scores", "costs", "reference")
 
 
 class Problems:
@@ -111,15 +114,25 @@ def row_of(record: Any, problem: Callable[[str], None]) -> EvaluationRow | None:
     task = record.get("task")
     if task is not None and not isinstance(task, str):
         found.append(f"key 'task': a text is wanted, found {_name(task)}")
-    scores = _numbers(record.get("scores"), "scores", found.append, most=1.0)
+    given = record.get("reference")
+    reference = None if given is None else _reference(given, found.append)
+    scores = _numbers(record.get("scores", None if given is None else {}), "scores", found.append, most=1.0)
     costs = _numbers(record.get("costs", {}), "costs", found.append, most=math.inf)
-    if not found and not scores:
-        found.append("key 'scores': at least one model's score is wanted")
+    if not found and not scores and reference is None:
+        found.append("key 'scores': at least one model's score is wanted, or a 'reference'")
     for what in found:
         problem(what)
     if found:
         return None
-    return EvaluationRow(prompt=str(prompt), source=source, task=task, scores=scores, costs=costs)
+    return EvaluationRow(prompt=str(prompt), source=source, task=task, scores=scores, costs=costs, reference=reference)
+
+
+def _reference(value: Any, problem: Callable[[str], None]) -> Reference | None:
+    try:
+        return Reference.of(value)
+    except InvalidInput as error:
+        problem(f"key {error.message}")
+        return None
 
 
 def _numbers(value: Any, key: str, problem: Callable[[str], None], *, most: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from agent.evaluation.reference import Reference
 from jobs.calls.asking import Asking
 from jobs.judge.verdict import PairScore, Verdict, new_mark, pair_score, question, read_verdict, response_format
 from store.feedback import FeedbackEvent, FeedbackLog
@@ -13,6 +14,9 @@ from store.pool.file import PoolModel
 
 VERDICT_TOKENS = 1000
 """Most tokens of a verdict, thinking included."""
+
+REFERENCE = "reference"
+"""Rater of the scores by reference answers."""
 
 ORDERS = ("ours first", "theirs first")
 
@@ -69,6 +73,17 @@ class Panel:
                 score = out.by_judge[judge.card.name] = pair_score(first, second)
                 self._record(judge, ours, theirs, score)
         return out
+
+    def against_reference(self, reference: Reference, *answers: Answered) -> list[float]:
+        """Score answers by a reference, which costs nothing. The scores are true, so their source is ``evaluation``."""
+        scores = [reference.score(answer.text) for answer in answers]
+        comment = f"by the {reference.kind} reference"
+        events = [
+            FeedbackEvent(answer.decision_id, score, "evaluation", REFERENCE, comment, f"{answer.key}-{REFERENCE}")
+            for answer, score in zip(answers, scores, strict=True)
+        ]
+        self._log.append(events).result()
+        return scores
 
     def _verdict(
         self, judge: PoolModel, name: str, prompt: str, ours: Answered, theirs: Answered, order: str

@@ -7,6 +7,7 @@ known stands in SQL: a run that was killed is taken up where it stopped, and no 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -16,6 +17,7 @@ import numpy as np
 
 from agent.choice.probing import select_probes
 from agent.errors import NoCandidate
+from agent.evaluation.reference import Reference
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import RouteRequest, Turn
@@ -23,9 +25,9 @@ from jobs.calls.asking import Asking
 from jobs.calls.client import Answer, JobClient
 from jobs.context import JobContext
 from jobs.judge.panel import Answered, Panel
-from jobs.judge.verdict import PairScore
 from jobs.refresh.seed import known_texts
 from store.decisions import DecisionLog, DecisionRecord, Outcome
+from store.evaluations import EvaluationStore
 from store.join_calls import JoinBudget, JoinCall, JoinCalls, Role
 from store.joins import Join
 from store.pool.file import PoolModel
@@ -47,7 +49,7 @@ class Tally:
     quality, rival_quality
         Mean scores of the model's answers and of the answers that they were compared with; None without any.
     position_bias
-        By how much more the judges gave to the answer that stood first, before both orders were averaged.
+        By how much more the judges gave to the answer that stood first, before both orders were averaged; None without any.
     pairs
         Of every scored prompt: its id, the rival, and the scores of both answers.
     """
@@ -118,7 +120,7 @@ class Probes:
         return all(self._ask_one(name) for name in prompts if name in self._texts)
 
     def judge(self, prompts: Sequence[str], judges: Sequence[PoolModel]) -> Tally:
-        """Let the judges score what was answered, and write the scores to the feedback log."""
+        """Score what was answered, by a reference where there is one, else by the judges; the scores enter the feedback log."""
         self._texts = known_texts(self._ctx.database, list(prompts), self._snapshot.encoder)
         answers: dict[tuple[str, str], JoinCall] = {
             (call.role, call.subject): call
@@ -128,23 +130,28 @@ class Probes:
         pairs = [(answers.get(("probe", name)), answers.get(("rival", name)), name) for name in prompts]
         known = [(ours, theirs, name) for ours, theirs, name in pairs if ours and theirs and name in self._texts]
         panel = Panel(judges, self._asking, self._ctx.feedback)
-        found: list[PairScore] = []
+        references = EvaluationStore(self._ctx.database).references(prompts)
         scored: list[dict[str, Any]] = []
+        biases: list[float] = []
         unreadable = 0
         for ours, theirs, name in known:
+            pair: dict[str, Any] = {"prompt": name, "rival": theirs.model}
+            if (reference := references.get(name)) is not None:
+                right, others = panel.against_reference(reference, _answered(ours), _answered(theirs))
+                scored.append(pair | {"ours": right, "theirs": others, "reason": _by_reference(reference)})
+                continue
             score = panel.compare(name, self._texts[name], _answered(ours), _answered(theirs))
             unreadable += score.unreadable
             if (mean := score.mean) is not None:
-                found.append(mean)
-                pair = {"prompt": name, "rival": theirs.model, "ours": mean.ours, "theirs": mean.theirs}
-                scored.append(pair | {"reason": mean.reason})
+                biases.append(mean.position_bias)
+                scored.append(pair | {"ours": mean.ours, "theirs": mean.theirs, "reason": mean.reason})
         return Tally(
             prompts=len(known),
-            scored=len(found),
+            scored=len(scored),
             unreadable=unreadable,
-            quality=fmean(s.ours for s in found) if found else None,
-            rival_quality=fmean(s.theirs for s in found) if found else None,
-            position_bias=fmean(s.position_bias for s in found) if found else None,
+            quality=fmean(pair["ours"] for pair in scored) if scored else None,
+            rival_quality=fmean(pair["theirs"] for pair in scored) if scored else None,
+            position_bias=fmean(biases) if biases else None,
             pairs=scored,
         )
 
@@ -212,3 +219,7 @@ class Probes:
 
 def _answered(call: JoinCall) -> Answered:
     return Answered(str(call.decision_id), call.answer or "", f"join-{call.join}-{call.id}")
+
+
+def _by_reference(reference: Reference) -> str:
+    return f"The right answer ({reference.kind}): {json.dumps(reference.value)[:200]}"

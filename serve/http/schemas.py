@@ -25,7 +25,7 @@ from pydantic import (
 from starlette.datastructures import MutableHeaders
 
 from agent.errors import InvalidInput
-from agent.types import ModelCard, RouteRequest, Source, Turn
+from agent.types import ModelCard, RouteRequest, Turn
 from serve.errors import MalformedJson, path
 from serve.routing.live import AUTO
 from serve.service import Service
@@ -177,7 +177,7 @@ class RatingIn(In):
     """Fields that scores and comparisons share."""
 
     decision_id: Name
-    source: Source = "user"
+    source: Literal["user", "judge", "implicit"] = "user"
     rater: Annotated[StrictStr, Field(max_length=200)] = Field(
         default="", description="who rates; the same rater again revises"
     )

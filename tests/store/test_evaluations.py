@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from agent.errors import InvalidInput
+from agent.evaluation.reference import Reference
 from agent.feedback.ledger import Ledger
 from agent.observations import Drift, Observation
 from agent.types import Encoded
@@ -224,3 +225,15 @@ def test_a_revision_of_a_score_from_before_a_drift_is_no_score_from_after_it(
     assert weight["new"] == pytest.approx(0.25, abs=0.01)
     assert weight["old"] == pytest.approx(0.1 * weight["new"], rel=0.1)
     assert weight["revised"] == pytest.approx(weight["old"], rel=0.1)
+
+
+def test_references_are_kept_and_the_latest_counts(store: EvaluationStore) -> None:
+    store.add("set", "train", rows(3), encode, ENCODER)
+    for value in ("4", "5"):
+        row = EvaluationRow("prompt 1", "source", None, {}, {}, Reference("exact", value))
+        assert store.add("set", "train", [row], encode, ENCODER).rows == 1
+        assert store.add("set", "train", [row], encode, ENCODER).duplicates == 1
+    ids = [text_id(f"prompt {i}", ENCODER) for i in range(3)]
+    assert store.references(ids) == {ids[1]: Reference("exact", "5")} and store.references([]) == {}
+    examples, _ = store.examples(ENCODER)
+    assert len(examples.ids) == 3 and not np.isnan(examples.scores).any()

@@ -416,3 +416,30 @@ def test_predict_one_is_what_learn_one_would_give_and_learns_nothing() -> None:
     live = ledger.learn_one(scored_row(10_000, 0.4, source="judge", rater="gpt", task=99))
     assert (predicted.value, predicted.weight) == pytest.approx((live.value, live.weight))
     assert ledger.predict_one("implicit", "", 0.4) == CalibratedScore(0.4, 0.25)
+
+
+def test_a_true_score_counts_as_it_is_and_calibrates_the_others_of_its_answer() -> None:
+    """The router expects too much of every answer, so that by its estimates alone the fair judge would seem harsh."""
+    rng = np.random.default_rng(0)
+    rows: list[Observation] = []
+    for d in range(300):
+        worth = 0.9 if rng.random() < 0.4 else 0.3
+        known = {"decision_id": f"d{d}", "prompt_id": f"p{d}", "expected": 0.8, "task": d % 20}
+        given: list[tuple[str, str, float]] = [("judge", "fair", worth), ("judge", "harsh", worth - 0.2)]
+        given.insert(int(rng.integers(3)), ("evaluation", "reference", worth))
+        rows += [
+            scored_row(len(rows) + i + 1, score, source=source, rater=rater, **known)
+            for i, (source, rater, score) in enumerate(given)
+        ]
+    ledger, scores = learned(rows)
+    truths = [score for row, score in zip(rows, scores, strict=True) if row.source == "evaluation"]
+    assert {score.value for score in truths} == {0.3, 0.9}
+    assert ledger.predict_one("evaluation", "reference", 0.3) == CalibratedScore(0.3, 1.0)
+    assert (source(ledger, "evaluation").bias, source(ledger, "evaluation").weight) == (0.0, 1.0)
+    fair, strict = (ledger.predict_one("judge", rater, score).value for rater, score in (("fair", 0.9), ("harsh", 0.7)))
+    assert fair == pytest.approx(0.9, abs=0.04) and strict == pytest.approx(0.9, abs=0.04)
+    without, _ = learned(row for row in rows if row.source != "evaluation")
+    assert abs(without.predict_one("judge", "fair", 0.9).value - 0.9) > 0.08, "else the test shows nothing"
+    again = Ledger.from_state(json.loads(json.dumps(ledger.state())))
+    revised = replace(rows[-1], seq=10_000, revises=rows[-1].score)
+    assert again.learn_one(revised) == ledger.learn_one(revised)

@@ -166,3 +166,16 @@ def test_importing_twice_changes_nothing(home_database: Database, tmp_path: Path
     assert (first.rows, first.new_prompts, first.scores, first.duplicates, done) == (30, 30, 120, 0, [30])
     again = store_file(file, home_database, WordEncoder())
     assert (again.rows, again.new_prompts, again.scores, again.duplicates) == (0, 0, 0, 30)
+
+
+def test_a_row_may_have_a_reference_and_then_no_scores(tmp_path: Path) -> None:
+    reference = {"kind": "numeric", "value": 4, "tolerance": 0.5}
+    path = write(tmp_path / "x.jsonl", [GOOD | {"reference": reference}, {"prompt": "3 + 3?", "reference": reference}])
+    found = load(path).rows
+    assert [row.reference and row.reference.as_json() for row in found] == [reference, reference]
+    assert [dict(row.scores) for row in found] == [GOOD["scores"], {}]
+    assert len(read(path)) == 1, "what is not scored cannot be replayed"
+    with pytest.raises(BadDataFile, match="holds no scores"):
+        read(write(tmp_path / "y.jsonl", [{"prompt": "3 + 3?", "reference": reference}]))
+    with pytest.raises(BadDataFile, match=r"line 1: key reference\.value: give a finite number, not 'four'"):
+        load(write(tmp_path / "z.jsonl", [GOOD | {"reference": {"kind": "numeric", "value": "four"}}]))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.evaluation.reference import Reference
 from agent.types import ModelCard
 from jobs.calls.client import JobClient
 from jobs.context import JobContext
@@ -232,3 +233,18 @@ def test_an_outside_judge_of_unknown_price_is_refused_and_one_of_known_price_jud
     ctx.settings = ctx.settings.model_copy(update={"judge_price_input": 0.0, "judge_price_output": 0.0})
     assert run(ctx).found["judged"]["scored"] == PROBES
     assert {row.rater for row in ctx.feedback.tail(0)} == {"grand-judge"}
+
+
+def test_a_prompt_with_a_reference_needs_no_judge(
+    ctx: JobContext, world: World, endpoint: Upstream, word_encoder: WordEncoder
+) -> None:
+    rows = [EvaluationRow(r["prompt"], r["source"], None, {}, {}, Reference("exact", "Right.")) for r in records(240)]
+    encode = lambda texts: word_encoder.encode([turns_of(t) for t in texts])  # noqa: E731
+    EvaluationStore(ctx.database).add("made", "golden", rows, encode, word_encoder.fingerprint)
+    world.ours = "I think so.\n\nThe answer is: right"
+    join = run(ctx)
+    judged = join.found["judged"]
+    assert (judged["quality"], judged["rival_quality"], judged["position_bias"]) == (1.0, 0.0, None)
+    assert not [call for call in JoinCalls(ctx.database).list(join.id) if call.role == "judge"]
+    found = {(row.source, row.rater, row.score) for row in ctx.feedback.tail(0) if row.model == NEW}
+    assert found == {("evaluation", "reference", 1.0)} and len(ctx.feedback.tail(0)) == 2 * PROBES

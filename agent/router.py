@@ -14,7 +14,7 @@ from agent.choice.exploration import ChoiceConfig
 from agent.choice.utility import expected_costs
 from agent.errors import NoCandidate
 from agent.estimate import Estimates, Estimator
-from agent.feedback.ledger import RaterReport, SourceReport
+from agent.feedback.reports import RaterReport, SourceReport
 from agent.learner import Learner
 from agent.observations import Drift, Observation, SetAside
 from agent.online.estimator import OnlineConfig

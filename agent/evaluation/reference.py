@@ -100,13 +100,13 @@ class Reference:
         found = _NUMBER.findall(answer if marked is None else marked)
         number = _number(found[-1] if marked is None else found[0]) if found else None
         off = self.tolerance if self.tolerance is not None else TOLERANCE * max(1.0, abs(self.value))
-        return number is not None and abs(number - self.value) <= off
+        return number is not None and bool(abs(number - self.value) <= off)
 
     def _choice(self, answer: str) -> bool:
         found = _CHOICE.match(_final(answer).strip(_MARKS))
         if found is None or (found[0].upper() == "A" and found.end() < len(_final(answer).strip(_MARKS))):
             return False  # "A big one" is no choice, "A)" and "A" are
-        return found[1].upper() == self.value.upper()
+        return found[1].upper() == str(self.value).upper()
 
     def _json(self, answer: str) -> bool:
         blocks = _BLOCK.findall(answer)
@@ -164,7 +164,7 @@ def _is_number(value: Any) -> bool:
 def _same(a: Any, b: Any) -> bool:
     """Whether two JSON values are equal; 1 equals 1.0, and neither is true."""
     if _is_number(a) and _is_number(b):
-        return abs(a - b) <= TOLERANCE * max(1.0, abs(b))
+        return bool(abs(a - b) <= TOLERANCE * max(1.0, abs(b)))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
     if isinstance(a, list) and isinstance(b, list):

@@ -1,9 +1,8 @@
-"""Calibration of feedback: an affine regression for every source, and a reliability for every rater.
+"""Calibration of feedback: an affine regression for every source.
 
 A source's rating of an answer of true quality x is modelled as ``y = a + b x + noise``; a, b and the noise variance are
 estimated by a Bayesian linear regression (Bishop 2006, section 3.3) from eight sums, from which a sample can be
-subtracted again. A rater's ratings are explained either as honest, by the source's regression and an offset of the
-rater's own, or as spam, independent of the answer; the log-likelihood ratio of the two gives the rater's reliability.
+subtracted again. What is known of single raters is in `agent.feedback.raters`.
 
 The true quality is known where the answer was evaluated. Elsewhere its prior is what the decision expected, updated by the
 other sources' calibrated ratings of the same answer, each with a noise of its own.
@@ -55,20 +54,8 @@ MIN_NOISE = 0.5
 """Lower bound of the relative noise: a source that always gives the same rating has none, and no information either."""
 
 
-OFFSET_SD = 0.1
-"""Prior standard deviation of a rater's offset from the source's regression."""
-
-
 _PRIOR_NOISE_WEIGHT = 20.0
 """Number of samples that the prior noise weighs like."""
-
-
-_PRIOR_LOG_ODDS = 3.0
-"""Prior log-odds that a rater is honest: 95 %."""
-
-
-_MIN_SPAM_LOG_ODDS, _MAX_SPAM_LOG_ODDS = -6.0, 12.0
-"""Bounds of the evidence on a rater, so that one who changes is noticed within some ratings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,93 +177,6 @@ class SourceCalibration:
             share = 1.0 if target == "evaluation" else cap / (cap + sums[0] + _EPSILON)
             total = [t + share * v for t, v in zip(total, sums)]
         return total
-
-
-@dataclass(slots=True)
-class RatingSums:
-    """Sums over a rater's ratings of one kind: their number, their outcomes and their values."""
-
-    n_ratings: float = 0.0
-    outcomes: float = 0.0
-    value: float = 0.0
-
-    def copy(self) -> Self:
-        """One that changes apart from this one."""
-        return type(self)(self.n_ratings, self.outcomes, self.value)
-
-
-@dataclass(slots=True)
-class RaterReliability:
-    """Evidence on one rater.
-
-    Parameters
-    ----------
-    spam_log_odds
-        Log-likelihood ratio of a spammer over an honest rater.
-    scores, comparisons
-        Sums over the rater's ratings.
-    """
-
-    spam_log_odds: float = 0.0
-    scores: RatingSums = field(default_factory=RatingSums)
-    comparisons: RatingSums = field(default_factory=RatingSums)
-
-    def copy(self) -> Self:
-        """One that changes apart from this one."""
-        return type(self)(self.spam_log_odds, self.scores.copy(), self.comparisons.copy())
-
-    @property
-    def reliability(self) -> float:
-        """Probability that the rater is honest."""
-        return 1.0 / (1.0 + math.exp(self.spam_log_odds - _PRIOR_LOG_ODDS))
-
-    def sums(self, kind: Kind) -> RatingSums:
-        """Those of one kind."""
-        return self.scores if kind == "score" else self.comparisons
-
-    def offset(self, kind: Kind, source: AffineCalibration) -> float:
-        """How far the rater's ratings lie above the source's regression: a mean, shrunken to 0."""
-        s = self.sums(kind)
-        above = s.value - source.intercept * s.n_ratings - source.slope * s.outcomes
-        return above / (s.n_ratings + PRIOR_NOISE[kind] / OFFSET_SD**2)
-
-    def update(self, kind: Kind, value: float, outcome: float, source: AffineCalibration, trust: float = 1.0) -> float:
-        """Add a rating; returns what it added to the spam log-odds, for `downdate`.
-
-        ``trust``, in [0, 1]: how far the outcome is believed, for a rater is not found out by a guess.
-        """
-        s = self.sums(kind)
-        expected = source.intercept + source.slope * outcome
-        honest = _clip(_probability(kind, expected + self.offset(kind, source)), 0.05)
-        spam = _clip(
-            (_probability(kind, s.value / s.n_ratings) * s.n_ratings + 0.5 if s.n_ratings > 0 else 0.5)
-            / (s.n_ratings + 1.0),
-            0.02,
-        )
-        up = _probability(kind, value)
-        log_odds = trust * (up * math.log(spam / honest) + (1.0 - up) * math.log((1.0 - spam) / (1.0 - honest)))
-        self._add(s, 1.0, value, outcome, log_odds)
-        return log_odds
-
-    def downdate(self, kind: Kind, value: float, outcome: float, log_odds: float) -> None:
-        """Subtract a rating."""
-        if self.sums(kind).n_ratings >= 1.0:  # else the rater was dropped and came back meanwhile
-            self._add(self.sums(kind), -1.0, value, outcome, log_odds)
-
-    def _add(self, sums: RatingSums, sign: float, value: float, outcome: float, log_odds: float) -> None:
-        sums.n_ratings += sign
-        sums.value += sign * value
-        sums.outcomes += sign * outcome
-        self.spam_log_odds = min(max(self.spam_log_odds + sign * log_odds, _MIN_SPAM_LOG_ODDS), _MAX_SPAM_LOG_ODDS)
-
-
-def _probability(kind: Kind, value: float) -> float:
-    """A rating as a probability that the answer is good."""
-    return value if kind == "score" else (1.0 + value) / 2.0
-
-
-def _clip(value: float, margin: float) -> float:
-    return min(max(value, margin), 1.0 - margin)
 
 
 EvaluatedScore = Callable[[str, str], float | None]

@@ -18,16 +18,17 @@ from agent.feedback.calibration import (
     EXACT,
     MAX_UNVERIFIED_WEIGHT,
     TARGETS,
+    AffineCalibration,
     EvaluatedScore,
     Kind,
-    RaterReliability,
     Rating,
-    RatingSums,
     SourceCalibration,
     calibration_samples,
     outcome,
 )
 from agent.feedback.quota import LogRow, QuotaConfig, WeightQuota
+from agent.feedback.raters import RaterReliability, RatingSums
+from agent.feedback.reports import ModelOffset, RaterReport, SourceReport
 from agent.observations import CalibratedScore, Drift, Observation
 from agent.online.drift import drift_adjustment
 
@@ -86,36 +87,13 @@ class Scored(LogRow, Protocol):
     def score(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SourceReport:
-    """A source's regression ``y = bias + slope * x``; ``noise`` beside a clean evaluation's, ``weight`` of its ratings."""
-
-    source: str
-    kind: Kind
-    n_ratings: int
-    bias: float
-    slope: float
-    noise: float
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class RaterReport:
-    """A rater's probability of honesty (``weight``), and ``offset`` of their scores from the source's regression."""
-
-    source: str
-    rater: str
-    n_ratings: int
-    weight: float
-    offset: float
-
-
 @dataclass(slots=True)
 class DecisionRatings:
-    """What a decision's ratings weigh together, and those that are held."""
+    """What a decision's ratings weigh together, and those that are held; ``model`` is the one whose answer they rate."""
 
     used_weight: float = 0.0
     ratings: list[Rating] = field(default_factory=list)
+    model: str = ""
 
     def take_over_truth(self) -> None:
         """Let a true score of the answer, where one is held, be the outcome of the other scores."""
@@ -193,7 +171,9 @@ class Ledger:
         sources = {(r.source, r.kind) for r in ratings}
         raters = {(r.source, r.rater) for r in ratings} | {(observation.source, observation.rater)}
         sources.add((observation.source, "score" if observation.other is None else "comparison"))
-        copies._decisions = {observation.decision_id: DecisionRatings(held.used_weight, ratings)} if held else {}
+        copies._decisions = (
+            {observation.decision_id: DecisionRatings(held.used_weight, ratings, held.model)} if held else {}
+        )
         copies._sources = {key: self._sources[key].copy() for key in sources if key in self._sources}
         copies._raters = {key: self._raters[key].copy() for key in raters if key in self._raters}
         copies._quota = self._quota.touched(observation)
@@ -217,6 +197,7 @@ class Ledger:
 
     def _learn_one(self, observation: Observation) -> CalibratedScore:
         decision = self._decision(observation.decision_id)
+        decision.model = observation.model
         rating = Rating.of(observation, self._evaluated_score)
         self._update(decision, -1.0)
         revised = next((w for w in decision.ratings if w.identity == rating.identity), None)
@@ -236,12 +217,12 @@ class Ledger:
         self._update(decision)
         return score
 
-    def predict_one(self, source: str, rater: str, score: float) -> CalibratedScore:
-        """What `learn_one` would give a score now, caps apart; nothing is updated."""
+    def predict_one(self, source: str, rater: str, score: float, model: str = "") -> CalibratedScore:
+        """What `learn_one` would give a score of an answer by ``model`` now, caps apart; nothing is updated."""
         if source == EXACT:
             return CalibratedScore(score, 1.0)
         found = self._sources.get((source, "score"), SourceCalibration("score"))
-        return self._calibrate(score, found, found.n_ratings, self._raters.get((source, rater)))
+        return self._calibrate(score, found, found.n_ratings, self._raters.get((source, rater)), model)
 
     def mean_scores(
         self, rows: Iterable[Scored], drifts: Sequence[Drift] = ()
@@ -258,7 +239,7 @@ class Ledger:
         quota = WeightQuota(self.config.quota)
         sums: dict[tuple[str, str], tuple[float, float]] = {}  # (weight, weight * score)
         for row in rows:
-            score = self.predict_one(row.source, row.rater, row.score)
+            score = self.predict_one(row.source, row.rater, row.score, row.model)
             weight = score.weight * quota.remaining(row)
             quota.consume(row, weight)
             shift, factor = drift_adjustment(row.model, row.seq, drifts)
@@ -290,6 +271,7 @@ class Ledger:
                 int(found.scores.n_ratings + found.comparisons.n_ratings),
                 found.reliability,
                 found.offset("score", affine[source]) if source in affine else 0.0,
+                self._model_offsets(found, affine[source]) if source in affine else (),
             )
             for (source, rater), found in self._raters.items()
         ]
@@ -303,11 +285,18 @@ class Ledger:
                 for which, found in self._sources.items()
             ],
             "raters": [
-                [*who, r.spam_log_odds, astuple(r.scores), astuple(r.comparisons)] for who, r in self._raters.items()
+                [
+                    *who,
+                    r.spam_log_odds,
+                    astuple(r.scores),
+                    astuple(r.comparisons),
+                    {model: astuple(sums) for model, sums in r.models.items()},
+                ]
+                for who, r in self._raters.items()
             ],
             "quota": self._quota.state(),
             "decisions": [
-                [name, decision.used_weight, [astuple(w) for w in decision.ratings]]
+                [name, decision.used_weight, [astuple(w) for w in decision.ratings], decision.model]
                 for name, decision in self._decisions.items()
             ],
         }
@@ -328,11 +317,14 @@ class Ledger:
             ledger._sources[source, kind] = SourceCalibration(
                 kind, n_ratings, {target: list(sums[target]) for target in TARGETS}, ledger._max_unverified_weight
             )
-        for source, rater, spam_log_odds, *sums in state["raters"]:
-            ledger._raters[source, rater] = RaterReliability(spam_log_odds, *(RatingSums(*s) for s in sums))
+        for source, rater, spam_log_odds, scores, comparisons, *models in state["raters"]:
+            by_model = {model: RatingSums(*sums) for held in models for model, sums in held.items()}
+            ledger._raters[source, rater] = RaterReliability(
+                spam_log_odds, RatingSums(*scores), RatingSums(*comparisons), by_model
+            )
         ledger._quota.restore(state["quota"])
-        for name, used_weight, ratings in state["decisions"]:
-            ledger._decisions[name] = DecisionRatings(used_weight, [Rating(*rating) for rating in ratings])
+        for name, used_weight, ratings, *model in state["decisions"]:
+            ledger._decisions[name] = DecisionRatings(used_weight, [Rating(*rating) for rating in ratings], *model)
         return ledger
 
     def _weigh(self, decision: DecisionRatings, rating: Rating, row: LogRow, is_new: bool) -> CalibratedScore:
@@ -341,7 +333,7 @@ class Ledger:
         if rating.source == EXACT:
             score = CalibratedScore(rating.value, 1.0)
         else:
-            score = self._calibrate(rating.value, source, source.n_ratings - (not is_new), rater)
+            score = self._calibrate(rating.value, source, source.n_ratings - (not is_new), rater, decision.model)
         remaining = self._quota.remaining(row)
         rating.calibrated, rating.source_weight = score.value, score.weight
         rating.sample_weight = remaining * (rater.reliability if rater else 1.0)
@@ -349,18 +341,29 @@ class Ledger:
         return CalibratedScore(score.value, rating.weight)
 
     def _calibrate(
-        self, value: float, source: SourceCalibration, n_known: int, rater: RaterReliability | None
+        self, value: float, source: SourceCalibration, n_known: int, rater: RaterReliability | None, model: str
     ) -> CalibratedScore:
-        """A rating as an estimate of quality, and its weight before any cap, where ``n_known`` of its source were known before.
+        """A rating of an answer by ``model`` as an estimate of quality, and its weight before any cap, where ``n_known`` of its
+        source were known before.
 
         ``rater`` is None for a nameless one.
         """
         affine = source.affine()
-        offset, reliability = (
-            (self._trust * rater.offset(source.kind, affine), rater.reliability) if rater else (0.0, 1.0)
-        )
+        offset, reliability = 0.0, 1.0
+        if rater is not None:
+            offset, reliability = self._trust * rater.offset(source.kind, affine), rater.reliability
+            if source.kind == "score":
+                offset += rater.model_offset(model, affine, offset)
         weight = affine.weight * self.config.familiarity(max(n_known, 0)) * reliability
         return CalibratedScore((value - affine.intercept - offset) / affine.slope, weight)
+
+    def _model_offsets(self, rater: RaterReliability, affine: AffineCalibration) -> tuple[ModelOffset, ...]:
+        offset = self._trust * rater.offset("score", affine)
+        found = [
+            ModelOffset(model, sums.n_ratings, rater.model_offset(model, affine, offset))
+            for model, sums in rater.models.items()
+        ]
+        return tuple(sorted(found, key=lambda m: (-abs(m.offset), m.model)))
 
     def _update(self, decision: DecisionRatings, sign: float = 1.0) -> None:
         """Add the decision's ratings to their sources and raters, each beside the others; with ``sign`` -1, subtract."""
@@ -368,6 +371,10 @@ class Ledger:
             if not rating.has_outcome:
                 continue
             source, rater = self._source(rating), self._raters.get((rating.source, rating.rater))
+            if rater is not None and rating.source == "judge" and rating.other is None:
+                mean, known = outcome(rating, [w for w in decision.ratings if w.source != rating.source])
+                if known:
+                    rater.update_model(decision.model, rating.value, mean, sign * known)
             for sample in calibration_samples(rating, decision.ratings):
                 source.update(sample, sign)
             if rater is not None:

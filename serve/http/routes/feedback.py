@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, SkipValidation, ValidationError
 
 from agent.errors import InvalidInput, UnknownDecision
-from agent.feedback.ledger import RaterReport, SourceReport
+from agent.feedback.reports import RaterReport, SourceReport
 from serve.errors import error_response, invalid
 from serve.http.schemas import (
     CompareIn,

@@ -13,13 +13,11 @@ from agent.feedback.calibration import (
     INTERCEPT_SD,
     MIN_NOISE,
     MIN_SLOPE,
-    OFFSET_SD,
     PRIOR_NOISE,
     SLOPE_SD,
     AffineCalibration,
     CalibrationSample,
     Kind,
-    RaterReliability,
     Rating,
     SourceCalibration,
     Target,
@@ -27,6 +25,7 @@ from agent.feedback.calibration import (
     outcome,
     outcome_variance,
 )
+from agent.feedback.raters import OFFSET_SD, RaterReliability
 from agent.observations import Observation
 from agent.types import Encoded
 

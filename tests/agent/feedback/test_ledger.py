@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.feedback.ledger import Ledger, LedgerConfig, SourceReport
+from agent.feedback.ledger import Ledger, LedgerConfig
 from agent.feedback.quota import QuotaConfig
+from agent.feedback.raters import MODELS, RaterReliability
+from agent.feedback.reports import RaterReport, SourceReport
 from agent.observations import CalibratedScore, Observation
 from agent.types import Encoded, Source
 
@@ -221,9 +223,9 @@ def test_a_revision_leaves_what_the_last_rating_alone_would_have_left() -> None:
     direct, _ = learned([*others, replace(second, revises=None)])
     for one, two in zip(revised.sources(), direct.sources(), strict=True):
         assert one.n_ratings == two.n_ratings
-        assert (one.bias, one.slope, one.noise) == pytest.approx((two.bias, two.slope, two.noise), abs=1e-9)
+        assert (one.bias, one.slope, one.noise) == pytest.approx((two.bias, two.slope, two.noise), abs=1e-6)
     ann, ann_direct = (next(r for r in ledger.raters() if r.rater == "ann") for ledger in (revised, direct))
-    assert (ann.n_ratings, ann.weight, ann.offset) == pytest.approx((1, ann_direct.weight, ann_direct.offset), abs=1e-9)
+    assert (ann.n_ratings, ann.weight, ann.offset) == pytest.approx((1, ann_direct.weight, ann_direct.offset), abs=1e-6)
 
 
 def test_a_revision_takes_the_place_of_its_own_weight_alone() -> None:
@@ -233,7 +235,7 @@ def test_a_revision_takes_the_place_of_its_own_weight_alone() -> None:
     ]
     weights = [ledger.learn_one(row).weight for row in rows]
     weights[1] = ledger.learn_one(replace(rows[1], seq=3, score=0.5, revises=0.6)).weight
-    [[_, used, _]] = ledger.state()["decisions"]
+    [[_, used, *_]] = ledger.state()["decisions"]
     assert used == pytest.approx(sum(weights))
     by_name = {name: tasks[0][1] for _, name, tasks in ledger.state()["quota"]}
     assert by_name == pytest.approx({**dict(zip(("ann", "bob", "cy"), weights)), "k": sum(weights)}, rel=1e-3)
@@ -280,7 +282,7 @@ def test_a_revision_of_a_rating_that_is_no_longer_held_consumes_no_second_weight
     after = ledger.state()
     for name in ("quota", "sources"):
         assert after[name] == before[name]
-    assert sum(used for _, used, _ in after["decisions"]) <= sum(used for _, used, _ in before["decisions"])
+    assert sum(used for _, used, *_ in after["decisions"]) <= sum(used for _, used, *_ in before["decisions"])
     assert sorted(after["raters"]) == sorted(before["raters"])
 
 
@@ -411,7 +413,7 @@ def test_memory_is_bounded() -> None:
 def test_predict_one_is_what_learn_one_would_give_and_learns_nothing() -> None:
     ledger, _ = learned(log(lambda *a: [*careless(*a), *harsh(*a)], 500))
     before = json.dumps(ledger.state())
-    predicted = ledger.predict_one("judge", "gpt", 0.4)
+    predicted = ledger.predict_one("judge", "gpt", 0.4, "m0")
     assert json.dumps(ledger.state()) == before
     live = ledger.learn_one(scored_row(10_000, 0.4, source="judge", rater="gpt", task=99))
     assert (predicted.value, predicted.weight) == pytest.approx((live.value, live.weight))
@@ -443,3 +445,87 @@ def test_a_true_score_counts_as_it_is_and_calibrates_the_others_of_its_answer() 
     again = Ledger.from_state(json.loads(json.dumps(ledger.state())))
     revised = replace(rows[-1], seq=10_000, revises=rows[-1].score)
     assert again.learn_one(revised) == ledger.learn_one(revised)
+
+
+def judged(known: str, liked: float = 0.2, better: float = 0.0, decisions: int = 1500) -> list[Observation]:
+    """Answers of six models, two of them acme's, scored by a fair judge, a harsh one and acme's own, which likes its family.
+
+    What they are worth is also told by a reference on one in three, by users' thumbs on all, or by nobody (``known``); acme's
+    models are ``better`` than the decisions expect.
+    """
+    rng = np.random.default_rng(1)
+    models = ["acme/a", "acme/b", "c", "d", "e", "f"]
+    rows: list[Observation] = []
+    for d in range(decisions):
+        model, chance = models[d % 6], float(rng.uniform(0.3, 0.7))
+        own = model.startswith("acme/")
+        worth = 0.8 if rng.random() < chance + better * own else 0.2
+        given: list[tuple[str, str, float]] = [
+            ("judge", "fair", worth), ("judge", "harsh", worth - 0.2), ("judge", "acme/judge", worth + liked * own),
+        ]  # fmt: skip
+        if known == "reference" and rng.random() < 1 / 3:
+            given.append(("evaluation", "reference", worth))
+        if known == "users":
+            given.append(("user", f"u{rng.integers(50)}", float(worth > 0.5)))
+        rows += [
+            scored_row(len(rows) + i + 1, score, decision_id=f"d{d}", prompt_id=f"p{d}", model=model, source=source,
+                       rater=rater, expected=0.2 + 0.6 * chance, task=d % 20)
+            for i, (source, rater, score) in enumerate(given)
+        ]  # fmt: skip
+    return rows
+
+
+def rater(ledger: Ledger, name: str) -> RaterReport:
+    return next(report for report in ledger.raters() if report.rater == name)
+
+
+@pytest.mark.parametrize("known", ["reference", "users"])
+def test_a_harsh_judge_and_one_that_flatters_its_own_family_are_found(known: str) -> None:
+    ledger, _ = learned(judged(known))
+    bias = source(ledger, "judge").bias - (1.0 - source(ledger, "judge").slope) * 0.5
+    assert bias + rater(ledger, "harsh").offset == pytest.approx(-0.2, abs=0.05)
+    liking = {found.model: found.offset for found in rater(ledger, "acme/judge").models}
+    family = np.mean([liking["acme/a"], liking["acme/b"]]) - np.mean([liking[model] for model in "cdef"])
+    assert family == pytest.approx(0.2, abs=0.05) and {m.model for m in rater(ledger, "acme/judge").models[:2]} == {
+        "acme/a", "acme/b",
+    }  # fmt: skip
+    assert max(abs(found.offset) for found in rater(ledger, "fair").models) < 0.02
+    scores = {
+        (name, model): ledger.predict_one("judge", name, said, model).value
+        for name, model, said in (("acme/judge", "acme/a", 1.0), ("acme/judge", "c", 0.8), ("harsh", "c", 0.6))
+    }
+    assert all(value == pytest.approx(0.8, abs=0.03) for value in scores.values()), "what they mean is the same"
+
+
+def test_a_model_that_got_better_is_not_taken_for_one_that_is_liked() -> None:
+    unverified, _ = learned(judged("nobody", liked=0.0, better=0.2))
+    assert all(report.models == () for report in unverified.raters()), "nobody knows which of the two it is"
+    verified, _ = learned(judged("reference", liked=0.0, better=0.2))
+    assert max(abs(found.offset) for report in verified.raters() for found in report.models) < 0.05
+    assert verified.predict_one("judge", "fair", 0.8, "acme/a").value == pytest.approx(0.8, abs=0.05)
+
+
+def test_offsets_by_model_are_restored_revised_and_held_of_few_models() -> None:
+    rows = judged("reference", decisions=120)
+    ledger, _ = learned(rows)
+    restored = Ledger.from_state(json.loads(json.dumps(ledger.state())))
+    assert restored.raters() == ledger.raters() and rater(restored, "acme/judge").models
+    old = ledger.state()
+    old["raters"] = [held[:5] for held in old["raters"]]
+    old["decisions"] = [held[:3] for held in old["decisions"]]
+    assert Ledger.from_state(old).predict_one("judge", "fair", 0.5, "c").weight > 0.5, "a state of an earlier version"
+    last = next(row for row in reversed(rows) if row.source == "evaluation")
+    judge = next(row for row in rows if row.decision_id == last.decision_id and row.rater == "acme/judge")
+    changed = replace(judge, seq=10_000, score=0.0, revises=judge.score)
+    ledger.learn_one(changed)
+    back = replace(judge, seq=10_001, revises=0.0)
+    ledger.learn_one(back)
+    for before, after in zip(rater(restored, "acme/judge").models, rater(ledger, "acme/judge").models, strict=True):
+        assert (before.model, before.weight) == (after.model, pytest.approx(after.weight))
+        assert before.offset == pytest.approx(after.offset, abs=1e-6)
+    many = RaterReliability()
+    for i in range(MODELS + 9):
+        many.update_model(f"m{i}", 0.5, 0.5, 1.0)
+    assert len(many.models) == MODELS and "m0" not in many.models
+    many.update_model("m9", 0.5, 0.5, -1.0)
+    assert "m9" not in many.models

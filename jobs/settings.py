@@ -75,6 +75,10 @@ class JobSettings(StoreSettings):
     judge_url, judge_api_key_env, judge_price_input, judge_price_output
         An endpoint outside the pool at which ``judge`` names models, the variable that holds its key, and USD per million
         tokens, where they are not published.
+    judge_schedule
+        When answers to requests are judged, where ``judge_daily_usd`` allows it.
+    judge_keep_hours
+        For how long an answer waits to be judged; then it is deleted.
     join_review_schedule
         When models on trial are looked at, to be adopted or declined.
     join_budget_usd, join_max_calls
@@ -133,6 +137,10 @@ class JobSettings(StoreSettings):
     judge_price_output: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="a number of at least 0"
     )
+    judge_schedule: Schedule = Field(default="interval: 15m", description=HOW_TO_WRITE)
+    judge_keep_hours: float = Field(
+        default=_KEPT.answer_hours, gt=0, le=8760, description="a number above 0, at most 8760"
+    )
     join_review_schedule: Schedule = Field(default="interval: 15m", description=HOW_TO_WRITE)
     join_budget_usd: float = Field(default=2.0, ge=0, allow_inf_nan=False, description="a number of at least 0")
     join_max_calls: int = Field(default=200, ge=0, description="a whole number of at least 0")
@@ -151,6 +159,7 @@ class JobSettings(StoreSettings):
             rejected=self.retention_rejected,
             retired=self.retention_retired,
             history_days=self.retention_history_days,
+            answer_hours=self.judge_keep_hours,
         )
 
     @property

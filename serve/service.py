@@ -11,6 +11,7 @@ from agent.choice.limiter import ExplorationLimiter
 from serve.metrics import Metrics
 from serve.providers.base import Provider
 from serve.routing.follower import Follower
+from serve.routing.keeper import Keeper
 from serve.routing.live import LiveRouter
 from serve.routing.pool_view import PoolView
 from serve.settings import ServeSettings
@@ -20,6 +21,7 @@ from store.drifts import DriftStore
 from store.encoders.backends import load_encoder
 from store.feedback import FeedbackLog
 from store.joins import JoinStore
+from store.kept_answers import KeptAnswers
 from store.keys import bootstrap_key
 from store.lineage import TaskLineage
 from store.pool.file import PoolFile
@@ -69,6 +71,7 @@ class Service:
         self.writer = GroupCommitter(self.database)
         self.metrics = Metrics()
         self.decisions = DecisionLog(self.database, self.writer, settings.store_prompts)
+        self.keeper = Keeper(settings, KeptAnswers(self.database, self.writer))
         self.feedback = FeedbackLog(self.database, self.writer)
         self.snapshots = SnapshotStore(self.database)
         self.trials = TrialStore(self.database)

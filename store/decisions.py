@@ -48,7 +48,7 @@ class DecisionRecord:
         The request's ``cost_quality_tradeoff``.
     kind
         ``chat`` where the model was called, ``route`` where only the decision was requested, ``probe`` where a job called
-        the model that joins, or one that it is compared with.
+        the model that joins, or one that it is compared with, ``shadow`` where it asked a second model.
     requested_model
         As the client wrote it.
     """
@@ -61,7 +61,7 @@ class DecisionRecord:
     key: str | None = None
     session: str | None = None
     cost_quality_tradeoff: float = 0.8
-    kind: Literal["chat", "route", "probe"] = "chat"
+    kind: Literal["chat", "route", "probe", "shadow"] = "chat"
     requested_model: str = "auto"
 
 

@@ -1,4 +1,5 @@
-"""Calls that a join makes: to the model that joins, to those it is compared with, and to judges.
+"""Calls that a join makes: to the model that joins, to those it is compared with, and to judges; and those that the judging of
+live answers makes, which belong to no join.
 
 Each is booked before it is made, with the most that it can cost, in the transaction that finds it within the budget; so the
 budget holds whatever happens meanwhile. A call is made once: one that was booked by a run that died may have been paid, so
@@ -19,16 +20,17 @@ from store.columns import Clock, literal, utc_now
 from store.database import Database
 from store.tables import JoinCallTable, JoinTable
 
-Role = Literal["check", "probe", "rival", "judge"]
+Role = Literal["check", "probe", "rival", "judge", "shadow"]
 CallState = Literal["booked", "done", "failed", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class JoinBudget:
-    """Most that one join may spend: USD, and calls."""
+    """Most that one join, or judging ``since`` a time, may spend: USD, and calls."""
 
     usd: float
     calls: int
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,11 @@ class JoinCall:
 
     Parameters
     ----------
+    join
+        Whose; None where live answers are judged.
     role
         ``check``, ``probe`` (a prompt to the model that joins), ``rival`` (the same prompt to the model that would have
-        answered it) or ``judge``.
+        answered it), ``judge``, or ``shadow`` (a live prompt to a second model).
     subject
         What it is about, once a role.
     model
@@ -63,7 +67,7 @@ class JoinCall:
     """
 
     id: int
-    join: int
+    join: int | None
     role: Role
     subject: str
     model: str
@@ -88,7 +92,7 @@ class JoinCalls:
         self._clock = clock
 
     def book(
-        self, join: int, role: Role, subject: str, model: str, reserved_usd: float, budget: JoinBudget
+        self, join: int | None, role: Role, subject: str, model: str, reserved_usd: float, budget: JoinBudget
     ) -> JoinCall | None:
         """Book a call, which is to be made then; as it is, where it was booked before. None: it is beyond the budget."""
         t = JoinCallTable
@@ -96,7 +100,7 @@ class JoinCalls:
             known = session.scalar(select(t).where(t.join == join, t.role == role, t.subject == subject))
             if known is not None:
                 return _call(known)
-            spent = _spending(session, join)
+            spent = _spending(session, join, since=budget.since)
             if spent.calls + 1 > budget.calls or spent.usd + reserved_usd > budget.usd:
                 return None
             row = t(join=join, role=role, subject=subject, model=model, state="booked", reserved_usd=reserved_usd)
@@ -126,7 +130,7 @@ class JoinCalls:
         """A call failed; where it may have been ``paid``, it counts as what was reserved."""
         self._end(call, "failed", error=error, cost_usd=None if paid else 0.0)
 
-    def lose(self, join: int) -> int:
+    def lose(self, join: int | None) -> int:
         """Close the calls of a run that died, and return their number. To be called while no run works on the join."""
         t = JoinCallTable
         values = {"state": "lost", "error": "the run that made it died", "finished_at": self._clock()}
@@ -136,7 +140,7 @@ class JoinCalls:
             session.commit()
         return len(ids)
 
-    def list(self, join: int, *roles: Role) -> list[JoinCall]:
+    def list(self, join: int | None, *roles: Role) -> list[JoinCall]:
         """The calls of a join in the order in which they were booked; where ``roles`` are given, those."""
         query = select(JoinCallTable).where(JoinCallTable.join == join).order_by(JoinCallTable.id)
         if roles:
@@ -144,10 +148,18 @@ class JoinCalls:
         with self._database.session() as session:
             return [_call(row) for row in session.scalars(query)]
 
-    def spent(self, join: int, roles: Sequence[Role] = ()) -> JoinSpending:
-        """What a join has spent so far, on calls of these ``roles``; on all where none is given."""
+    def spent(self, join: int | None, roles: Sequence[Role] = (), since: datetime | None = None) -> JoinSpending:
+        """What a join has spent so far (``since`` a time), on calls of these ``roles``; on all where none is given."""
         with self._database.session() as session:
-            return _spending(session, join, roles)
+            return _spending(session, join, roles, since)
+
+    def forget_answer(self, role: Role, subject: str) -> None:
+        """Delete what was answered to a live call, once it is judged."""
+        t = JoinCallTable
+        forget = update(t).where(t.join.is_(None), t.role == role, t.subject == subject).values(answer=None)
+        with self._database.session(lock="joins") as session:
+            session.execute(forget)
+            session.commit()
 
     def spent_by_model(self) -> dict[str, float]:
         """model -> USD that its joins have spent so far, of those that have spent anything."""
@@ -164,12 +176,16 @@ class JoinCalls:
             session.commit()
 
 
-def _spending(session: Session, join: int, roles: Sequence[Role] = ()) -> JoinSpending:
+def _spending(
+    session: Session, join: int | None, roles: Sequence[Role] = (), since: datetime | None = None
+) -> JoinSpending:
     t = JoinCallTable
     cost = func.coalesce(t.cost_usd, t.reserved_usd)
     query = select(func.count(t.id), func.coalesce(func.sum(cost), 0.0)).where(t.join == join)
     if roles:
         query = query.where(t.role.in_(roles))
+    if since is not None:
+        query = query.where(t.booked_at >= since)
     calls, usd = session.execute(query).one()
     return JoinSpending(int(calls), float(usd))
 

@@ -29,6 +29,8 @@ from store.tables import (
     FeedbackTable,
     HeadTable,
     JobRunTable,
+    JoinCallTable,
+    KeptAnswerTable,
     OutcomeLogTable,
     OutcomeTable,
     PromptTable,
@@ -59,7 +61,9 @@ class RetentionConfig:
     rejected, retired
         The latest rejected snapshots, and former champions beside the champion's parent, whose weights are kept.
     history_days
-        For how long runs of jobs, trials, and what is left of rejected snapshots, are listed.
+        For how long runs of jobs, trials, calls that judged live answers, and what is left of rejected snapshots, are listed.
+    answer_hours
+        For how long an answer waits to be judged.
     """
 
     decisions: int = 250_000
@@ -69,6 +73,7 @@ class RetentionConfig:
     rejected: int = 2
     retired: int = 3
     history_days: float = 90.0
+    answer_hours: float = 24.0
 
 
 @dataclass(slots=True)
@@ -87,6 +92,8 @@ class RetentionReport:
     drifts: int = 0
     runs: int = 0
     outcome_log: int = 0
+    kept_answers: int = 0
+    calls: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
 
@@ -105,8 +112,8 @@ class Retention:
       The champion, its parent, every challenger and the snapshots of a running trial keep theirs. What is left of a
       rejected one goes with the history. Of archived snapshots' task events those stay that tell more than that a task
       went on. Trials that have ended go with the history, but those beside the champion.
-    - Drifts that training no longer reads, runs but the last of each job and state, and of the outcome log what no stream
-      holds any more.
+    - Answers that have waited too long to be judged. Drifts that training no longer reads, runs but the last of each job and
+      state, calls that judged live answers, and of the outcome log what no stream holds any more.
 
     Parameters
     ----------
@@ -283,6 +290,7 @@ class Retention:
             else:
                 gone -= set(session.scalars(select(f.decision_id).where(f.decision_id.in_(ids))))
             prompts = set(session.scalars(select(d.prompt_id).where(d.id.in_(gone))))
+            session.execute(delete(KeptAnswerTable).where(KeptAnswerTable.decision_id.in_(gone)))
             session.execute(delete(o).where(o.decision_id.in_(gone)))
             self._report.decisions += _count(session.execute(delete(d).where(d.id.in_(gone))))
             self._report.prompts += _count(session.execute(delete(PromptTable).where(*_unused(prompts))))
@@ -293,11 +301,15 @@ class Retention:
 
     def _history(self) -> None:
         since = self._now - timedelta(days=self._config.history_days)
+        kept, call = KeptAnswerTable, JoinCallTable
+        too_old = self._now - timedelta(hours=self._config.answer_hours)
+        self._delete("kept_answers", kept.decision_id, kept.kept_at < too_old)
         r, other = JobRunTable, aliased(JobRunTable)
         last = ~select(other.id).where(other.job == r.job, other.state == r.state, other.id > r.id).exists()
         if self._config.history_days:
             ended = r.state.in_(("done", "failed", "skipped"))
             self._delete("runs", r.id, ended, r.requested_at < since, ~last)
+            self._delete("calls", call.id, call.join.is_(None), call.booked_at < since)
             s, t, champion = SnapshotTable, TrialTable, aliased(SnapshotTable)
             beside = select(champion.version).where(champion.status == "champion", champion.version == t.champion)
             self._delete("trials", t.id, t.ended_at < since, ~beside.exists())

@@ -26,7 +26,8 @@ VARIABLES = [
         "retention_feedback_days retention_rejected retention_retired retention_history_days trial_share hold_back_share "
         "trial_max_scored hold_back_max_scored trial_max_decisions trial_max_days trial_max_regret hold_back_max_regret "
         "join_review_schedule join_probes join_max_tokens judge judge_url judge_api_key_env judge_price_input "
-        "judge_price_output join_budget_usd join_max_calls join_timeout_s join_calls_per_minute "
+        "judge_price_output judge_daily_usd judge_schedule judge_keep_share "
+        "judge_keep_hours shadow_share join_budget_usd join_max_calls join_timeout_s join_calls_per_minute "
         "seed debug bench"
     ).split()
 ]
@@ -105,11 +106,26 @@ class StoreSettings(Settings):
         ``sqlite:///path`` or ``postgresql://user:password@host/name``; a SQLite file in the home where it is not set.
     store_prompts
         ``embedding`` keeps no text of prompts, only their embeddings and content hashes.
+    judge_daily_usd
+        Most that judging answers to requests may cost a day (UTC); 0: no answer is kept, and none is judged.
+    judge_keep_share
+        Share of the answers that are kept until they are judged, beside those of explored requests.
+    shadow_share
+        Share of the requests that a second model answers too, later, for the two answers to be compared.
     """
 
     home: AbsolutePath = Field(default_factory=lambda: Path("var").absolute())
     database_url: str = Field(default_factory=lambda data: f"sqlite:///{data['home']}/thalweg.db", repr=False)
     store_prompts: PromptsSetting = Field(default="full", description="'full' or 'embedding'")
+
+    judge_daily_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="a number of at least 0")
+    judge_keep_share: float = Field(default=0.1, ge=0, le=1, description="a number from 0 to 1")
+    shadow_share: float = Field(default=0.0, ge=0, le=1, description="a number from 0 to 1")
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether answers are kept to be judged: only with a budget, and where prompts' texts are stored too."""
+        return self.judge_daily_usd > 0 and self.store_prompts == "full"
 
     @property
     def cache(self) -> Path:

@@ -95,16 +95,20 @@ class JoinEventTable(Base):
 
 
 class JoinCallTable(Base):
-    """A call that a join makes, booked before it is made, see `store.join_calls.JoinCall`."""
+    """A call that a join makes, or (without one) the judging of live answers, see `store.join_calls.JoinCall`."""
 
     __tablename__ = "join_calls"
     __table_args__ = (
         Index("one_call_a_subject", "join", "role", "subject", unique=True),
+        Index(
+            "one_live_call_a_subject", "role", "subject", unique=True,
+            sqlite_where=text('"join" IS NULL'), postgresql_where=text('"join" IS NULL'),
+        ),
         {"sqlite_autoincrement": True},
-    )
+    )  # fmt: skip
 
     id: Mapped[Key]
-    join: Mapped[int] = mapped_column(ForeignKey("joins.id"))
+    join: Mapped[int | None] = mapped_column(ForeignKey("joins.id"))
     role: Mapped[str]
     subject: Mapped[Safe]
     model: Mapped[Safe]
@@ -119,6 +123,17 @@ class JoinCallTable(Base):
     decision_id: Mapped[Safe | None]
     booked_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+
+
+class KeptAnswerTable(Base):
+    """A model's answer to a request, kept until it is judged, see `store.kept_answers.KeptAnswers`."""
+
+    __tablename__ = "kept_answers"
+
+    decision_id: Mapped[DecisionId] = mapped_column(ForeignKey("decisions.id"), primary_key=True)
+    answer: Mapped[Safe]
+    shadow: Mapped[bool]
+    kept_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class PromptTable(Base):

@@ -155,7 +155,7 @@ class RecordedDecisionView(DecisionView):
     """A decision of the log: also the request that it answered, what came of the call, and its feedback, latest first."""
 
     created_at: datetime
-    kind: Literal["chat", "route", "probe"]
+    kind: Literal["chat", "route", "probe", "shadow"]
     requested_model: str
     cost_quality_tradeoff: float
     session: str | None

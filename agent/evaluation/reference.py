@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 from agent.errors import InvalidInput
 
@@ -72,7 +72,7 @@ class Reference:
             raise _wrong("value", f"give one letter, not {value!r}")
         if tolerance is not None and (kind != "numeric" or not _is_number(tolerance) or tolerance < 0):
             raise _wrong("tolerance", "give a number of at least 0, and only where kind is numeric")
-        return cls(kind, value, tolerance)
+        return cls(cast(ReferenceKind, kind), value, tolerance)
 
     def as_json(self) -> dict[str, Any]:
         """As it is written."""

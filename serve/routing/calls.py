@@ -20,6 +20,7 @@ from agent.errors import ThalwegError, UpstreamError, UpstreamTimeout
 from serve.errors import error_body
 from serve.metrics import Metrics
 from serve.providers.base import Provider
+from serve.routing.keeper import KeptText
 from serve.routing.live import Routed
 from store.decisions import DecisionLog, Outcome
 from store.pool.file import PoolModel
@@ -40,11 +41,20 @@ class Call:
         Who answers, and as which model.
     decisions, metrics
         Where the outcome is written and counted.
+    kept
+        Where the answer is to be kept for a judge; None: nowhere.
     """
 
     def __init__(
-        self, routed: Routed, provider: Provider, model: PoolModel, decisions: DecisionLog, metrics: Metrics
+        self,
+        routed: Routed,
+        provider: Provider,
+        model: PoolModel,
+        decisions: DecisionLog,
+        metrics: Metrics,
+        kept: KeptText | None = None,
     ) -> None:
+        self._kept = kept
         self._id = routed.id
         self._snapshot_cost = routed.decision.chosen.snapshot_cost
         self._summary = DecisionSummary.of(routed.decision, routed.id).model_dump()
@@ -59,6 +69,9 @@ class Call:
         with self._recorded():
             answer, usage = annotate(await self._provider.complete(self._model, body), self._summary)
         self._record(Outcome(status="ok", **self._usage(usage)))
+        if self._kept is not None:
+            self._kept.read(answer)
+            self._kept.done()
         return answer
 
     async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
@@ -75,6 +88,8 @@ class Call:
         try:
             with self._recorded():
                 async for chunk in events:
+                    if self._kept is not None:
+                        self._kept.feed(chunk)
                     if out := annotator.feed(chunk):
                         yield out
                 if rest := annotator.flush():
@@ -83,6 +98,8 @@ class Call:
             yield b"data: " + orjson.dumps(error_body(error)) + b"\n\n"
         else:
             self._record(Outcome(status="ok", **self._usage(annotator.usage)))
+            if self._kept is not None:
+                self._kept.done()
         finally:
             await events.aclose()
 

@@ -40,8 +40,9 @@ async def chat(service: ServiceDep, body: ChatBody, request: Request) -> Respons
     headers = decision_headers(routed)
     try:
         provider, model = service.follower.pool_view.provider_of(routed.decision.model)
-        call = Call(routed, provider, model, service.decisions, service.metrics)
         forwarded = {name: value for name, value in (await request.json()).items() if name != "thalweg"}
+        kept = service.keeper.draw(routed, forwarded, lambda: body.route_request().requires)
+        call = Call(routed, provider, model, service.decisions, service.metrics, kept)
         if body.stream:
             events = await call.stream(forwarded)
             return StreamingResponse(events, headers=headers | _STREAM_HEADERS, media_type="text/event-stream")

@@ -24,17 +24,17 @@ class Reply:
 
 
 class Asking:
-    """Asks models, within the budget of one join.
+    """Asks models, within the budget of one join, or of a day's judging.
 
     Parameters
     ----------
     calls, budget
         Where calls are booked, and what they may cost.
     join
-        The join's id.
+        The join's id; None where live answers are judged.
     """
 
-    def __init__(self, client: JobClient, calls: JoinCalls, budget: JoinBudget, join: int) -> None:
+    def __init__(self, client: JobClient, calls: JoinCalls, budget: JoinBudget, join: int | None) -> None:
         self._client = client
         self._calls = calls
         self._budget = budget

@@ -1,8 +1,9 @@
-"""Who judges: models of the pool, or an endpoint outside it."""
+"""Who judges: models of the pool, or an endpoint outside it. Nobody judges itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,18 +13,62 @@ from jobs.settings import JobSettings
 from store.pool.file import PoolModel, Provider, pool_model
 
 AUTO = "auto"
-"""The model of the pool that the champion estimates highest over all prompts, and that can be called."""
+"""The model of the pool that the champion estimates highest over all prompts, that can be called, and did not answer."""
+
+
+def family(card: ModelCard) -> str:
+    """A model's family; of one whose card names none, its vendor."""
+    return card.family or card.name.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Who may judge.
+
+    Parameters
+    ----------
+    named
+        Judges by name, of whom each that may judges.
+    ranked
+        Of these the first that may judges beside them, the best first.
+    """
+
+    named: tuple[PoolModel, ...] = ()
+    ranked: tuple[PoolModel, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.named or self.ranked)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the judges, as far as they do not depend on the answers."""
+        return [judge.card.name for judge in (*self.named, *self.ranked[:1])]
+
+    def judges_of(self, *answered: ModelCard) -> list[PoolModel]:
+        """Who judges answers of these models: nobody its own; one of their families only where nobody else can.
+
+        Where two answers are compared and nobody else is left, one of the two models judges; its score of its own answer is not
+        to count.
+        """
+        names, families = {card.name for card in answered}, {family(card) for card in answered}
+        named = _impartial(self.named, names, families)
+        ranked = [judge for judge in self.ranked if judge not in named]
+        found = named + _impartial(ranked, names, families)[:1]
+        if not found and len(names) > 1:
+            return list((*self.named, *self.ranked)[:1])
+        strangers = [judge for judge in found if family(judge.card) not in families]
+        return strangers or found
 
 
 def judges(
     settings: JobSettings, callable_models: Mapping[str, PoolModel], quality: Mapping[str, float], now: datetime
-) -> list[PoolModel]:
+) -> Bench:
     """The judges by the settings; none where there is none that can be called.
 
     Parameters
     ----------
     callable_models
-        Those of the pool that can judge, without a model that is judged.
+        Those of the pool that can judge.
     quality
         model -> overall estimate by the champion.
 
@@ -34,15 +79,16 @@ def judges(
     """
     names = [name.strip() for name in settings.judge.split(",") if name.strip()]
     if settings.judge_url is not None:
-        return [_outside(settings, name, now) for name in names if name != AUTO]
-    found = []
-    for name in names:
-        if name == AUTO:
-            known = [m for m in callable_models if m in quality]
-            name = max(known, key=lambda m: (quality[m], m), default="")
-        if name in callable_models:
-            found.append(callable_models[name])
-    return found
+        return Bench(tuple(_outside(settings, name, now) for name in names if name != AUTO))
+    named = tuple(callable_models[name] for name in dict.fromkeys(names) if name in callable_models)
+    known = sorted((m for m in callable_models if m in quality), key=lambda m: (quality[m], m), reverse=True)
+    return Bench(named, tuple(callable_models[m] for m in known) if AUTO in names else ())
+
+
+def _impartial(judges: Sequence[PoolModel], names: set[str], families: set[str]) -> list[PoolModel]:
+    """Those that did not answer, the ones of other families first."""
+    others = [judge for judge in judges if judge.card.name not in names]
+    return sorted(others, key=lambda judge: family(judge.card) in families)
 
 
 def _outside(settings: JobSettings, name: str, now: datetime) -> PoolModel:

@@ -20,10 +20,11 @@ from agent.errors import NoCandidate
 from agent.evaluation.reference import Reference
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import RouteRequest, Turn
+from agent.types import ModelCard, RouteRequest, Turn
 from jobs.calls.asking import Asking
 from jobs.calls.client import Answer, JobClient
 from jobs.context import JobContext
+from jobs.judge.judges import Bench
 from jobs.judge.panel import Answered, Panel
 from jobs.refresh.seed import known_texts
 from store.decisions import DecisionLog, DecisionRecord, Outcome
@@ -119,7 +120,7 @@ class Probes:
         self._texts = known_texts(self._ctx.database, list(prompts), self._snapshot.encoder)
         return all(self._ask_one(name) for name in prompts if name in self._texts)
 
-    def judge(self, prompts: Sequence[str], judges: Sequence[PoolModel]) -> Tally:
+    def judge(self, prompts: Sequence[str], bench: Bench) -> Tally:
         """Score what was answered, by a reference where there is one, else by the judges; the scores enter the feedback log."""
         self._texts = known_texts(self._ctx.database, list(prompts), self._snapshot.encoder)
         answers: dict[tuple[str, str], JoinCall] = {
@@ -129,7 +130,7 @@ class Probes:
         }
         pairs = [(answers.get(("probe", name)), answers.get(("rival", name)), name) for name in prompts]
         known = [(ours, theirs, name) for ours, theirs, name in pairs if ours and theirs and name in self._texts]
-        panel = Panel(judges, self._asking, self._ctx.feedback)
+        panel = Panel(bench, self._asking, self._ctx.feedback)
         references = EvaluationStore(self._ctx.database).references(prompts)
         scored: list[dict[str, Any]] = []
         biases: list[float] = []
@@ -137,10 +138,10 @@ class Probes:
         for ours, theirs, name in known:
             pair: dict[str, Any] = {"prompt": name, "rival": theirs.model}
             if (reference := references.get(name)) is not None:
-                right, others = panel.against_reference(reference, _answered(ours), _answered(theirs))
+                right, others = panel.against_reference(reference, self._answered(ours), self._answered(theirs))
                 scored.append(pair | {"ours": right, "theirs": others, "reason": _by_reference(reference)})
                 continue
-            score = panel.compare(name, self._texts[name], _answered(ours), _answered(theirs))
+            score = panel.compare(name, self._texts[name], self._answered(ours), self._answered(theirs))
             unreadable += score.unreadable
             if (mean := score.mean) is not None:
                 biases.append(mean.position_bias)
@@ -188,6 +189,11 @@ class Probes:
         )
         return None if reply.beyond else reply.text is not None
 
+    def _answered(self, call: JoinCall) -> Answered:
+        card = next((m.card for m in (self._model, *self._others.values()) if m.card.name == call.model), None)
+        key = f"join-{call.join}-{call.id}"
+        return Answered(str(call.decision_id), card or ModelCard(call.model), call.answer or "", key)
+
     def _decide(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel, answer: Answer) -> str | None:
         """Record the decision for ``model`` under which its answer is scored, and what the call came to; its id."""
         request = RouteRequest(turns, candidates=(model.card.name,), explore=False)
@@ -215,10 +221,6 @@ class Probes:
         )
         self._decisions.complete(record.id, outcome, decision.chosen.snapshot_cost).result()
         return record.id
-
-
-def _answered(call: JoinCall) -> Answered:
-    return Answered(str(call.decision_id), call.answer or "", f"join-{call.join}-{call.id}")
 
 
 def _by_reference(reference: Reference) -> str:

@@ -13,7 +13,7 @@ from agent.evaluation.challenger import Progress
 from agent.snapshot import Snapshot
 from jobs.calls.client import JobClient
 from jobs.context import JobContext
-from jobs.judge.judges import judges
+from jobs.judge.judges import Bench, judges
 from jobs.onboard.check import Check, Found
 from jobs.onboard.probe import Probes, Tally
 from jobs.onboard.review import review
@@ -53,7 +53,7 @@ def onboard(ctx: JobContext, progress: Progress, client: JobClient | None = None
 class _Panel:
     """Who judges a model's probes, or why nobody does."""
 
-    judges: list[PoolModel]
+    bench: Bench
     others: Mapping[str, PoolModel]
     lack: str | None = None
 
@@ -127,7 +127,7 @@ class _Onboarding:
             if not prompts:
                 self._move("trial", "no probes: the text of no prompt is known")
                 return
-            names = ", ".join(judge.card.name for judge in panel.judges)
+            names = ", ".join(panel.bench.names)
             self._move("probing", f"{len(prompts)} prompts, to be judged by {names}", {"probes": prompts})
         assert prompts, "chosen before it is probing"
         if self._join.state == "probing":
@@ -136,7 +136,7 @@ class _Onboarding:
             asked = sum(call.state == "done" for call in self._calls.list(self._join.id, "probe"))
             self._move("judging", f"{asked} of {len(prompts)} prompts were answered{ended}")
         if self._join.state == "judging":
-            tally = probes.judge(prompts, panel.judges)
+            tally = probes.judge(prompts, panel.bench)
             spent = self._calls.spent(self._join.id)
             kept = {"judged": asdict(tally), "spent": asdict(spent)}
             self._move("trial", f"{_judged(tally)}; {spent.calls} calls, ${spent.usd:.4f}", kept)
@@ -162,14 +162,14 @@ class _Onboarding:
             if reason is None and m.card.name != self._model.card.name and m.provider.kind == "openai"
         }
         if s.join_probes == 0 or s.judge == "off":
-            return _Panel([], others, "the settings ask for none")
+            return _Panel(Bench(), others, "the settings ask for none")
         if not others:
-            return _Panel([], others, "no other model can be called")
+            return _Panel(Bench(), others, "no other model can be called")
         quality = dict(zip(champion.models, np.asarray(champion.tensors["overall"], float).tolist()))
         try:
             found = judges(s, others, quality, self._ctx.clock())
         except ThalwegError as error:
-            return _Panel([], others, error.message)
+            return _Panel(Bench(), others, error.message)
         return _Panel(found, others, None if found else f"no judge can be called (THALWEG_JUDGE={s.judge})")
 
 

@@ -26,7 +26,7 @@ from tests.jobs.made import MODELS, WordEncoder, publish, records
 from tests.upstream import Upstream
 
 NEW = "acme/new"
-JUDGE = "maths"
+JUDGE = "umpire"
 PROBES = 6
 pytestmark = pytest.mark.usefixtures("few_seed_prompts")
 
@@ -77,12 +77,12 @@ def endpoint(world: World) -> Iterator[Upstream]:
 
 @pytest.fixture
 def ctx(settings: JobSettings, word_encoder: WordEncoder, endpoint: Upstream) -> Iterator[JobContext]:
-    """A pool of four models with a champion, and the texts of its prompts; a fifth joins."""
+    """A pool of four models and a judge with a champion, and the texts of its prompts; a fifth joins."""
     changed = settings.model_copy(update={"join_probes": PROBES, "judge": JUDGE, "join_max_tokens": 50})
     with JobContext(changed, os.environ) as opened:
         provider = Provider("openai", endpoint.base_url)
         ModelPool(opened.database).sync(
-            [PoolModel(ModelCard(name, price_input=1, price_output=2), provider) for name in MODELS]
+            [PoolModel(ModelCard(name, price_input=1, price_output=2), provider) for name in (*MODELS, JUDGE)]
         )
         publish(opened.database, misled=False)
         rows = [EvaluationRow(r["prompt"], r["source"], None, {"chef": 1.0}, {}) for r in records(240)]
@@ -248,3 +248,17 @@ def test_a_prompt_with_a_reference_needs_no_judge(
     assert not [call for call in JoinCalls(ctx.database).list(join.id) if call.role == "judge"]
     found = {(row.source, row.rater, row.score) for row in ctx.feedback.tail(0) if row.model == NEW}
     assert found == {("evaluation", "reference", 1.0)} and len(ctx.feedback.tail(0)) == 2 * PROBES
+
+
+def test_a_judges_score_of_its_own_answer_does_not_count(ctx: JobContext, endpoint: Upstream) -> None:
+    for judge, judged_by in (("maths", {"maths"}), ("auto", set(MODELS)), ("maths,umpire", {"maths", "umpire"})):
+        ctx.settings = ctx.settings.model_copy(update={"judge": judge})
+        before = ctx.feedback.head()
+        run(ctx)
+        rows = ctx.feedback.tail(before)
+        assert rows and {row.rater for row in rows} <= judged_by and all(row.rater != row.model for row in rows)
+        if judge != "maths":
+            assert len({row.decision_id for row in rows}) == 2 * PROBES, "another one scores it"
+        ctx.pool.remove(NEW)
+        provider = Provider("openai", endpoint.base_url)
+        ctx.pool.add(PoolModel(ModelCard(NEW, price_input=1, price_output=2), provider))

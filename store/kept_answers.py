@@ -72,6 +72,11 @@ class KeptAnswers:
         assert self._writer is not None, "nothing is kept without a writer"
         return self._writer.submit(work)
 
+    def any(self) -> bool:
+        """Whether an answer waits."""
+        with self._database.session() as session:
+            return session.scalar(select(KeptAnswerTable.decision_id).limit(1)) is not None
+
     def waiting(self) -> list[KeptAnswer]:
         """The latest `PAGE` answers of which the prompt's text is known and the call did not fail, newest first."""
         k, d, f, o = KeptAnswerTable, DecisionTable, FeedbackTable, OutcomeTable

@@ -50,6 +50,15 @@ def turns_of(text: str) -> tuple[Turn, ...]:
     return tuple(Turn(match[1], text[match.end() : end]) for match, end in zip(found, ends))
 
 
+_ASKABLE = ("system", "developer", "user", "assistant")
+
+
+def askable(text: str) -> bool:
+    """Whether a `canonical` conversation can be put to a model again: it ends with a user's turn, and has no tool's."""
+    turns = turns_of(text)
+    return turns[-1].role == "user" and all(turn.role in _ASKABLE and turn.text.strip() for turn in turns)
+
+
 def text_id(text: str, encoder: str) -> str:
     """The id of a prompt: the hash of its content under an encoder."""
     return sha256(encoder.encode() + b"\0" + text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -16,11 +16,11 @@ _OVERHEAD_TOKENS = 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a call: the ``text`` that was answered, now or before (None: nothing was), or that it is ``beyond`` the
-    budget."""
+    """The ``text`` that ``model`` answered, now or before (None: it did not); ``beyond``: the budget did not allow the call."""
 
     text: str | None
     beyond: bool = False
+    model: str = ""
 
 
 class Asking:
@@ -75,7 +75,7 @@ class Asking:
         if call is None:
             return Reply(None, beyond=True)
         if call.state != "booked":
-            return Reply(call.answer or "" if call.state == "done" else None)
+            return Reply(call.answer or "" if call.state == "done" else None, model=call.model)
         try:
             answer = self._client.limited(model, {"messages": list(messages), **more}, most)
         except CallFailed as error:
@@ -83,4 +83,4 @@ class Asking:
             return Reply(None)
         text = before + answer.text
         end(self._calls, call, model, answer, decide(answer), text)
-        return Reply(text)
+        return Reply(text, model=card.name)

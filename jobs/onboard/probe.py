@@ -32,9 +32,7 @@ from store.evaluations import EvaluationStore
 from store.join_calls import JoinBudget, JoinCall, JoinCalls, Role
 from store.joins import Join
 from store.pool.file import PoolModel
-from store.prompts import turns_of
-
-_ASKABLE = ("system", "developer", "user", "assistant")
+from store.prompts import askable, turns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ class Probes:
         """Ids of the prompts to ask, at most ``count``, of those whose text is known."""
         ids = self._snapshot.meta["indexed_prompts"]
         texts = known_texts(self._ctx.database, ids, self._snapshot.encoder)
-        can = [name for name, text in texts.items() if self._askable(text)]
+        can = [name for name, text in texts.items() if askable(text)]
         return select_probes(self._snapshot, can, count)
 
     def ask(self, prompts: Sequence[str]) -> bool:
@@ -155,10 +153,6 @@ class Probes:
             position_bias=fmean(biases) if biases else None,
             pairs=scored,
         )
-
-    def _askable(self, text: str) -> bool:
-        turns = turns_of(text)
-        return turns[-1].role == "user" and all(turn.role in _ASKABLE and turn.text.strip() for turn in turns)
 
     def _ask_one(self, name: str) -> bool:
         """Put a prompt to the model, then to its rival; False where the budget ended."""

@@ -23,6 +23,7 @@ from store.columns import Clock, utc_now
 from store.database import Database
 from store.feedback import FeedbackLog
 from store.joins import ONBOARDING, JoinStore
+from store.kept_answers import KeptAnswers
 from store.pool.models import ModelPool
 from store.pool.watch import PoolFileWatcher
 from store.runs import JobRuns, Run
@@ -35,7 +36,7 @@ from store.writer import GroupCommitter
 POOL_FILE = "pool file"
 """The job as which readings of a changed pool file are listed; they are done at once, and nobody asks for them."""
 
-JOBS = ("onboard", "refresh", "retention")
+JOBS = ("judge", "onboard", "refresh", "retention")
 ALSO = {
     "onboard": ("a model that joins the pool",),
     "refresh": (
@@ -67,6 +68,7 @@ def plans(settings: JobSettings) -> tuple[JobPlan, ...]:
         line.format(growth=settings.refresh_growth, least=settings.refresh_min_feedback) for line in ALSO["refresh"]
     ]
     return (
+        JobPlan("judge", settings.judge_schedule if settings.keeps_answers else "off"),
         JobPlan("onboard", settings.join_review_schedule, ALSO["onboard"]),
         JobPlan("refresh", settings.refresh_schedule, tuple(words) if early else ()),
         JobPlan("retention", settings.retention_schedule),
@@ -102,6 +104,7 @@ class Timetable:
         self._plans = plans(settings)
         self._runs = JobRuns(database, clock)
         self._joins = JoinStore(database, clock)
+        self._kept = KeptAnswers(database)
         self._snapshots = SnapshotStore(database, clock)
         self._writer = GroupCommitter(database)
         self._feedback = FeedbackLog(database, self._writer, clock)
@@ -172,6 +175,8 @@ class Timetable:
         now = self._clock()
         for job in scheduled_jobs(self._database, self._plans, self._made_at):
             if job.next_run is None or job.next_run > now or job.last_state in ("queued", "running"):
+                continue
+            if job.job == "judge" and not self._kept.any():
                 continue
             if job.job == "onboard" and not self._joins.current("trial", "declined"):
                 continue

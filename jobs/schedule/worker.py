@@ -66,8 +66,13 @@ def _perform(run: Run, ctx: JobContext, progress: Progress) -> Mapping[str, Any]
         from jobs.onboard.run import onboard
 
         return onboard(ctx, progress)
+    if run.job == "judge":
+        from jobs.judge.live import judge_answers
+
+        return judge_answers(ctx, progress)
     if run.job != "refresh":
-        raise InvalidInput(f"there is no job {run.job!r}; there are 'onboard', 'refresh' and 'retention'", param="job")
+        jobs = "'judge', 'onboard', 'refresh' and 'retention'"
+        raise InvalidInput(f"there is no job {run.job!r}; there are {jobs}", param="job")
     from jobs.refresh.run import refresh
 
     done = refresh(

@@ -16,12 +16,14 @@ from agent.types import ModelCard
 from store.columns import utc_now
 from store.database import Database
 from store.feedback import FeedbackEvent
+from store.kept_answers import KeptAnswers
 from store.pool.file import PoolFile, PoolModel, Provider
 from store.pool.models import ModelPool
 from store.runs import JobRuns, Run
 from store.schedule import JobPlan, next_run, scheduled_jobs
 from store.snapshots import SnapshotStore
 from store.tables import ModelTable
+from store.writer import GroupCommitter
 from tests.jobs.conftest import MakeTimetable
 from tests.jobs.made import age_snapshots, give_feedback, publish, record_decision, until
 from tests.store.build import a_snapshot
@@ -159,6 +161,25 @@ def test_retention_runs_by_its_own_schedule(home_database: Database, make_timeta
     timetable.request_due()
     timetable.claim()
     until(lambda: [run.job for run in executed] == ["retention"])
+
+
+def test_judging_is_asked_for_only_where_the_settings_and_a_kept_answer_call_for_it(
+    home_database: Database, runs: JobRuns, make_timetable: MakeTimetable
+) -> None:
+    clock = Clock()
+    off = make_timetable(home_database, clock=clock, **QUIET)
+    on = make_timetable(home_database, clock=clock, judge_daily_usd=1.0, **QUIET)
+    for kept in (False, True):
+        if kept:
+            record_decision(home_database, "d", {"chef": 1.0})
+            writer = GroupCommitter(home_database)
+            KeptAnswers(home_database, writer).keep("d", "simmer", shadow=False).result()
+            writer.close()
+        clock.pass_time(hours=1)
+        off.request_due()
+        assert runs.list() == []
+        on.request_due()
+        assert [run.job for run in runs.list()] == ["judge"] * kept
 
 
 def test_a_model_that_joins_calls_its_onboarding_and_one_that_left_does_not(

@@ -97,10 +97,7 @@ class KeptAnswers:
             for decision, score in session.execute(given):
                 ratings.setdefault(decision, []).append(score)
             rows = session.execute(query).all()
-        return [
-            KeptAnswer(row[0], row[1], row[2], row[3], str(row[4]), *row[5:], tuple(ratings.get(row[0], ())))
-            for row in rows
-        ]
+        return [KeptAnswer(*row, tuple(ratings.get(row[0], ()))) for row in rows]
 
     def let_go(self, decision_ids: Sequence[str]) -> None:
         """Delete answers, which are judged."""

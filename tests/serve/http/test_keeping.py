@@ -51,10 +51,11 @@ def kept(service: Service) -> dict[str, KeptAnswer]:
 def test_nothing_is_kept_by_default_nor_where_prompts_are_not(
     tmp_path: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path
 ) -> None:
-    for name, changes in {
+    settings: dict[str, dict[str, Any]] = {
         "default": {"judge_keep_share": 1.0, "shadow_share": 1.0},
         "embedding": {"judge_daily_usd": 1.0, "judge_keep_share": 1.0, "store_prompts": "embedding"},
-    }.items():
+    }
+    for name, changes in settings.items():
         with serving(tmp_path / name, cache_dir, snapshot, pool_file, **changes) as (http, service):
             ask(http, "one")
             assert kept(service) == {}

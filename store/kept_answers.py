@@ -81,8 +81,8 @@ class KeptAnswers:
         """The latest `PAGE` answers of which the prompt's text is known and the call did not fail, newest first."""
         k, d, f, o = KeptAnswerTable, DecisionTable, FeedbackTable, OutcomeTable
         query = (
-            select(k.decision_id, k.answer, k.shadow, k.kept_at, PromptTable.text, d.prompt_id, d.model, d.candidates,
-                   d.explored, d.task)
+            select(k.decision_id, k.answer, k.shadow, k.kept_at, PromptTable.text.label("prompt"), d.prompt_id, d.model,
+                   d.candidates, d.explored, d.task)
             .join(d, d.id == k.decision_id)
             .join(PromptTable, PromptTable.id == d.prompt_id)
             .join(o, o.decision_id == d.id)
@@ -97,7 +97,7 @@ class KeptAnswers:
             for decision, score in session.execute(given):
                 ratings.setdefault(decision, []).append(score)
             rows = session.execute(query).all()
-        return [KeptAnswer(*row, tuple(ratings.get(row[0], ()))) for row in rows]
+        return [KeptAnswer(**row._asdict(), ratings=tuple(ratings.get(row.decision_id, ()))) for row in rows]
 
     def let_go(self, decision_ids: Sequence[str]) -> None:
         """Delete answers, which are judged."""

@@ -19,7 +19,7 @@ PREFIX = "THALWEG_"
 VARIABLES = [
     PREFIX + name.upper()
     for name in (
-        "home database_url store_prompts api_key pool encoder encoder_threads data max_body upstream_timeout_s "
+        "home database_url store_prompts api_key pool pool_watch encoder encoder_threads data max_body upstream_timeout_s "
         "connect_timeout_s explore_share explore_burst explore_regret explore_income refresh_schedule "
         "refresh_growth refresh_min_feedback "
         "refresh_cooldown_s retention_schedule retention_decisions retention_decision_days retention_feedback "

@@ -106,7 +106,7 @@ def test_a_misspelt_variable_is_an_error(room: type[Settings], name: str, meant:
 @pytest.mark.parametrize("room", ROOMS)
 def test_variables_of_other_rooms_and_of_other_programs_pass(room: type[Settings]) -> None:
     usable = {"THALWEG_STORE_PROMPTS": "full", "THALWEG_API_KEY": "secret-key"}
-    usable |= {f"THALWEG_{job}_SCHEDULE": "off" for job in ("REFRESH", "RETENTION", "JOIN_REVIEW")}
+    usable |= {f"THALWEG_{job}_SCHEDULE": "off" for job in ("REFRESH", "RETENTION", "JOIN_REVIEW", "JUDGE")}
     usable |= {f"THALWEG_{kind}_MAX_SCORED": "100" for kind in ("TRIAL", "HOLD_BACK")}
     usable |= {"THALWEG_JOIN_MAX_TOKENS": "100", "THALWEG_JUDGE_URL": "http://127.0.0.1:9/v1"}
     known = {name: usable.get(name, "1") for name in VARIABLES}

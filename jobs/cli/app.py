@@ -20,6 +20,7 @@ from jobs.cli import (
     evaluate,
     feedback,
     heads,
+    judge,
     models,
     refresh,
     replay,
@@ -65,6 +66,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(heads.app, name="heads")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(judge.app, name="judge")
 app.add_typer(refresh.runs, name="runs")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(drifts.app, name="drifts")

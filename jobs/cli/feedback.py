@@ -88,7 +88,7 @@ def compare(
 @app.command("sources")
 def sources(as_json: Json = False) -> None:
     """Calibration of each source of feedback: its bias, slope and noise, and the weight of one rating of it."""
-    found = _ledger().sources()
+    found = ledger().sources()
     show(found, as_json, lambda: table(
         "",
         {"source": "left", "kind": "left", "ratings": "right", "bias": "right", "slope": "right", "noise": "right",
@@ -106,7 +106,7 @@ def raters(
     limit: Annotated[int, typer.Option(min=1, help="How many, the least reliable first.")] = 50, as_json: Json = False
 ) -> None:
     """Reliability of each named rater, and how far above their source's mean they score."""
-    found = _ledger().raters(limit)
+    found = ledger().raters(limit)
     show(found, as_json, lambda: table(
         "",
         {"rater": "left", "source": "left", "ratings": "right", "weight": "right", "offset": "right"},
@@ -145,7 +145,7 @@ def _append(as_json: bool, *event: Any, **more: Any) -> None:
     confirm(receipt, as_json, f"{receipt.status} as row {receipt.seq} of the log")
 
 
-def _ledger() -> Ledger:
+def ledger() -> Ledger:
     """The ledger at the head of the log."""
     from agent.feedback.state import ledger_after
 

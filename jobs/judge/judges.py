@@ -10,15 +10,11 @@ from typing import Any
 from agent.errors import InvalidInput
 from agent.types import ModelCard
 from jobs.settings import JobSettings
+from store.judge_report import family
 from store.pool.file import PoolModel, Provider, pool_model
 
 AUTO = "auto"
 """The model of the pool that the champion estimates highest over all prompts, that can be called, and did not answer."""
-
-
-def family(card: ModelCard) -> str:
-    """A model's family; of one whose card names none, its vendor."""
-    return card.family or card.name.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

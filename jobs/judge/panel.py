@@ -10,30 +10,27 @@ from agent.evaluation.reference import Reference
 from agent.types import ModelCard
 from jobs.calls.asking import Asking
 from jobs.judge.judges import Bench
-from jobs.judge.verdict import (
+from jobs.judge.verdict import new_mark, question, question_alone, response_format
+from store.feedback import FeedbackEvent, FeedbackLog
+from store.pool.file import PoolModel
+from store.verdicts import (
+    ALONE,
+    ORDERS,
     Grade,
     PairScore,
     Verdict,
-    new_mark,
+    kept_with,
     pair_score,
-    question,
-    question_alone,
     read_grade,
     read_verdict,
-    response_format,
+    taken_apart,
 )
-from store.feedback import FeedbackEvent, FeedbackLog
-from store.pool.file import PoolModel
 
 VERDICT_TOKENS = 1000
 """Most tokens of a verdict, thinking included."""
 
 REFERENCE = "reference"
 """Rater of the scores by reference answers."""
-
-ORDERS = ("ours first", "theirs first")
-ALONE = "alone"
-"""How the subjects of calls to judges end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +144,12 @@ class Panel:
     ) -> object:
         """What a judge replied, read; `_BEYOND` the budget, `_UNREADABLE`, or None where the call failed."""
         more = {"response_format": response_format(form)} if "json" in judge.card.capabilities else {}
-        reply = self._asking.ask("judge", subject, judge, messages, VERDICT_TOKENS, more=more, before=f"{mark}\n")
+        reply = self._asking.ask(
+            "judge", subject, judge, messages, VERDICT_TOKENS, more=more, before=kept_with(mark, "")
+        )
         if reply.text is None:
             return _BEYOND if reply.beyond else None
-        asked, _, text = reply.text.partition("\n")  # of a verdict that came before, its own mark
+        asked, text = taken_apart(reply.text)  # of a verdict that came before, with its own mark
         return read(text, asked) or _UNREADABLE
 
     def _record(self, judge: PoolModel, reason: str, *scores: tuple[Answered, float]) -> None:

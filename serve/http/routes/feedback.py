@@ -23,6 +23,7 @@ from serve.http.schemas import (
 from serve.service import BOOTSTRAP, Service
 from store.columns import clean
 from store.feedback import FeedbackEvent, Receipt
+from store.judge_report import JudgeView, read_judges
 from store.set_aside import SetAsideRow
 
 router = APIRouter(tags=["feedback"], route_class=JsonRoute)
@@ -81,6 +82,14 @@ def raters(service: ServiceDep, limit: Limit = 50) -> ReportList[RaterReport]:
     far above the source they score."""
     routing = service.live.serving.router
     return ReportList(position=routing.position, data=routing.raters(limit))
+
+
+@router.get("/v1/judges")
+def judges(service: ServiceDep) -> ReportList[JudgeView]:
+    """Each judge: how far it agrees with what answers are known to be worth, whether it favours a place or its own family,
+    how often it could not be read, and what it cost. Intervals are 95 %; its offsets by model are taken off its scores."""
+    routing = service.live.serving.router
+    return ReportList(position=routing.position, data=read_judges(service.database, routing.raters()))
 
 
 @router.get("/v1/feedback/set-aside")

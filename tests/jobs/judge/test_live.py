@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,14 +10,18 @@ import pytest
 
 from agent.evaluation.reference import Reference
 from jobs.calls.client import JobClient
+from jobs.cli.feedback import ledger
 from jobs.context import JobContext
 from jobs.judge.live import allowance, judge_answers
 from store.decisions import DecisionLog, Outcome
 from store.evaluations import EvaluationRow, EvaluationStore
 from store.feedback import FeedbackEvent
 from store.join_calls import JoinBudget, JoinCalls
+from store.judge_report import read_judges
 from store.kept_answers import KeptAnswers
 from store.prompts import turns_of
+from store.views import to_json
+from tests.jobs.cli.commands import data, thalweg
 from tests.jobs.made import WordEncoder, record_decision, records
 from tests.jobs.onboard.test_probe import JUDGE, World, ctx, endpoint, quoted
 from tests.upstream import Upstream
@@ -201,3 +206,31 @@ def test_killed_anywhere_it_goes_on_and_pays_nothing_twice(judging: JobContext, 
     assert len({str(body) for body in endpoint.seen}) == len(endpoint.seen) == len(calls), "each call was made once"
     rows = judging.feedback.tail(0)
     assert len({(row.decision_id, row.rater) for row in rows}) == len(rows) >= 2
+
+
+def test_the_report_tells_what_a_judge_likes_and_whether_it_agrees_with_the_truth(
+    judging: JobContext, endpoint: Upstream, word_encoder: WordEncoder, world: Live
+) -> None:
+    """Right answers are worth 1, wrong ones 0; the judge gives .8 and .3, and .1 more to what stands first."""
+    texts = [r["prompt"] for r in records(240)]
+    rows = [EvaluationRow(text, "", None, {}, {}, Reference("exact", "right")) for text in texts[:16]]
+    encode = lambda texts: word_encoder.encode([turns_of(t) for t in texts])  # noqa: E731
+    EvaluationStore(judging.database).add("made", "golden", rows, encode, word_encoder.fingerprint)
+    keep(judging, 8, shadow=True)
+    keep(judging, 8, answer="wrong", start=8)
+    run(judging)
+    assert data("judge", "report") == json.loads(to_json(read_judges(judging.database, ledger().raters())))
+    [judge] = read_judges(judging.database, ())
+    assert (judge.judge, judge.scores, judge.known, judge.calls, judge.unreadable) == (JUDGE, 24, 24, 24, 0)
+    assert judge.correlation and judge.correlation.value > 0.99
+    assert (
+        judge.pairwise
+        and (judge.pairwise.value, judge.pairwise.n) == (1.0, 8)
+        and 0.6 < (judge.pairwise.low or 0) < 0.7
+    )
+    assert judge.position and judge.position.value == pytest.approx(0.05) and judge.position.n == 8
+    assert judge.same_order and judge.same_order.value == 1.0
+    assert any("favours the first place by 0.05" in line for line in judge.findings)
+    assert JUDGE in thalweg("judge", "report").output
+    [learned] = [report for report in ledger().raters() if report.rater == JUDGE]
+    assert {found.model for found in learned.models} == {"chef", "cheap"}

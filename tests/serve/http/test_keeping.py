@@ -17,6 +17,7 @@ from serve.providers.openai import OpenAIProvider
 from serve.routing.keeper import LONGEST, KeptText
 from serve.service import Service
 from serve.settings import ServeSettings
+from store.feedback import FeedbackEvent
 from store.kept_answers import KeptAnswer, KeptAnswers
 from tests.serve.conftest import new_home, wait
 from tests.serve.served import Served
@@ -83,6 +84,28 @@ def test_answers_are_kept_as_the_client_got_them(
         for i in range(20):
             ask(http, f"more {i}")
         assert 0 < sum(a.shadow for a in kept(service).values()) < 22
+
+
+def test_judges_are_reported(tmp_path: Path, cache_dir: Path, snapshot: Snapshot, pool_file: Path) -> None:
+    with serving(tmp_path / "judges", cache_dir, snapshot, pool_file) as (http, service):
+        assert http.get("/v1/judges").json()["data"] == []
+        decision = ask(http, "one")
+        true = FeedbackEvent(decision, 0.5, "evaluation", "reference")
+        service.feedback.append([true, FeedbackEvent(decision, 0.25, "judge", "up/beta")]).result()
+        posted = http.post("/v1/feedback", json={"decision_id": decision, "score": 1, "source": "evaluation"})
+        assert posted.status_code == 422, "only references and evaluations are true"
+        wait(lambda: service.live.serving.router.position == 2)
+        reply = http.get("/v1/judges").json()
+        [judge] = reply["data"]
+        assert (reply["position"], judge["judge"], judge["family"], judge["scores"], judge["known"]) == (
+            2,
+            "up/beta",
+            "up",
+            1,
+            1,
+        )
+        assert judge["bias"] == {"value": -0.25, "low": None, "high": None, "n": 1}
+        assert judge["models"][0]["model"] == "up/alpha" and judge["models"][0]["offset"] < 0
 
 
 class Memory:

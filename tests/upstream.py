@@ -71,6 +71,11 @@ class Upstream(Served):
         Whether it calls tools, keeps to a JSON schema, and streams.
     context
         Characters of messages beyond which it answers as OpenAI does beyond a context length; None: no limit.
+    sees
+        Whether it sees images: an answer to one is its colour, which is taken to be red; None: it ignores them, and else they
+        are refused.
+    listed
+        What its list of models says of each beside its id; None: it has no list.
     usage
         Input and output tokens that it counts, from the body and the answer.
 
@@ -93,6 +98,8 @@ class Upstream(Served):
         schema: bool = True,
         streams: bool = True,
         context: int | None = None,
+        sees: bool | None = True,
+        listed: Mapping[str, Body] | None = None,
         usage: Callable[[Body, str], tuple[int, int]] | None = None,
     ) -> None:
         self.received: list[Received] = []
@@ -100,6 +107,7 @@ class Upstream(Served):
         self.answer, self.fault, self.usage = answer, fault, usage
         self.faults: Iterator[str | None] = iter(faults)
         self.refuses, self.tools, self.schema, self.streams, self.context = refuses, tools, schema, streams, context
+        self.sees, self.listed = sees, listed
         super().__init__(self._app())
 
     @property
@@ -131,7 +139,7 @@ class Upstream(Served):
                 await self._hang(request)
             if refused := self._refused(body):
                 return JSONResponse(refused, 400)
-            text = self.answer(body)
+            text = "Red." if self.sees and _image(body) else self.answer(body)
             if body.get("stream"):
                 return StreamingResponse(self._events(body, text, fault, request), media_type="text/event-stream")
             content = self._completion(body, text)
@@ -140,6 +148,12 @@ class Upstream(Served):
                 return StreamingResponse(self._broken(content, fault), headers=headers, media_type="application/json")
             return Response(content[: len(content) // 2] if fault == "cut" else content, media_type="application/json")
 
+        @app.get("/v1/models")
+        async def models() -> Response:
+            if self.listed is None:
+                return JSONResponse(_error("there is no list", "not_found"), 404)
+            return JSONResponse({"object": "list", "data": [{"id": id, **more} for id, more in self.listed.items()]})
+
         return app
 
     def _refused(self, body: Body) -> Body | None:
@@ -147,6 +161,8 @@ class Upstream(Served):
             return _error(f"unsupported parameter: {found[0]}", "unsupported_parameter")
         if body.get("stream") and not self.streams:
             return _error("no streams here", "unsupported_parameter")
+        if self.sees is False and _image(body):
+            return _error("no images here", "unsupported_content")
         length = sum(len(str(message.get("content"))) for message in body["messages"])
         if self.context is not None and length > self.context:
             return _error(f"the context holds {self.context} characters, not {length}", "context_length_exceeded")
@@ -200,6 +216,11 @@ class Upstream(Served):
             f'"choices":[{{"index":0,"message":{json.dumps(message)},"finish_reason":"stop"}}],'
             f'"usage":{json.dumps(self._usage(body, text))}}}\n'
         ).encode()
+
+
+def _image(body: Body) -> bool:
+    parts = body["messages"][-1].get("content")
+    return isinstance(parts, list) and any(part.get("type") == "image_url" for part in parts)
 
 
 def chunk(model: str, delta: dict[str, Any], finish: str | None = None) -> bytes:

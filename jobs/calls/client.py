@@ -155,6 +155,20 @@ class JobClient:
         events = [line[5:].strip() for line in content.splitlines() if line.startswith(b"data:")]
         return any(event.startswith(b"{") and b'"finish_reason"' in event for event in events)
 
+    def listed(self, model: PoolModel) -> Mapping[str, Any] | None:
+        """What the endpoint's list of models says of one, which costs nothing; None where it has no list, or not the model."""
+        url = f"{str(model.provider.base_url).rstrip('/')}/models"
+        name, key = model.provider.api_key_env, self.env.get(model.provider.api_key_env or "")
+        if name and not key:
+            return None
+        try:
+            response = self._http.get(url, headers={"authorization": f"Bearer {key}"} if key else {})
+            listed = orjson.loads(response.content)["data"] if response.is_success else ()
+            wanted = model.provider.model or model.card.name
+            return next((entry for entry in listed if isinstance(entry, dict) and entry.get("id") == wanted), None)
+        except (httpx.HTTPError, httpx.InvalidURL, orjson.JSONDecodeError, KeyError, TypeError):
+            return None
+
     def _tried(self, model: PoolModel, call: Callable[[], bytes]) -> bytes:
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),

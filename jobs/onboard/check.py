@@ -1,8 +1,8 @@
 """The check of a model that joins: can it be called, and what does it take?
 
 A call of one token says whether it can be reached at all, and how the length of an answer is limited; further ones whether it
-streams, takes a temperature, calls tools and keeps to a JSON schema. A call whose answer does not show what was asked for
-counts as a no: an endpoint may ignore what it does not know.
+streams, takes a temperature, calls tools, keeps to a JSON schema and sees images. A call whose answer does not show what was
+asked for counts as a no: an endpoint may ignore what it does not know. Its list of models may say how long a context it has.
 """
 
 from __future__ import annotations
@@ -37,10 +37,22 @@ _SCHEMA = {
     "additionalProperties": False,
 }
 
+_IMAGE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0BAQEBAQEBA"
+    "QEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElFTkSuQmCC"
+)
+"""A square of 64 x 64 pixels, red."""
+
+_LENGTHS = ("context_length", "max_model_len", "context_window", "max_context_length", "max_input_tokens")
+"""Names by which lists of models give the length of the context: of OpenRouter, vLLM, Groq, LM Studio, LiteLLM."""
+
 T = TypeVar("T")
 
 _LONGEST = 256
 """Most tokens of an answer of the check; what a longer one costs is not paid for."""
+
+_GIVEN, _GIVEN_IMAGE = 100, 10_000
+"""Most tokens that a request of the check counts as, without an image and with one."""
 
 
 class NotMade(Exception):
@@ -59,8 +71,10 @@ class Found:
         The parameter that limits an answer's length: ``max_tokens``, ``max_completion_tokens``, or None.
     streams, temperature
         Whether it streams, and takes a temperature.
-    tools, json
-        Whether it calls tools, and keeps to a JSON schema. None, of all four: not known.
+    tools, json, images
+        Whether it calls tools, keeps to a JSON schema, and sees images. None, of all five: not known.
+    context
+        Length of its context in tokens, as its endpoint lists it; None where that does not.
     """
 
     failed: str | None = None
@@ -69,6 +83,8 @@ class Found:
     temperature: bool | None = None
     tools: bool | None = None
     json: bool | None = None
+    images: bool | None = None
+    context: int | None = None
 
 
 class Check:
@@ -104,18 +120,22 @@ class Check:
             found["failed"], found["limit"] = self._reach()
             if found["failed"]:
                 return Found(**found)
-            note({"limit": found["limit"]})
+            found["context"] = _context(self._client.listed(self._model))
+            note({"limit": found["limit"], "context": found["context"]})
         longer = {} if found["limit"] is None else {found["limit"]: _LONGEST}
         steps: dict[str, Callable[[Mapping[str, Any]], bool]] = {
             "streams": self._streams,
             "temperature": self._takes_temperature,
             "tools": self._calls_tools,
             "json": self._keeps_schema,
+            "images": self._sees,
         }
         for name, step in steps.items():
             if name not in known:
                 found[name] = _verdict(step, longer)
-                note({key: found[key] for key in ("limit", *steps) if key in known or found[key] is not None})
+                note(
+                    {key: found[key] for key in ("limit", "context", *steps) if key in known or found[key] is not None}
+                )
         return Found(**found)
 
     def _reach(self) -> tuple[str | None, str | None]:
@@ -158,17 +178,25 @@ class Check:
             return False
         return isinstance(found, dict) and isinstance(found.get("colour"), str)
 
-    def _chat(self, subject: str, more: Mapping[str, Any]) -> Answer:
+    def _sees(self, longer: Mapping[str, Any]) -> bool:
+        parts = [
+            {"type": "text", "text": "Which colour is this square? Answer with one word."},
+            {"type": "image_url", "image_url": {"url": _IMAGE}},
+        ]
+        asked = {**longer, "messages": [{"role": "user", "content": parts}]}
+        return "red" in self._chat("images", asked, _GIVEN_IMAGE).text.lower()
+
+    def _chat(self, subject: str, more: Mapping[str, Any], given: int = _GIVEN) -> Answer:
         def call() -> tuple[Answer, Answer]:
             answer = self._client.chat(self._model, {"messages": _HELLO, **more})
             return answer, answer
 
-        return self._booked(subject, call)
+        return self._booked(subject, call, given)
 
-    def _booked(self, subject: str, call: Callable[[], tuple[T, Answer | None]]) -> T:
+    def _booked(self, subject: str, call: Callable[[], tuple[T, Answer | None]], given: int = _GIVEN) -> T:
         """What a call gives, booked before it is made; raises `NotMade` or `CallFailed`."""
         card = self._model.card
-        reserved = (100 * card.price_input + _LONGEST * card.price_output) / 1e6
+        reserved = (given * card.price_input + _LONGEST * card.price_output) / 1e6
         booked = self._calls.book(self._join, "check", subject, card.name, reserved, self._budget)
         if booked is None or booked.state != "booked":
             raise NotMade
@@ -189,6 +217,12 @@ def _verdict(step: Callable[[Mapping[str, Any]], bool], longer: Mapping[str, Any
         return None
     except CallFailed as error:
         return False if error.refused else None
+
+
+def _context(listed: Mapping[str, Any] | None) -> int | None:
+    """Length of the context as a list of models gives it."""
+    found = [listed[name] for name in _LENGTHS if name in listed] if listed is not None else []
+    return next((length for length in found if isinstance(length, int) and length > 0), None)
 
 
 def _name(call: Any) -> Any:

@@ -102,10 +102,9 @@ class _Onboarding:
         if found.failed:
             self._move("failed", found.failed, {"check": asdict(found)})
             return
-        capabilities = _capabilities(model, found)
-        if capabilities != model.card.capabilities:
-            self._model = self._ctx.pool.update(model.card.name, capabilities=sorted(capabilities))
-        self._move("checked", _told(found), {"check": asdict(found)})
+        if patch := _corrections(model, found):
+            self._model = self._ctx.pool.update(model.card.name, **patch)
+        self._move("checked", _told(model, found), {"check": asdict(found)})
 
     def _probe(self) -> None:
         """Probe the model and have its answers judged; it goes on trial whatever that comes to."""
@@ -173,26 +172,35 @@ class _Onboarding:
         return _Panel(found, others, None if found else f"no judge can be called (THALWEG_JUDGE={s.judge})")
 
 
-def _capabilities(model: PoolModel, found: Found) -> frozenset[str]:
-    """The card's, with what the check has shown; images are not tried."""
-    shown = {"tools": found.tools, "json": found.json}
+def _corrections(model: PoolModel, found: Found) -> dict[str, Any]:
+    """What the card lacks of what the check has shown, or claims beyond it."""
+    shown = {"tools": found.tools, "json": found.json, "vision": found.images}
     able = {name for name, can in shown.items() if can}
     unable = {name for name, can in shown.items() if can is False}
-    return frozenset(model.card.capabilities - unable | able)
+    capabilities = model.card.capabilities - unable | able
+    patch: dict[str, Any] = {} if capabilities == model.card.capabilities else {"capabilities": sorted(capabilities)}
+    if found.context is not None and ("context" in model.unknown or found.context < model.card.context):
+        patch["context"] = found.context
+    return patch
 
 
-def _told(found: Found) -> str:
+def _told(model: PoolModel, found: Found) -> str:
     """What was found, in words."""
     can = {
         "streams": found.streams,
         "takes a temperature": found.temperature,
         "calls tools": found.tools,
         "keeps to a JSON schema": found.json,
+        "sees images": found.images,
     }
     parts = ["it answers", f"the length of answers is limited by {found.limit}" if found.limit else "takes no limit"]
     for verdict, what in ((True, ""), (False, "not: "), (None, "not known: ")):
         names = [name for name, value in can.items() if value is verdict]
         parts += [f"{what}{', '.join(names)}"] if names else []
+    if found.context is not None:
+        parts.append(f"its endpoint lists a context of {found.context:,} tokens")
+        if "context" not in model.unknown and model.card.context > found.context:
+            parts.append(f"its card claimed {model.card.context:,}, and the endpoint's counts")
     return "; ".join(parts)
 
 

@@ -6,7 +6,7 @@ of a model are checked against the same entries.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -231,6 +231,12 @@ class PoolModel:
     def state(self) -> JoinState:
         """How far its joining the pool has come."""
         return "adopted" if self.join is None else self.join.state
+
+    @property
+    def check(self) -> Mapping[str, Any]:
+        """What its check found, see `jobs.onboard.check.Found`; empty where it was not checked."""
+        found: Mapping[str, Any] = {} if self.join is None else self.join.found.get("check", {})
+        return found
 
     @property
     def routed_card(self) -> ModelCard:

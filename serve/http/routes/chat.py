@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from agent.errors import ThalwegError
 from serve.errors import error_response
 from serve.http.schemas import ChatBody, JsonRoute, RouteBody, ServiceDep
+from serve.providers.parameters import adapted
 from serve.routing.calls import Call
 from serve.routing.live import Routed
 from serve.service import BOOTSTRAP, Service
@@ -43,6 +44,9 @@ async def chat(service: ServiceDep, body: ChatBody, request: Request) -> Respons
         forwarded = {name: value for name, value in (await request.json()).items() if name != "thalweg"}
         kept = service.keeper.draw(routed, forwarded, lambda: body.route_request().requires)
         call = Call(routed, provider, model, service.decisions, service.metrics, kept)
+        if body.is_auto:  # to a model that the client named, a request goes as it came
+            forwarded, changes = adapted(forwarded, model.check)
+            headers |= {"x-thalweg-changed": "; ".join(changes)} if changes else {}
         if body.stream:
             events = await call.stream(forwarded)
             return StreamingResponse(events, headers=headers | _STREAM_HEADERS, media_type="text/event-stream")

@@ -53,8 +53,9 @@ def test_a_model_is_checked_and_its_card_says_what_was_found(ctx: JobContext) ->
     assert join.state == "trial"
     assert join.found["check"] == {
         "failed": None, "limit": "max_tokens", "streams": True, "temperature": True, "tools": True, "json": True,
+        "images": True, "context": None,
     }  # fmt: skip
-    assert ctx.pool.get(NAME).card.capabilities == {"tools", "json"}
+    assert ctx.pool.get(NAME).card.capabilities == {"tools", "json", "vision"}
     assert endpoint.seen[0]["max_tokens"] == 1 and {r.headers["authorization"] for r in endpoint.received} == {
         "Bearer sesame"
     }
@@ -62,19 +63,48 @@ def test_a_model_is_checked_and_its_card_says_what_was_found(ctx: JobContext) ->
     assert [step.state for step in steps] == ["added", "checked", "trial"]
     assert "calls tools" in steps[1].reason
     spent = JoinCalls(ctx.database).spent(join.id)
-    assert spent.calls == 5 == len(endpoint.seen)
+    assert spent.calls == 6 == len(endpoint.seen)
     assert 0 < spent.usd < 0.001
 
 
 def test_what_it_refuses_or_only_ignores_is_found(ctx: JobContext) -> None:
-    with Upstream(refuses=("max_tokens", "temperature"), tools=False, schema=False, streams=False) as endpoint:
+    with Upstream(
+        refuses=("max_tokens", "temperature"), tools=False, schema=False, streams=False, sees=False
+    ) as endpoint:
         card = ModelCard(NAME, price_input=1.0, price_output=2.0, capabilities=frozenset({"tools", "vision"}))
         found = joined(ctx, endpoint, card=card).found["check"]
     assert found == {
         "failed": None, "limit": "max_completion_tokens", "streams": False, "temperature": False, "tools": False,
-        "json": False,
+        "json": False, "images": False, "context": None,
     }  # fmt: skip
-    assert ctx.pool.get(NAME).card.capabilities == {"vision"}, "images are not tried"
+    assert ctx.pool.get(NAME).card.capabilities == set()
+
+
+def test_an_endpoint_that_ignores_images_does_not_see_them(ctx: JobContext) -> None:
+    with Upstream(sees=None) as endpoint:
+        join = joined(ctx, endpoint)
+    assert join.found["check"]["images"] is False and ctx.pool.get(NAME).card.capabilities == {"tools", "json"}
+
+
+@pytest.mark.parametrize(
+    ("given", "listed", "context", "says"),
+    [
+        (None, {"context_length": 4096}, 4096, "lists a context of 4,096 tokens"),
+        (128_000, {"max_model_len": 4096}, 4096, "its card claimed 128,000"),
+        (2048, {"context_window": 4096}, 2048, "lists a context of 4,096 tokens"),
+        (None, {"context_length": "long"}, 8192, "it answers"),
+    ],
+    ids=["unknown", "claims more", "claims less", "says nothing"],
+)
+def test_the_context_is_what_the_endpoint_lists_where_the_card_does_not_say_less(
+    ctx: JobContext, given: int | None, listed: dict[str, Any], context: int, says: str
+) -> None:
+    card = ModelCard(NAME, price_input=1.0, price_output=2.0, **{} if given is None else {"context": given})
+    with Upstream(listed={"acme/other": {"context_length": 9}, NAME: listed}) as endpoint:
+        join = joined(ctx, endpoint, card=card, unknown=frozenset({"context"} if given is None else ()))
+    assert ctx.pool.get(NAME).card.context == context
+    [checked] = [step for step in JoinStore(ctx.database).events(join.id) if step.state == "checked"]
+    assert says in checked.reason and ("claimed" in checked.reason) == (given == 128_000)
 
 
 @pytest.mark.parametrize(("status", "says"), [(401, "401"), (404, "404"), (500, "500")])
@@ -155,6 +185,6 @@ def test_a_check_that_was_killed_goes_on_and_makes_no_call_twice(ctx: JobContext
         assert join.state == "trial"
         assert join.found["check"]["tools"] is None, "that call may have been made, and is not made again"
         assert join.found["check"]["json"] is True
-        assert len({str(body) for body in endpoint.seen}) == len(endpoint.seen) == len(seen) + 1
+        assert len({str(body) for body in endpoint.seen}) == len(endpoint.seen) == len(seen) + 2
     states = [call.state for call in JoinCalls(ctx.database).list(join.id)]
-    assert states == ["done", "done", "done", "lost", "done"]
+    assert states == ["done", "done", "done", "lost", "done", "done"]

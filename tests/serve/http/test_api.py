@@ -557,6 +557,30 @@ def test_a_request_whose_model_is_removed_while_it_is_routed_goes_to_another(
     assert answered.headers["x-thalweg-model"] == chosen[1] != "up/beta"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_routed_request_leaves_out_what_the_models_check_found_refused(
+    own: Server, upstream: Upstream, stream: bool
+) -> None:
+    provider = {"kind": "openai", "base_url": upstream.base_url}
+    own.http.delete("/v1/models/up/beta").raise_for_status()
+    own.http.post("/v1/models", json={"name": "up/beta", "price_input": 1, "price_output": 2, "provider": provider})
+    join = own.service.joins.get("up/beta")
+    assert join is not None
+    found = {"check": {"limit": "max_completion_tokens", "temperature": False}}
+    own.service.joins.move(own.service.joins.move(join, "checked", "it answers", found) or join, "trial", "no probes")
+    own.service.follower.read_pool()
+    sent = ask(prompt("sum"), max_tokens=9, temperature=0, top_p=0.5, stream=stream) | best(candidates=["up/beta"])
+    answer = own.http.post("/v1/chat/completions", json=sent)
+    assert answer.status_code == 200
+    said = answer.headers["x-thalweg-changed"]
+    assert said == "max_tokens is sent as max_completion_tokens; temperature is left out"
+    got = upstream.seen[-1]
+    assert (got["max_completion_tokens"], got["top_p"]) == (9, 0.5) and not {"max_tokens", "temperature"} & got.keys()
+    named = own.http.post("/v1/chat/completions", json=sent | {"model": "up/beta"} | {"thalweg": {}})
+    assert "x-thalweg-changed" not in named.headers
+    assert upstream.seen[-1]["max_tokens"] == 9 and upstream.seen[-1]["temperature"] == 0
+
+
 def test_a_changed_price_changes_the_next_choice_without_training(own: Server) -> None:
     usual = {"cost_quality_tradeoff": 0.5}
     assert route(own.http, prompt("sum"), **usual)["model"] == "up/beta"

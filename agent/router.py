@@ -18,6 +18,7 @@ from agent.feedback.reports import RaterReport, SourceReport
 from agent.learner import Learner
 from agent.observations import Drift, Observation, SetAside
 from agent.online.estimator import OnlineConfig
+from agent.online.inheritance import inherit
 from agent.online.outcomes import OutcomeStatistics
 from agent.online.prior import OVERALL_SD
 from agent.snapshot import Snapshot, TaskInfo
@@ -230,12 +231,33 @@ class Router:
         on_task, overall = self._online.predict_one(names, tasks, neighbourhood), self._online.overall(names)
         known = self.snapshot.tensors["overall"]
         predicted = np.array([self._estimator.predicted(name, estimates) for name in names])
+        expected = np.array([known.mean() if c is None else known[c] for c in columns])
         # published figures count for a newcomer as far as its overall effect is still unknown
         unknown = np.diag(overall.covariance) / OVERALL_SD**2
-        prior = np.array(
-            [published(card, p) - p if c is None else 0.0 for card, c, p in zip(cards, columns, predicted)]
-        )
-        prior *= unknown
+        given = {
+            i: ("prior", Part(published(card), float(unknown[i])))
+            for i, (card, column) in enumerate(zip(cards, columns))
+            if column is None and card.priors
+        }
+        shift = {i: part.weight * (part.estimate - predicted[i]) for i, (_, part) in given.items()}
+        heirs = np.array([c is None and self._knows(card.replaces) for card, c in zip(cards, columns)], bool)
+        if heirs.any():
+            old = [str(card.replaces) for card, heir in zip(cards, heirs) if heir]
+            old_quality = np.array([self._estimator.predicted(name, estimates) for name in old])
+            old_quality += self._online.predict_one(old, tasks, neighbourhood).mean
+            old_overall = np.array(
+                [known[self._column[name]] if name in self._column else known.mean() for name in old]
+            )
+            old_overall += self._online.overall(old).mean
+            on_task, weight = inherit(on_task, heirs, overall=False)
+            overall, overall_weight = inherit(overall, heirs, overall=True)
+            for i, q, o in zip(np.flatnonzero(heirs).tolist(), old_quality, old_overall):
+                given[i] = "inherited", Part(float(np.clip(q, 0.0, 1.0)), float(weight[i]))
+                shift[i] = overall_weight[i] * (o - expected[i])
+        prior = np.zeros(len(cards))
+        for i, (_, part) in given.items():
+            prior[i] = part.weight * (part.estimate - predicted[i])
+            expected[i] += shift[i]
         quality = np.clip(predicted + prior + on_task.mean, 0.0, 1.0)
         choice, n_scores = self.config.choice, [self._online.model_n_scores(name) for name in names]
         few = choice.under_sampled * len(self._estimator.tasks)
@@ -244,38 +266,42 @@ class Router:
             cost=cost,
             quality=quality,
             covariance=on_task.covariance,
-            overall=np.array([known.mean() if c is None else known[c] for c in columns]) + prior + overall.mean,
+            overall=expected + overall.mean,
             overall_covariance=overall.covariance,
             task_variance=self._online.task_variance(names),
-            pulls_left=np.array([choice.pulls_left(bool(card.priors), n) for card, n in zip(cards, n_scores)]),
+            pulls_left=np.array([choice.pulls_left(i in given, n) for i, n in enumerate(n_scores)]),
             under_sampled=np.array([n < few for n in n_scores]),
             n_scores=np.array(n_scores),
             added=np.array([c is None for c in columns]),
+            heirs=heirs,
             task_n_scores=float(estimates.task_probabilities[0] @ self._task_n_scores)
             + self._online.task_n_scores(tasks),
-            parts=self._parts(cards, estimates, predicted, unknown, on_task.mean, quality),
+            parts=self._parts(cards, estimates, predicted, given, on_task.mean, quality),
         )
+
+    def _knows(self, model: str | None) -> bool:
+        """Whether the snapshot knows the model, or it was scored since."""
+        return model is not None and (model in self._column or self._online.model_n_scores(model) > 0.0)
 
     def _parts(
         self,
         cards: Sequence[ModelCard],
         estimates: Estimates,
         predicted: Array,
-        unknown: Array,
+        given: Mapping[int, tuple[str, Part]],
         online: Array,
         quality: Array,
     ) -> list[dict[str, Part]]:
-        """By card, what its ``quality`` is the sum of, see `Candidate`; all arrays (K,)."""
+        """By card, what its ``quality`` is the sum of, see `Candidate`; all arrays (K,), ``given`` by card, of some."""
         stages = zip(*(e[0].tolist() for e in (estimates.stage1, estimates.stage2, estimates.neighbours)))
         weights, known = self.snapshot.tensors["stack"].tolist(), list(stages)
         found = []
-        for card, *of in zip(cards, predicted.tolist(), unknown.tolist(), online.tolist(), quality.tolist()):
-            mean, left, correction, total = of
+        for i, (card, *of) in enumerate(zip(cards, predicted.tolist(), online.tolist(), quality.tolist())):
+            mean, correction, total = of
             column = self._column.get(card.name)
             if column is None:
-                weight = left if card.priors else 0.0
-                parts = {"prior": Part(published(card, 0.0), weight)} if card.priors else {}
-                parts["snapshot_mean"] = Part(mean, 1.0 - weight)
+                parts = dict([given[i]] if i in given else [])
+                parts["snapshot_mean"] = Part(mean, 1.0 - sum(part.weight for part in parts.values()))
             else:
                 parts = dict(zip(SNAPSHOT_PARTS, map(Part, known[column], weights)))
             parts["online"] = Part(correction, 1.0)
@@ -286,6 +312,6 @@ class Router:
         return found
 
 
-def published(card: ModelCard, otherwise: float) -> float:
-    """Mean of the card's published figures; ``otherwise`` where it has none."""
-    return float(np.mean(list(card.priors.values()))) if card.priors else otherwise
+def published(card: ModelCard) -> float:
+    """Mean of the card's published figures, of which it has some."""
+    return float(np.mean(list(card.priors.values())))

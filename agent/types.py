@@ -59,6 +59,8 @@ class ModelCard:
         Expected length of an answer in tokens, thinking included; None for `TYPICAL_OUTPUT_TOKENS`.
     resting
         Why it is chosen for no request but those that name it; None where it may be.
+    replaces
+        The model whose estimates it inherits until a snapshot knows it, see `agent.online.inheritance`; None for none.
     """
 
     name: str
@@ -71,6 +73,7 @@ class ModelCard:
     available: bool = True
     output_tokens: int | None = None
     resting: str | None = None
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,8 @@ class Candidate:
         Exact probability with which this model was to be chosen; 0 where excluded.
     parts
         What ``quality`` is the sum of. Of a model that the snapshot knows: ``task``, ``head`` and ``neighbours``; of another:
-        ``prior`` (published figures) and ``snapshot_mean`` (over the models that the snapshot knows). Then ``online``
+        ``inherited`` (the estimate of the model that it replaces) or ``prior`` (published figures), and ``snapshot_mean`` (over
+        the models that the snapshot knows). Then ``online``
         (correction since the snapshot) and, where the sum left [0, 1], ``clipping``.
     excluded
         Why the model could not be chosen ("context of 2,048 tokens is shorter than ..."); None where it could.

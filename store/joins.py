@@ -125,7 +125,7 @@ class JoinStore:
     def move(self, join: Join, state: JoinState, reason: str, found: Mapping[str, Any] | None = None) -> Join | None:
         """Bring a join into a ``state``, where it is still in the one that ``join`` says; else None, and nothing changes.
 
-        Replicas read the pool anew then.
+        Replicas read the pool anew then. A model that may be routed to from now on takes the place of the one that it replaces.
 
         Parameters
         ----------
@@ -143,6 +143,8 @@ class JoinStore:
             session.add(JoinEventTable(join=row.id, state=state, reason=reason, at=now))
             newest = select(func.coalesce(func.max(ModelTable.revision), 0) + 1).scalar_subquery()
             session.execute(update(ModelTable).where(ModelTable.name == row.model).values(revision=newest))
+            if join.state == "added" and state != "failed":
+                _remove_replaced(session, row.model)
             session.commit()
             return _join(row)
 
@@ -172,6 +174,15 @@ def begin(session: Session, what: Beginning, now: datetime) -> None:
     session.add(row)
     session.flush()
     session.add(JoinEventTable(join=row.id, at=now, **fields))
+
+
+def _remove_replaced(session: Session, name: str) -> None:
+    """Take the model that ``name`` replaces, if any, out of the pool."""
+    model = session.get(ModelTable, name)
+    replaced = None if model is None else {**(model.base or {}), **(model.patch or {})}.get("replaces")
+    old = None if replaced is None else session.get(ModelTable, replaced)
+    if old is not None:
+        old.removed = True
 
 
 def latest(session: Session, models: Sequence[str] | None = None) -> dict[str, Join]:

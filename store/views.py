@@ -211,6 +211,7 @@ class ModelView(View):
     capabilities: list[str]
     priors: dict[str, float]
     output_tokens: int | None = Field(description="expected length of an answer, as the card has it")
+    replaces: str | None = Field(description="the model whose estimates it inherits until a snapshot knows it")
     calls: CallForecast | None = Field(description="what the outcomes of its calls say of the next one")
     provider: Provider
 
@@ -238,6 +239,14 @@ class ModelView(View):
             drift=None if drift is None else DriftView.of(drift),
             calls=calls,
         )
+
+
+class ReplacementView(View):
+    """A model that replaces another, and what that means for both, in sentences."""
+
+    model: ModelView
+    replaced: str
+    told: list[str]
 
 
 class JoinEventView(View):

@@ -38,6 +38,8 @@ class PoolPosterior:
         (K,) scores of each model, those of the snapshot included.
     added
         (K,) models that the snapshot does not know.
+    heirs
+        (K,) those of them that inherit the estimates of a model that they replace: they may lead before they have scores.
     pulls_left
         (K,) scores that a model still lacks of its initial pulls.
     under_sampled
@@ -57,6 +59,7 @@ class PoolPosterior:
     task_variance: Array
     n_scores: Array
     added: NDArray[np.bool_]
+    heirs: NDArray[np.bool_]
     pulls_left: Array
     under_sampled: NDArray[np.bool_]
     task_n_scores: float
@@ -97,7 +100,7 @@ def choose(
     """
     scores, sd = pool.n_scores[eligible], np.sqrt(np.diag(pool.overall_covariance))[eligible]
     uncertain = uncertainty_caution(sd, scores, config.caution)
-    held_back = unproven(scores, pool.added[eligible], config.caution)
+    held_back = unproven(scores, pool.added[eligible], config.caution) & ~pool.heirs[eligible]
     # lambda's scale: a model of which little is known does not change how the others are weighed
     known_cost = pool.cost[eligible][(uncertain == 0.0) & ~held_back]
     per_dollar = cost_weight(request.cost_quality_tradeoff, float(known_cost.max()))

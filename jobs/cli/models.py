@@ -199,6 +199,50 @@ def change(
         _confirm(ctx, "changed", ctx.pool.update(name, **patch), as_json)
 
 
+@app.command("replace")
+def replace_by(
+    old: Annotated[str, typer.Argument(help="The model that leaves.")],
+    new: Annotated[str, typer.Argument(help="The model that takes its place; in the pool already, or joining it.")],
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
+    context_tokens: ContextTokens = None,
+    family: Family = None,
+    capability: Capability = None,
+    prior: Prior = None,
+    base_url: BaseUrl = None,
+    api_key_env: KeyEnv = None,
+    upstream: Upstream = None,
+    output_tokens: OutputTokens = None,
+    check: Annotated[bool, typer.Option(help="Check it before requests are routed to it.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Let another model, a new version say, take the place of one: it begins with that one's estimates.
+
+    Of a model that joins, endpoint, key and family are the old one's where they are left out, prices and context are those
+    published for the endpoint. The old one serves until the new one has passed its check.
+    """
+    from dataclasses import replace
+
+    from store.pool.replace import consequences, id_at_endpoint, replace_model
+    from store.views import ModelView, ReplacementView
+
+    given = _given(
+        price_input=price_input, price_output=price_output, context=context_tokens, family=family,
+        capabilities=frozenset(capability) if capability else None, priors=_priors(prior) if prior else None,
+        output_tokens=output_tokens,
+    )  # fmt: skip
+    endpoint = _given(base_url=base_url, api_key_env=api_key_env, model=upstream)
+    with context() as ctx:
+        if endpoint:
+            known = ctx.pool.get(old)
+            same = {"kind": "openai", "model": id_at_endpoint(known, new)}
+            given["provider"] = replace(known.provider, **same | endpoint)
+        before, model = replace_model(ctx.pool, old, new, given, check=check, now=ctx.clock())
+        view = ModelView.of(model, ctx.unavailable_reason(model))
+    told = consequences(before, model)
+    confirm(ReplacementView(model=view, replaced=old, told=told), as_json, "; ".join([f"{new} replaces {old}", *told]))
+
+
 @app.command("remove")
 def remove(name: Name, as_json: Json = False) -> None:
     """Take a model out of the pool; it gets no further request."""

@@ -228,6 +228,13 @@ class CompareIn(RatingIn):
         return FeedbackEvent(**self.model_dump(exclude={"preferred"}), score=scores[self.preferred], key=key)
 
 
+def model_name(name: str) -> str:
+    """A name that a model may have."""
+    if name == AUTO:
+        raise ValueError(f"{AUTO!r} is how clients ask to be routed; give the model another name")
+    return header_value(name)
+
+
 class ModelChange(In):
     """The fields of a model that can be changed, which stay as they are where left out; prices in USD per million tokens."""
 
@@ -252,12 +259,7 @@ class ModelIn(ModelChange):
     provider: ProviderEntry
     check: StrictBool = Field(default=True, description="false: requests are routed to it unchecked")
 
-    @field_validator("name")
-    @classmethod
-    def _not_reserved(cls, name: str) -> str:
-        if name == AUTO:
-            raise ValueError(f"{AUTO!r} is how clients ask to be routed; give the model another name")
-        return header_value(name)
+    _checked = field_validator("name")(model_name)
 
     def pool_model(self) -> PoolModel:
         """The pool's own value."""
@@ -266,6 +268,21 @@ class ModelIn(ModelChange):
         known = {name: value for name, value in fields.items() if name in given or name not in FIGURES}
         card = ModelCard(**known, capabilities=frozenset(self.capabilities))
         return pool_model(card, Provider(**self.provider.model_dump()), given=given, now=utc_now())
+
+
+class ReplaceIn(ModelChange):
+    """The model that replaces another; of one that joins the pool, what is left out is as of the replaced one, prices and
+    context as published."""
+
+    name: Name
+    check: StrictBool = Field(default=True, description="false: requests are routed to it unchecked")
+    _checked = field_validator("name")(model_name)
+
+    def given(self) -> dict[str, Any]:
+        """What is given of it, as `store.pool.replace.replace_model` takes it."""
+        fields = self.model_dump(exclude_unset=True, exclude_none=True, exclude={"name", "check"})
+        typed = {"capabilities": frozenset, "provider": lambda provider: Provider(**provider)}
+        return {key: typed.get(key, lambda same: same)(value) for key, value in fields.items()}
 
 
 class ReasonIn(In):

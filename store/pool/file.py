@@ -174,6 +174,7 @@ class ModelEntry(Strict):
     capabilities: list[Capability] = []
     priors: list[PriorEntry] = []
     output_tokens: OutputTokens | None = None
+    replaces: Name | None = None
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -382,6 +383,7 @@ def _pool_model(entry: ModelEntry, priors: dict[str, float]) -> PoolModel:
         capabilities=frozenset(entry.capabilities),
         priors=priors,
         output_tokens=entry.output_tokens,
+        replaces=entry.replaces,
         **given,
     )
     provider = Provider(**entry.provider.model_dump())

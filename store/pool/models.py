@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -113,18 +113,46 @@ class ModelPool:
         InvalidInput
             Where the pool holds it already, or a value cannot be used.
         """
-        name = clean(model.card.name)
-        patch = _validated(_definition(model))
         with self._edit() as (session, beginnings):
-            row = session.get(ModelTable, name)
-            if row is None:
-                session.add(ModelTable(name=name, base=None, patch=patch, added=True, removed=False))
-            elif _in_pool(row):
-                raise InvalidInput(f"the pool holds {name!r} already; update it instead", param="name")
+            beginnings.append(_add(session, model, check, "it was added"))
+
+    def replace(self, old: str, new: PoolModel | str, *, check: bool = True) -> PoolModel:
+        """Let a model take the place of another: it inherits that one's estimates (`agent.online.inheritance`), and that one
+        leaves the pool as soon as the new one is routed to.
+
+        Parameters
+        ----------
+        new
+            The model, which joins the pool; or the name of one that is in it.
+        check
+            False: a model that joins is routed to at once, unchecked.
+
+        Raises
+        ------
+        UnknownModel
+            Where the pool does not hold ``old``, or a model of that name.
+        InvalidInput
+            Where it holds ``new`` already, both are the same, or a value cannot be used.
+        """
+        with self._edit() as (session, beginnings):
+            before = _find(session, old)
+            why = f"it replaces {before.name}"
+            name = clean(new if isinstance(new, str) else new.card.name)
+            if name == before.name:
+                raise InvalidInput(f"{name} cannot replace itself; give the new model another name", param="name")
+            if isinstance(new, str):
+                row = _find(session, name)
+                row.patch = {**(row.patch or {}), "replaces": before.name}
+                join = latest(session, [name]).get(name)
+                waits = join is not None and join.unrouted_reason is not None
+                if join is not None and join.state == "failed":
+                    beginnings.append(Beginning(name, "added", why))
             else:
-                row.patch, row.added, row.removed = patch, True, False
-            unchecked = Beginning(name, "trial", "it was added without a check")
-            beginnings.append(Beginning(name, "added", "it was added") if check else unchecked)
+                heir = PoolModel(replace(new.card, replaces=before.name), new.provider, unknown=new.unknown)
+                beginnings.append(_add(session, heir, check, why))
+                waits = check
+            before.removed = before.removed or not waits
+        return self.get(name)
 
     def update(self, name: str, **patch: Any) -> PoolModel:
         """Change some of a model's fields: those of `ModelCard` but ``name`` and ``available``, and ``provider``.
@@ -187,6 +215,7 @@ class _Definition(Strict):
     capabilities: list[Capability] = []
     priors: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     output_tokens: OutputTokens | None = None
+    replaces: str | None = None
     provider: ProviderEntry
 
 
@@ -212,7 +241,21 @@ def _definition(model: PoolModel) -> dict[str, Any]:
         "priors": dict(card.priors),
         "output_tokens": card.output_tokens,
         "provider": asdict(model.provider),
+        **({} if card.replaces is None else {"replaces": card.replaces}),
     }
+
+
+def _add(session: Session, model: PoolModel, check: bool, why: str) -> Beginning:
+    """Put a model into the pool; the join that begins."""
+    name, patch = clean(model.card.name), _validated(_definition(model))
+    row = session.get(ModelTable, name)
+    if row is None:
+        session.add(ModelTable(name=name, base=None, patch=patch, added=True, removed=False))
+    elif _in_pool(row):
+        raise InvalidInput(f"the pool holds {name!r} already; update it instead", param="name")
+    else:
+        row.patch, row.added, row.removed = patch, True, False
+    return Beginning(name, "added", why) if check else Beginning(name, "trial", f"{why} without a check")
 
 
 def _defined(row: ModelTable) -> bool:

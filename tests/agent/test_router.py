@@ -20,7 +20,7 @@ from agent.observations import CallOutcome, Observation
 from agent.online.outcomes import OutcomeStatistics
 from agent.router import Router, RouterConfig
 from agent.snapshot import Snapshot
-from agent.types import UNKNOWN_TASK, Decision, Encoded, ModelCard, RouteRequest, Turn
+from agent.types import UNKNOWN_TASK, Candidate, Decision, Encoded, ModelCard, RouteRequest, Turn
 from tests.agent import clusters
 from tests.agent.clusters import CARDS, KINDS, MODELS, TALENT, encoded, observed
 
@@ -540,6 +540,59 @@ def test_a_model_that_cannot_be_chosen_changes_nothing(
         assert with_it.model == without.model and with_it.explored == without.explored
         eligible = [c for c in with_it.candidates if c.excluded is None]
         assert eligible == [c for c in without.candidates if c.excluded is None]
+
+
+def heir_of(old: str, snapshot: Snapshot) -> Router:
+    """A router after ``old`` of price (3, 9) was replaced by ``n/new``."""
+    left = [card for card in CARDS if card.name != old]
+    return Router(snapshot, [*left, ModelCard("n/new", "n", 3.0, 9.0, 32_000, replaces=old)])
+
+
+def test_a_successor_begins_with_its_predecessors_estimates_and_wider_errors_and_leads_where_that_led(
+    snapshot: Snapshot,
+) -> None:
+    router, before = heir_of("v/beta", snapshot), Router(snapshot, CARDS)
+    for kind in KINDS:
+        new, old = candidate(router, kind, "n/new"), candidate(before, kind, "v/beta")
+        assert new.quality == pytest.approx(old.quality, abs=1e-6) and new.stderr > 1.2 * old.stderr
+    assert route(router, encoded("sums", 500)).model == "n/new" and candidate(router, "sums", "n/new").caution > 0.01
+    others = {kind: model for kind, model in best_by_kind(router).items() if kind != "sums"}
+    assert others == {kind: model for kind, model in TALENT.items() if kind != "sums"}
+
+
+def test_a_successor_inherits_what_was_learned_of_its_predecessor_since_the_snapshot(snapshot: Snapshot) -> None:
+    router, without = heir_of("v/beta", snapshot), heir_of("v/none", snapshot)
+    for each in (router, without):
+        for seq in range(101, 141):
+            each.learn_one(observed(seq, "sums", "v/beta", 0.2))
+    assert candidate(router, "sums", "n/new").quality < 0.5
+    assert candidate(router, "code", "n/new").quality == pytest.approx(clusters.truth("code", "v/beta"), abs=0.15)
+    parts = candidate(without, "sums", "n/new").parts
+    assert "inherited" not in parts, "of a model that nobody knows nothing is inherited"
+
+
+def test_a_successors_own_scores_soon_count_for_more_than_what_it_inherits(snapshot: Snapshot) -> None:
+    router, weights = heir_of("v/beta", snapshot), []
+    for seq in range(101, 141):
+        weights.append(candidate(router, "sums", "n/new").parts["inherited"].weight)
+        router.learn_one(observed(seq, "sums", "n/new", 0.3))
+    assert weights[0] == pytest.approx(1.0) and 0.5 < weights[8] < 0.8 and weights[-1] < 0.35
+    assert weights == sorted(weights, reverse=True)
+    assert candidate(router, "sums", "n/new").quality < 0.45
+    assert candidate(router, "code", "n/new").parts["inherited"].weight > 0.4, "it was never scored on code"
+    assert router.digest() == learned_alone(snapshot), "what is learned does not depend on the pool"
+
+
+def learned_alone(snapshot: Snapshot) -> str:
+    """The digest of a router whose pool knows no successor."""
+    router = Router(snapshot, CARDS)
+    for seq in range(101, 141):
+        router.learn_one(observed(seq, "sums", "n/new", 0.3))
+    return router.digest()
+
+
+def candidate(router: Router, kind: str, model: str) -> Candidate:
+    return next(c for c in route(router, encoded(kind, 500)).candidates if c.model == model)
 
 
 def test_a_newcomer_without_figures_is_taken_for_the_mean_of_the_pool(snapshot: Snapshot) -> None:

@@ -10,11 +10,13 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from serve.errors import NotFound
-from serve.http.schemas import JsonRoute, Listed, ModelChange, ModelIn, ServiceDep
+from serve.http.schemas import JsonRoute, Listed, ModelChange, ModelIn, ReplaceIn, ServiceDep
 from serve.routing.pool_view import Entry, PoolView
 from serve.service import Service
+from store.columns import utc_now
 from store.join_report import JoinReport, read_report, to_html
-from store.views import ModelDetail, ModelView
+from store.pool.replace import consequences, replace_model
+from store.views import ModelDetail, ModelView, ReplacementView
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
 
@@ -57,6 +59,14 @@ def add(service: ServiceDep, body: ModelIn) -> ModelView:
     """Add a model, or bring a removed one back. It joins the pool: requests are routed to it once a job has checked it."""
     service.pool.add(body.pool_model(), check=body.check)
     return _changed(service, body.name)
+
+
+@router.post("/{name:path}/replace", status_code=201)
+def replace(service: ServiceDep, name: str, body: ReplaceIn) -> ReplacementView:
+    """Let another model, a new version say, take the place of one: it begins with that one's estimates, and that one leaves the
+    pool as soon as the new one is routed to. The new one is in the pool already, or joins it by what is given here."""
+    old, new = replace_model(service.pool, name, body.name, body.given(), check=body.check, now=utc_now())
+    return ReplacementView(model=_changed(service, new.card.name), replaced=name, told=consequences(old, new))
 
 
 @router.patch("/{name:path}")

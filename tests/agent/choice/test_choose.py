@@ -27,6 +27,7 @@ def posterior(n_scores: float, *, added: bool = False) -> PoolPosterior:
         task_variance=np.full(3, 0.05),
         n_scores=np.array([400.0, 400.0, n_scores]),
         added=np.array([False, False, added]),
+        heirs=np.zeros(3, bool),
         pulls_left=np.zeros(3),
         under_sampled=np.array([False, False, True]),
         task_n_scores=20.0,

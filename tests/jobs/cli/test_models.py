@@ -55,6 +55,20 @@ def test_models_are_added_changed_and_removed(monkeypatch: pytest.MonkeyPatch) -
     assert "nothing to change" in refused("models", "set", "openai/gpt-4o")
 
 
+def test_a_model_is_replaced_by_one_of_the_pool_or_one_that_joins() -> None:
+    old = data("models", "show", "openai/gpt-4o")
+    done = data("models", "replace", "openai/gpt-4o", "openai/gpt-4o-next", "--price-input", 2, "--price-output", 8)
+    assert done["replaced"] == "openai/gpt-4o" and done["model"]["state_reason"] == "it replaces openai/gpt-4o"
+    assert done["model"]["provider"] == old["provider"] | {"model": "gpt-4o-next"}
+    assert "openai/gpt-4o serves on, and leaves the pool once openai/gpt-4o-next has passed its check" in done["told"]
+    assert data("models", "show", "openai/gpt-4o")["removed"] is False
+    again = thalweg("models", "replace", "openai/gpt-4o", "local/smollm2")
+    assert again.exit_code == 0 and "openai/gpt-4o has left the pool" in again.stderr
+    assert "openai/gpt-4o" not in {m["id"] for m in data("models", "list")}
+    assert data("models", "show", "local/smollm2")["replaces"] == "openai/gpt-4o"
+    assert "cannot be given here" in refused("models", "replace", "openai/gpt-5", "local/smollm2", "--price-input", 1)
+
+
 def test_a_pool_file_that_is_named_is_read_and_its_typos_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

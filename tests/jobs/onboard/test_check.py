@@ -99,7 +99,7 @@ def test_an_endpoint_that_ignores_images_does_not_see_them(ctx: JobContext) -> N
 def test_the_context_is_what_the_endpoint_lists_where_the_card_does_not_say_less(
     ctx: JobContext, given: int | None, listed: dict[str, Any], context: int, says: str
 ) -> None:
-    card = ModelCard(NAME, price_input=1.0, price_output=2.0, **{} if given is None else {"context": given})
+    card = ModelCard(NAME, price_input=1.0, price_output=2.0, context=given or 8192)
     with Upstream(listed={"acme/other": {"context_length": 9}, NAME: listed}) as endpoint:
         join = joined(ctx, endpoint, card=card, unknown=frozenset({"context"} if given is None else ()))
     assert ctx.pool.get(NAME).card.context == context

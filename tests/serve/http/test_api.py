@@ -581,6 +581,28 @@ def test_a_routed_request_leaves_out_what_the_models_check_found_refused(
     assert upstream.seen[-1]["max_tokens"] == 9 and upstream.seen[-1]["temperature"] == 0
 
 
+def test_a_model_that_replaces_another_takes_its_traffic(own: Server, upstream: Upstream) -> None:
+    before = {c["model"]: c for c in route(own.http, prompt("sum"))["candidates"]}
+    sent = {"name": "up/beta2", "price_input": 1, "price_output": 2, "context": 32000}
+    answer = own.http.post("/v1/models/up/beta/replace", json=sent)
+    assert answer.status_code == 201, answer.text
+    body = answer.json()
+    assert body["replaced"] == "up/beta" and body["model"]["replaces"] == "up/beta"
+    assert body["model"]["provider"]["base_url"] == upstream.base_url and "serves on" in " ".join(body["told"])
+    assert route(own.http, prompt("sum"))["model"] == "up/beta", "until the new one is checked"
+    join = own.service.joins.get("up/beta2")
+    assert join is not None and own.service.joins.move(join, "checked", "it answers")
+    own.service.follower.read_pool()
+    found = {c["model"]: c for c in route(own.http, prompt("sum"))["candidates"]}
+    heir, old = found["up/beta2"], before["up/beta"]
+    assert "up/beta" not in found and heir["quality"] == pytest.approx(old["quality"], abs=1e-6)
+    assert heir["stderr"] > old["stderr"] and heir["parts"]["inherited"]["weight"] == pytest.approx(1.0)
+    assert sum(p["weight"] * p["estimate"] for p in heir["parts"].values()) == pytest.approx(heir["quality"])
+    again = own.http.post("/v1/models/up/alpha/replace", json=sent)
+    assert (again.status_code, again.json()["error"]["param"]) == (422, "price_input")
+    assert own.http.post("/v1/models/up/none/replace", json={"name": "up/gamma"}).status_code == 404
+
+
 def test_a_changed_price_changes_the_next_choice_without_training(own: Server) -> None:
     usual = {"cost_quality_tradeoff": 0.5}
     assert route(own.http, prompt("sum"), **usual)["model"] == "up/beta"

@@ -62,11 +62,13 @@ def test_a_model_is_replaced_by_one_of_the_pool_or_one_that_joins() -> None:
     assert done["model"]["provider"] == old["provider"] | {"model": "gpt-4o-next"}
     assert "openai/gpt-4o serves on, and leaves the pool once openai/gpt-4o-next has passed its check" in done["told"]
     assert data("models", "show", "openai/gpt-4o")["removed"] is False
-    again = thalweg("models", "replace", "openai/gpt-4o", "local/smollm2")
+    again = thalweg("models", "replace", "openai/gpt-4o", "local/smollm2-135m-instruct")
     assert again.exit_code == 0 and "openai/gpt-4o has left the pool" in again.stderr
     assert "openai/gpt-4o" not in {m["id"] for m in data("models", "list")}
-    assert data("models", "show", "local/smollm2")["replaces"] == "openai/gpt-4o"
-    assert "cannot be given here" in refused("models", "replace", "openai/gpt-5", "local/smollm2", "--price-input", 1)
+    assert data("models", "show", "local/smollm2-135m-instruct")["replaces"] == "openai/gpt-4o"
+    assert "cannot be given here" in refused(
+        "models", "replace", "openai/gpt-5", "local/smollm2-135m-instruct", "--price-input", 1
+    )
 
 
 def test_a_pool_file_that_is_named_is_read_and_its_typos_are_named(

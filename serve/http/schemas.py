@@ -281,8 +281,11 @@ class ReplaceIn(ModelChange):
     def given(self) -> dict[str, Any]:
         """What is given of it, as `store.pool.replace.replace_model` takes it."""
         fields = self.model_dump(exclude_unset=True, exclude_none=True, exclude={"name", "check"})
-        typed = {"capabilities": frozenset, "provider": lambda provider: Provider(**provider)}
-        return {key: typed.get(key, lambda same: same)(value) for key, value in fields.items()}
+        if "capabilities" in fields:
+            fields["capabilities"] = frozenset(self.capabilities)
+        if self.provider is not None:
+            fields["provider"] = Provider(**self.provider.model_dump())
+        return fields
 
 
 class ReasonIn(In):

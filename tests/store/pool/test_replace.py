@@ -83,7 +83,7 @@ def test_what_cannot_be_is_named_and_changes_nothing(pool: ModelPool) -> None:
         ("acme/four", {"price_input": -1.0}, InvalidInput, "price_input"),
     ):
         with pytest.raises(error) as found:
-            replaced(pool, new, **given)
+            replace_model(pool, "acme/one", new, given, check=True, now=NOW)
         assert found.value.param == param
     with pytest.raises(UnknownModel, match="did you mean 'acme/one'"):
         replace_model(pool, "acme/ones", "acme/three", {}, check=True, now=NOW)

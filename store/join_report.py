@@ -1,20 +1,18 @@
-"""The report of a join: how it went, where the model won and lost against whom, what it cost, and what is not sure.
-
-As JSON (`JoinReport`), and as one HTML page that needs nothing else (`to_html`).
-"""
+"""The report of a join: how it went, where the model won and lost against whom, what it cost, what it changed, and what is
+not sure; `store.join_page` makes a page of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from html import escape
 from math import sqrt
 from statistics import fmean, stdev
 from typing import Any, Self
 
 from sqlalchemy import select
 
+from agent.choice.adoption import TaskStanding, predicted_effect
 from store.database import Database
 from store.join_calls import JoinCall, JoinCalls, Role
 from store.joins import Join, JoinStore
@@ -24,10 +22,10 @@ from store.views import JoinEventView, View
 EXAMPLES = 3
 """Prompts shown of those that the model won, and of those that it lost."""
 
-_SHOWN = 600
-"""Characters shown of a text."""
-
 _ROLES: tuple[Role, ...] = ("check", "probe", "rival", "judge")
+
+
+Interval = tuple[float, float]
 
 
 class Comparison(View):
@@ -38,7 +36,7 @@ class Comparison(View):
     quality: float
     rival_quality: float
     difference: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
 
 
 class Example(View):
@@ -60,7 +58,7 @@ class Standing(View):
     name: str
     share: float
     quality: float
-    interval: tuple[float, float]
+    interval: Interval
     rival: str
     rival_quality: float
     gap: float
@@ -75,8 +73,53 @@ class Spending(View):
     usd: float
 
 
+class Prediction(View):
+    """What a model's taking the tasks on which it is ahead would change for a mean request: quality, USD, and quality less
+    cost; ``share`` of the prompts that it would answer."""
+
+    share: float
+    quality: float
+    usd: float
+    net: float
+
+
+class Effect(View):
+    """What a model has changed for a mean request ``since`` it is adopted (or on trial), beside the best of the others.
+
+    ``requests`` were read, a ``share`` of them went to the model, and ``scored`` were scored. Intervals: 95 %.
+    ``others_error``: by how much the others' scores exceeded their estimates, which are assumed to be right on average.
+    Null: not known.
+    """
+
+    since: datetime
+    requests: int
+    share: float
+    scored: int
+    quality: float | None
+    quality_interval: Interval | None
+    usd: float | None
+    usd_interval: Interval | None
+    others_error: float | None
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """From what a join keeps."""
+        quality, usd = _read_value(found["quality"]), _read_value(found["usd"])
+        return cls(
+            since=datetime.fromisoformat(found["since"]),
+            requests=found["requests"],
+            share=found["answered"] / max(found["requests"], 1),
+            scored=found["quality"]["n"],
+            quality=quality[0],
+            quality_interval=quality[1],
+            usd=usd[0],
+            usd_interval=usd[1],
+            others_error=found["others_error"]["mean"],
+        )
+
+
 class JoinReport(View):
-    """How a model joined; ``predicted_gain``: of quality less cost a request, if it took the tasks on which it is ahead."""
+    """How a model joined: ``predicted`` when it was adopted, or now where it is not."""
 
     model: str
     state: str
@@ -90,7 +133,8 @@ class JoinReport(View):
     position_bias: float | None
     standings: list[Standing]
     n_scores: float | None
-    predicted_gain: float | None
+    predicted: Prediction | None
+    realised: Effect | None
     spending: list[Spending]
     usd: float
     unsure: list[str]
@@ -119,7 +163,8 @@ class JoinReport(View):
             position_bias=judged.get("position_bias"),
             standings=sorted(standings, key=lambda s: s.chance, reverse=True),
             n_scores=review.get("n_scores"),
-            predicted_gain=sum(s.share * max(s.gap, 0.0) for s in standings) if standings else None,
+            predicted=_prediction(join.found),
+            realised=Effect.of(effect) if (effect := join.found.get("realised")) and effect["requests"] else None,
             spending=spending,
             usd=sum(s.usd for s in spending),
             unsure=_unsure(join, made, judged, standings),
@@ -193,66 +238,25 @@ def _unsure(
         out.append(f"On {len(open_tasks)} of {len(standings)} tasks it is not clear whether it is better.")
     if not standings:
         out.append("It has not been reviewed yet, task by task.")
-    out.append(
-        "The effect that was realised is not measured: see `thalweg snapshots value` for the value of the policy."
-    )
+    effect = join.found.get("realised") or {"requests": 0, "quality": {"mean": None}}
+    if join.state in ("trial", "adopted") and effect["quality"]["mean"] is None:
+        scored = "too few of them were scored" if effect["requests"] else "no request was routed since"
+        out.append(f"What it changed is not known: {scored}.")
     return out
 
 
-def to_html(report: JoinReport) -> str:
-    """The page."""
-    r = report
-    gain = "not known" if r.predicted_gain is None else f"{r.predicted_gain:+.4f} a request"
-    parts = [
-        f"<h1>{escape(r.model)}</h1><p><b>{r.state}</b>: {escape(r.reason)}</p>",
-        f"<p>Joined {r.joined_at:%Y-%m-%d %H:%M} UTC. Spent ${r.usd:.4f}. Predicted gain: {gain}.</p>",
-        _table("Steps", ["when", "state", "why"], [(f"{s.at:%m-%d %H:%M:%S}", s.state, s.reason) for s in r.steps]),
-        _table("Check", ["what", "found"], [(name, value) for name, value in (r.check or {}).items()]),
-        _table(
-            "Against whom", ["rival", "prompts", "its score", "rival's", "difference", "95 %"],
-            [(c.rival, c.prompts, f"{c.quality:.2f}", f"{c.rival_quality:.2f}", f"{c.difference:+.2f}",
-              "-" if c.interval is None else f"{c.interval[0]:+.2f} to {c.interval[1]:+.2f}") for c in r.comparisons],
-        ),
-        _table(
-            "By task", ["task", "share", "quality", "95 %", "best other", "its quality", "gap", "better with"],
-            [(s.name, f"{s.share:.1%}", f"{s.quality:.2f}", f"{s.interval[0]:.2f} to {s.interval[1]:.2f}", s.rival,
-              f"{s.rival_quality:.2f}", f"{s.gap:+.2f}", f"{s.chance:.0%}") for s in r.standings],
-        ),
-        _table("Spent", ["on", "calls", "USD"], [(s.role, s.calls, f"{s.usd:.4f}") for s in r.spending]),
-        *(_examples(title, found) for title, found in (("Won", r.won), ("Lost", r.lost))),
-        "<h2>Not sure</h2><ul>" + "".join(f"<li>{escape(line)}</li>" for line in r.unsure) + "</ul>",
-    ]  # fmt: skip
-    head = f'<meta charset="utf-8"><title>{escape(r.model)} joins</title><style>{_STYLE}</style>'
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>"
+def _prediction(found: Mapping[str, Any]) -> Prediction | None:
+    """At adoption, else by the latest review; None before."""
+    if made := found.get("predicted"):
+        return Prediction(**made)
+    standings = (found.get("review") or {}).get("standings")
+    if not standings:
+        return None
+    known = [TaskStanding(**{n: s[n] for n in TaskStanding.__dataclass_fields__ if n in s}) for s in standings]
+    return Prediction(**asdict(predicted_effect(known)))
 
 
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;"
-    "vertical-align:top}pre{white-space:pre-wrap;background:#f6f6f6;padding:.6rem}"
-)
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
-
-
-def _examples(title: str, found: Sequence[Example]) -> str:
-    out = []
-    for e in found:
-        texts = (("prompt", e.prompt), ("its answer", e.answer), (f"answer of {e.rival}", e.rival_answer))
-        shown = "".join(f"<p>{escape(what)}</p><pre>{escape(_short(text))}</pre>" for what, text in texts)
-        out.append(
-            f"<h3>{e.score:.2f} against {e.rival_score:.2f} of {escape(e.rival)}</h3>{shown}<p>{escape(e.reason)}</p>"
-        )
-    return f"<h2>{title}</h2>{''.join(out)}" if out else ""
-
-
-def _short(text: str | None) -> str:
-    if text is None:
-        return "(not known)"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+def _read_value(value: Mapping[str, Any]) -> tuple[float | None, Interval | None]:
+    """A mean and its interval."""
+    mean, stderr = value["mean"], value["stderr"]
+    return mean, None if stderr is None else (mean - 1.96 * stderr, mean + 1.96 * stderr)

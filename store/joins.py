@@ -24,12 +24,12 @@ STATES: tuple[JoinState, ...] = get_args(JoinState)
 
 _NEXT: dict[str, tuple[JoinState, ...]] = {
     "added": ("checked", "failed", "trial"),
-    "checked": ("probing", "trial", "failed"),
+    "checked": ("probing", "trial", "declined", "failed"),
     "probing": ("judging", "trial", "failed"),
     "judging": ("trial", "failed"),
     "trial": ("adopted", "declined"),
-    "adopted": (),
-    "declined": ("trial", "adopted"),
+    "adopted": ("declined",),
+    "declined": ("checked", "trial", "adopted"),
     "failed": ("added",),
 }
 """What may follow a state."""
@@ -37,11 +37,22 @@ _NEXT: dict[str, tuple[JoinState, ...]] = {
 ONBOARDING: tuple[JoinState, ...] = ("added", "checked", "probing", "judging")
 """States in which a job has something to do."""
 
+REVIEWED: tuple[JoinState, ...] = ("trial", "adopted", "declined")
+"""States in which a job looks at a model again and again."""
+
 UNROUTED: dict[str, str] = {
     "added": "it has joined and was not checked yet; a job does that within a minute, see `thalweg runs list`",
-    "failed": "its check failed",
+    "failed": "it failed",
 }
 """States in which no request is sent to a model, and why."""
+
+RESTING: dict[str, str] = {
+    "checked": "it joins the pool, and is to be probed first",
+    "probing": "it joins the pool, and is being probed",
+    "judging": "it joins the pool, and its answers are being judged",
+    "declined": "it joined and was declined",
+}
+"""States in which a model answers only requests that name it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,12 @@ class Join:
         """Why no request is sent to the model; None where they are."""
         why = UNROUTED.get(self.state)
         return why if why is None or self.state == "added" else f"{why}: {self.reason}"
+
+    @property
+    def resting_reason(self) -> str | None:
+        """Why the model answers only requests that name it; None where it answers others too."""
+        why = RESTING.get(self.state)
+        return why if why is None or self.state != "declined" else f"{why}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

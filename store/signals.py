@@ -1,8 +1,9 @@
-"""The signals that decide whether a refresh is due, read from the feedback log after a position."""
+"""The signals that decide whether a refresh, or another look at the models that joined, is due."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, func, select
 
@@ -13,7 +14,7 @@ from store.drifts import DriftStore
 from store.feedback import FeedbackLog
 from store.runs import Run
 from store.snapshots import SnapshotStore
-from store.tables import DecisionTable, EvaluationTable, FeedbackTable, ModelTable, PromptTable
+from store.tables import DecisionTable, EvaluationTable, FeedbackTable, ModelTable, PromptTable, SnapshotTable
 
 
 def refresh_reason_now(
@@ -55,6 +56,14 @@ def anything_new(database: Database, log: FeedbackLog, last: Run | None) -> bool
     with database.session() as session:
         times = [session.scalar(select(func.max(at))) for at in (EvaluationTable.created_at, ModelTable.updated_at)]
     return any(changed is not None and changed > last.started_at for changed in times)
+
+
+def last_change(database: Database) -> datetime | None:
+    """When the champion or the pool changed last; None where there is neither. A model's coming a step further is no change."""
+    promoted = select(func.max(SnapshotTable.promoted_at)).where(SnapshotTable.status == "champion")
+    with database.session() as session:
+        times = [session.scalar(promoted), session.scalar(select(func.max(ModelTable.updated_at)))]
+    return max((at for at in times if at is not None), default=None)
 
 
 def scored_prompts(

@@ -104,6 +104,7 @@ class Upstream(Served):
     ) -> None:
         self.received: list[Received] = []
         self.dropped = 0
+        self._dead = False
         self.answer, self.fault, self.usage = answer, fault, usage
         self.faults: Iterator[str | None] = iter(faults)
         self.refuses, self.tools, self.schema, self.streams, self.context = refuses, tools, schema, streams, context
@@ -128,7 +129,7 @@ class Upstream(Served):
             raw = await request.body()
             body = json.loads(raw)
             self.received.append(Received(body, dict(request.headers), raw))
-            fault = next(self.faults, None) or self.fault(body) or ""
+            fault = "die" if self._dead else next(self.faults, None) or self.fault(body) or ""
             if fault.startswith("status "):
                 _, status, *wait = fault.split()
                 headers = {"retry-after": wait[0]} if wait else None
@@ -177,8 +178,7 @@ class Upstream(Served):
 
     async def _broken(self, content: bytes, fault: str) -> AsyncIterator[bytes]:
         yield content[: len(content) // 2]
-        if fault == "die":
-            self._server.should_exit = True
+        self._die(fault)
         raise ConnectionError("the upstream breaks on demand")
 
     async def _events(self, body: Body, text: str, fault: str, request: Request) -> AsyncIterator[bytes]:
@@ -187,7 +187,7 @@ class Upstream(Served):
             delta = {"content": f"{word} "} | ({"role": "assistant"} if i == 0 else {})
             yield chunk(body["model"], delta)
             if fault in ("half", "break", "die"):
-                self._server.should_exit = fault == "die"
+                self._die(fault)
                 raise ConnectionError("the upstream breaks on demand")
             if fault == "slow" and i == 1:
                 await self._hang(request)
@@ -196,6 +196,10 @@ class Upstream(Served):
             counted = {"object": "chat.completion.chunk", "choices": [], "usage": self._usage(body, text)}
             yield b"data: " + json.dumps(counted).encode() + b"\n\n"
         yield b"data: [DONE]\n\n"
+
+    def _die(self, fault: str) -> None:
+        if fault == "die":
+            self._dead = self._server.should_exit = True
 
     def _usage(self, body: Body, text: str) -> dict[str, int]:
         if self.usage is None:

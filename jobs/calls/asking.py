@@ -16,11 +16,13 @@ _OVERHEAD_TOKENS = 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The ``text`` that ``model`` answered, now or before (None: it did not); ``beyond``: the budget did not allow the call."""
+    """The ``text`` that ``model`` answered, now or before (None: it did not); ``beyond``: the budget did not allow the call;
+    ``down``: what the endpoint did in place of an answer, where the request was not at fault."""
 
     text: str | None
     beyond: bool = False
     model: str = ""
+    down: str | None = None
 
 
 class Asking:
@@ -80,7 +82,7 @@ class Asking:
             answer = self._client.limited(model, {"messages": list(messages), **more}, most)
         except CallFailed as error:
             self._calls.failed(call, error.message, paid=error.paid)
-            return Reply(None)
+            return Reply(None, down=None if error.refused else error.message)
         text = before + answer.text
         end(self._calls, call, model, answer, decide(answer), text)
         return Reply(text, model=card.name)

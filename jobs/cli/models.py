@@ -79,7 +79,8 @@ def report(
 ) -> None:
     """How a model joined: where it won and lost against whom, what it cost, what is not sure."""
     from agent.errors import InvalidInput
-    from store.join_report import read_report, to_html
+    from store.join_page import to_html
+    from store.join_report import read_report
 
     with context() as ctx:
         join = ctx.pool.get(name).join

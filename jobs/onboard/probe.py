@@ -21,7 +21,7 @@ from agent.evaluation.reference import Reference
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import ModelCard, RouteRequest, Turn
-from jobs.calls.asking import Asking
+from jobs.calls.asking import Asking, Reply
 from jobs.calls.client import Answer, JobClient
 from jobs.context import JobContext
 from jobs.judge.judges import Bench
@@ -33,6 +33,14 @@ from store.join_calls import JoinBudget, JoinCall, JoinCalls, Role
 from store.joins import Join
 from store.pool.file import PoolModel
 from store.prompts import askable, turns_of
+
+DOWN_AFTER = 3
+"""Probes one after another that are not answered, though each is tried again where that may help, before the model is taken
+for one that is down."""
+
+
+class ModelDown(Exception):
+    """A model has stopped answering; the message says what it did in place of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ class Probes:
         self._decisions = DecisionLog(ctx.database, ctx.writer, ctx.settings.store_prompts, ctx.clock)
         self._rng = np.random.default_rng(ctx.settings.seed)
         self._texts: dict[str, str] = {}
+        self._unanswered = 0
 
     def choose(self, count: int) -> list[str]:
         """Ids of the prompts to ask, at most ``count``, of those whose text is known."""
@@ -114,7 +123,13 @@ class Probes:
         return select_probes(self._snapshot, can, count)
 
     def ask(self, prompts: Sequence[str]) -> bool:
-        """Put the prompts to the model and its rivals; False where the budget ended before all were answered."""
+        """Put the prompts to the model and its rivals; False where the budget ended before all were answered.
+
+        Raises
+        ------
+        ModelDown
+            Where the model no longer answers.
+        """
         self._texts = known_texts(self._ctx.database, list(prompts), self._snapshot.encoder)
         return all(self._ask_one(name) for name in prompts if name in self._texts)
 
@@ -157,11 +172,14 @@ class Probes:
     def _ask_one(self, name: str) -> bool:
         """Put a prompt to the model, then to its rival; False where the budget ended."""
         turns = turns_of(self._texts[name])
-        answered = self._answer("probe", name, turns, self._model)
-        rival = self._rival(turns) if answered else None
+        reply = self._answer("probe", name, turns, self._model)
+        self._unanswered = 0 if reply.down is None else self._unanswered + 1
+        if reply.down is not None and self._unanswered == DOWN_AFTER:
+            raise ModelDown(reply.down)
+        rival = None if reply.text is None else self._rival(turns)
         if rival is not None:
-            answered = self._answer("rival", name, turns, rival)
-        return answered is not None
+            reply = self._answer("rival", name, turns, rival)
+        return not reply.beyond
 
     def _rival(self, turns: tuple[Turn, ...]) -> PoolModel | None:
         """The model that would have answered; None where no other can."""
@@ -174,14 +192,13 @@ class Probes:
             return None
         return self._others[decision.model]
 
-    def _answer(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel) -> bool | None:
-        """Get an answer, unless it was asked for before, and say whether there is one; None: beyond the budget."""
+    def _answer(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel) -> Reply:
+        """Get an answer, unless it was asked for before."""
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         most = self._ctx.settings.join_max_tokens
-        reply = self._asking.ask(
+        return self._asking.ask(
             role, name, model, messages, most, decide=lambda answer: self._decide(role, name, turns, model, answer)
         )
-        return None if reply.beyond else reply.text is not None
 
     def _answered(self, call: JoinCall) -> Answered:
         card = next((m.card for m in (self._model, *self._others.values()) if m.card.name == call.model), None)

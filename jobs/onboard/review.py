@@ -1,6 +1,7 @@
-"""The review of models that have joined.
+"""The review of models that have joined, by what is known of them at the time.
 
-One on trial is adopted or declined, and one that was declined gets another trial, once what is known of it says so.
+One on trial is adopted or declined; one that was adopted is declined once it is likely to be better nowhere; and one that was
+declined gets another trial, or its probes where none were made, once a refresh, a price or the others' scores say so.
 """
 
 from __future__ import annotations
@@ -12,64 +13,117 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
-from agent.choice.adoption import TaskStanding, adoption, standing
+from agent.choice.adoption import AdoptionConfig, TaskStanding, adoption, predicted_effect, standing, too_dear
 from agent.errors import NoCandidate, SnapshotCorrupt
 from agent.router import Router
 from agent.snapshot import Snapshot
 from agent.types import Encoded, RouteRequest
 from jobs.context import JobContext
+from jobs.onboard.realised import as_json, read_effect
 from jobs.refresh.seed import known_texts
-from store.joins import Join, JoinStore
+from store.joins import REVIEWED, Join, JoinState, JoinStore
 from store.log_pages import LogPages
+from store.outcomes import known_outcomes
 from store.prompts import ENCODED, encoded, turns_of
 from store.tables import PromptTable
 
 PAGE = 1000
 
-RECONSIDERED = 0.5
-"""A model that was declined gets another trial where it is better on a task with this probability."""
+RECONSIDERED = 0.6
+"""A model that was declined gets another trial where it is better on a task with this probability; more than a half, so that
+none goes to and fro."""
 
 
 def review(ctx: JobContext) -> dict[str, Any]:
-    """Move the models that are on trial, or were declined; model -> its state and why, of those that moved."""
-    joins = JoinStore(ctx.database, ctx.clock)
-    waiting = joins.current("trial", "declined")
+    """Move the models that joined, by what is known of them; model -> its state and why, of those that moved."""
+    waiting = JoinStore(ctx.database, ctx.clock).current(*REVIEWED)
     names = {m.card.name for m, reason in ctx.models() if reason is None}
     waiting = {name: join for name, join in waiting.items() if name in names}
-    if not waiting:
+    champion = _readable_champion(ctx) if waiting else None
+    if champion is None:
         return {}
+    reviewer = Reviewer(ctx, champion)
+    moved = {name: reviewer.review(join) for name, join in waiting.items()}
+    return {name: {"state": join.state, "reason": join.reason} for name, join in moved.items() if join is not None}
+
+
+def price_objection(ctx: JobContext, champion: Snapshot, model: str) -> str | None:
+    """Why no answer of ``model`` can be worth its price; None where one may be."""
+    return too_dear(Reviewer(ctx, champion).standings(model))
+
+
+def _readable_champion(ctx: JobContext) -> Snapshot | None:
     try:
         champion = ctx.champion()
     except SnapshotCorrupt:
-        return {}
-    if champion is None or champion.encoder != ctx.encoder.fingerprint:
-        return {}
-    router = caught_up(ctx, champion)
-    medoids = central_prompts(ctx, champion)
-    n_scores, out = router.n_scores(), {}
-    for name, join in waiting.items():
-        found = standings(router, champion, medoids, name)
-        moved = _moved(joins, join, found, n_scores.get(name, 0.0))
-        if moved is not None:
-            out[name] = {"state": moved.state, "reason": moved.reason}
-    return out
+        return None
+    return champion if champion is not None and champion.encoder == ctx.encoder.fingerprint else None
 
 
-def _moved(joins: JoinStore, join: Join, found: list[TaskStanding], n_scores: float) -> Join | None:
-    verdict, reason = adoption(found, n_scores)
-    kept = {"standings": [asdict(s) | {"chance": s.chance} for s in found], "n_scores": n_scores}
-    if join.state == "declined":
-        best = max(found, key=lambda s: s.chance, default=None)
-        if verdict != "adopted" and (best is None or best.chance < RECONSIDERED):
-            return None
-        verdict = "adopted" if verdict == "adopted" else "trial"
-    joins.note(join.id, {"review": kept})
-    return None if verdict == join.state else joins.move(join, verdict, reason)
+class Reviewer:
+    """Reviews models by the champion and the whole feedback log."""
+
+    def __init__(self, ctx: JobContext, champion: Snapshot) -> None:
+        self._ctx = ctx
+        self._champion = champion
+        self._joins = JoinStore(ctx.database, ctx.clock)
+        self._cards = ctx.cards()
+        self._medoids = central_prompts(ctx, champion)
+        self._router = caught_up(ctx, champion)
+
+    def review(self, join: Join) -> Join | None:
+        """Move a join on, where what is known of the model says so; the join then, else None."""
+        found, n_scores = self.standings(join.model), self._router.n_scores().get(join.model, 0.0)
+        verdict, reason = adoption(found, n_scores)
+        state: JoinState = verdict
+        more: dict[str, Any] = {}
+        match join.state:
+            case "declined":
+                better = max((s.chance for s in found), default=0.0) >= RECONSIDERED
+                if verdict == "trial" and n_scores < AdoptionConfig().n_scores and not join.found.get("probes"):
+                    state, reason = "checked", "nothing is known of it yet, and its price no longer speaks against it"
+                elif verdict != "adopted" and not better:
+                    return None
+                elif verdict == "declined":
+                    state = "trial"
+            case "adopted":
+                state = "declined" if verdict == "declined" else "adopted"
+        if state == "adopted" and join.state != "adopted":
+            more["predicted"] = asdict(predicted_effect(found))
+        kept = [asdict(s) | {"chance": s.chance} for s in found]
+        self._joins.note(join.id, {"review": {"standings": kept, "n_scores": n_scores}, **self._effect(join)})
+        return None if state == join.state else self._joins.move(join, state, reason, more)
+
+    def standings(self, model: str) -> list[TaskStanding]:
+        """How a model stands on every task beside those that answer requests."""
+        alike = [replace(card, resting=None) if card.name == model else card for card in self._cards]
+        self._router.set_models(alike)
+        request, rng = RouteRequest((), explore=False), np.random.default_rng(0)
+        total = sum(task.size for task in self._champion.tasks)
+        found = []
+        for task in self._champion.tasks:
+            if task.id not in self._medoids:
+                continue
+            try:
+                decision = self._router.route(self._medoids[task.id], request, rng)
+            except NoCandidate:
+                continue
+            stands = standing(decision, model, task.size / total, request.cost_quality_tradeoff)
+            if stands is not None:
+                found.append(replace(stands, task=task.id, name=task.name))
+        return found
+
+    def _effect(self, join: Join) -> dict[str, Any]:
+        """What a model that answers requests has changed since it does."""
+        if join.state == "declined":
+            return {}
+        since = [event.at for event in self._joins.events(join.id) if event.state == join.state][-1]
+        return {"realised": as_json(read_effect(self._ctx, self._champion, join.model, since), since)}
 
 
 def caught_up(ctx: JobContext, champion: Snapshot) -> Router:
-    """The champion's router, at the head of the feedback log; every model of the pool that can be called is rated alike."""
-    router = Router(champion, [replace(card, resting=None) for card in ctx.cards()])
+    """The champion's router, at the heads of the logs of feedback and of outcomes."""
+    router = Router(champion, ctx.cards(), outcomes=known_outcomes(ctx.database))
     pages = LogPages(ctx.database, ctx.feedback, ctx.encoder)
     while True:
         page = pages.read(router.position, PAGE)
@@ -98,21 +152,3 @@ def central_prompts(ctx: JobContext, champion: Snapshot) -> Mapping[int, Encoded
                 continue
             break
     return out
-
-
-def standings(router: Router, champion: Snapshot, medoids: Mapping[int, Encoded], model: str) -> list[TaskStanding]:
-    """How a model stands on every task."""
-    total = sum(task.size for task in champion.tasks)
-    rng = np.random.default_rng(0)
-    found = []
-    for task in champion.tasks:
-        if task.id not in medoids:
-            continue
-        try:
-            decision = router.route(medoids[task.id], RouteRequest((), explore=False), rng)
-        except NoCandidate:
-            continue
-        stands = standing(decision, model, task.size / total)
-        if stands is not None:
-            found.append(replace(stands, task=task.id, name=task.name))
-    return found

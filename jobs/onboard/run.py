@@ -15,8 +15,8 @@ from jobs.calls.client import JobClient
 from jobs.context import JobContext
 from jobs.judge.judges import Bench, judges
 from jobs.onboard.check import Check, Found
-from jobs.onboard.probe import Probes, Tally
-from jobs.onboard.review import review
+from jobs.onboard.probe import ModelDown, Probes, Tally
+from jobs.onboard.review import price_objection, review
 from store.join_calls import JoinBudget, JoinCalls
 from store.joins import ONBOARDING, Join, JoinStore
 from store.pool.file import PoolModel
@@ -122,6 +122,9 @@ class _Onboarding:
         )
         prompts = self._join.found.get("probes")
         if self._join.state == "checked":
+            if why := price_objection(self._ctx, champion, self._model.card.name):
+                self._move("declined", f"no probes were made: {why}")
+                return
             prompts = probes.choose(self._ctx.settings.join_probes)
             if not prompts:
                 self._move("trial", "no probes: the text of no prompt is known")
@@ -130,9 +133,17 @@ class _Onboarding:
             self._move("probing", f"{len(prompts)} prompts, to be judged by {names}", {"probes": prompts})
         assert prompts, "chosen before it is probing"
         if self._join.state == "probing":
-            whole = probes.ask(prompts)
-            ended = "" if whole else "; the budget ended before all were answered"
+            ended = down = ""
+            try:
+                if not probes.ask(prompts):
+                    ended = "; the budget ended before all were answered"
+            except ModelDown as error:
+                down = str(error)
             asked = sum(call.state == "done" for call in self._calls.list(self._join.id, "probe"))
+            if down:
+                again = "once it is changed in any way, it is checked again"
+                self._move("failed", f"it stopped answering after {asked} of {len(prompts)} prompts: {down} ({again})")
+                return
             self._move("judging", f"{asked} of {len(prompts)} prompts were answered{ended}")
         if self._join.state == "judging":
             tally = probes.judge(prompts, panel.bench)
@@ -158,7 +169,10 @@ class _Onboarding:
         others = {
             m.card.name: m
             for m, reason in self._ctx.models()
-            if reason is None and m.card.name != self._model.card.name and m.provider.kind == "openai"
+            if reason is None
+            and m.routed_card.resting is None
+            and m.card.name != self._model.card.name
+            and m.provider.kind == "openai"
         }
         if s.join_probes == 0 or s.judge == "off":
             return _Panel(Bench(), others, "the settings ask for none")

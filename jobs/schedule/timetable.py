@@ -22,13 +22,13 @@ from jobs.settings import JobSettings
 from store.columns import Clock, utc_now
 from store.database import Database
 from store.feedback import FeedbackLog
-from store.joins import ONBOARDING, JoinStore
+from store.joins import ONBOARDING, REVIEWED, JoinStore
 from store.kept_answers import KeptAnswers
 from store.pool.models import ModelPool
 from store.pool.watch import PoolFileWatcher
 from store.runs import JobRuns, Run
 from store.schedule import JobPlan, scheduled_jobs
-from store.signals import anything_new, refresh_reason_now
+from store.signals import anything_new, last_change, refresh_reason_now
 from store.snapshots import SnapshotStore
 from store.trials import TrialStore
 from store.writer import GroupCommitter
@@ -38,7 +38,7 @@ POOL_FILE = "pool file"
 
 JOBS = ("judge", "onboard", "refresh", "retention")
 ALSO = {
-    "onboard": ("a model that joins the pool",),
+    "onboard": ("a model that joins the pool", "a new champion, or a change of the pool, where models have joined"),
     "refresh": (
         "feedback that grows by {growth:.0%}, and by {least} rows at least",
         "a model that changed silently, or is new, and was scored",
@@ -178,7 +178,7 @@ class Timetable:
                 continue
             if job.job == "judge" and not self._kept.any():
                 continue
-            if job.job == "onboard" and not self._joins.current("trial", "declined"):
+            if job.job == "onboard" and not self._joins.current(*REVIEWED):
                 continue
             if job.job == "refresh" and not anything_new(self._database, self._feedback, self._last_refresh()):
                 self._runs.skip("refresh", {"why": job.schedule}, "timetable", "nothing new to learn from")
@@ -202,17 +202,25 @@ class Timetable:
             self._runs.request("refresh", {"why": why}, "timetable")
 
     def request_onboard(self) -> None:
-        """Request that models that wait for it are brought further, but no sooner than a minute after a run that failed."""
-        if not self._joins.current(*ONBOARDING):
-            return
+        """Request that models that wait for it are brought further, and that those that joined are looked at again where the
+        champion or the pool has changed; but no sooner than a minute after a run that failed."""
         newest = self._runs.last("onboard")
+        if self._joins.current(*ONBOARDING):
+            why = "a model joins the pool"
+        elif newest is not None and newest.started_at is not None and self._joins.current(*REVIEWED):
+            changed = last_change(self._database)
+            if changed is None or changed <= newest.started_at:
+                return
+            why = "the champion or the pool has changed since the models that joined were looked at"
+        else:
+            return
         if newest is not None:
             if newest.state in ("queued", "running"):
                 return
             ended = newest.finished_at
             if newest.state == "failed" and ended and self._clock() - ended < timedelta(seconds=RETRY_AFTER_S):
                 return
-        self._runs.request("onboard", {"why": "a model joins the pool"}, "timetable")
+        self._runs.request("onboard", {"why": why}, "timetable")
 
     def _last_refresh(self) -> Run | None:
         return self._runs.last("refresh", "done")

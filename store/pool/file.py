@@ -241,10 +241,9 @@ class PoolModel:
 
     @property
     def routed_card(self) -> ModelCard:
-        """The card, which says where the model was declined."""
-        if self.join is None or self.join.state != "declined":
-            return self.card
-        return replace(self.card, resting=f"it joined and was declined: {self.join.reason}")
+        """The card, which says where the model answers only requests that name it."""
+        why = None if self.join is None else self.join.resting_reason
+        return self.card if why is None else replace(self.card, resting=why)
 
     @property
     def unrouted_reason(self) -> str | None:

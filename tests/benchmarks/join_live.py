@@ -1,11 +1,10 @@
 """Models that join a live server under load: ``python -m tests.benchmarks.join_live [--case good ...] [--reports FOLDER]``.
 
 It starts ``serve run`` with SmolLM2 and two models whose answers say what they are worth by recorded scores
-(`tests.serve.joining`), trained on the scores of some prompts. Clients ask others without end, by the ``openai`` client, and score
-some of the answers.
-Then models join by ``POST /v1/models``, one after another, with default settings but for the pace (calls a minute, reviews):
-a good one, a bad one, one that holds less context than it claims, one that dies half-way through its probes, and one that is as
-good as the best and costs 100 times more. What became of each is printed as a table.
+(`tests.serve.joining`), trained on the scores of some prompts. Clients ask others without end, by the ``openai`` client, and
+score some of the answers. Then models join by ``POST /v1/models``, one after another, with default settings but for the pace
+(calls a minute, reviews): a good one, a bad one, one that holds less context than it claims, one that dies half-way through
+its probes, and one that is as good as the best and costs 100 times more. What became of each is printed as a table.
 """
 
 from __future__ import annotations
@@ -50,6 +49,9 @@ def main() -> None:
     parser.add_argument("--reports", type=Path, help="a folder for each model's report, as page and JSON")
     parser.add_argument("--cache", type=Path, help="folder of encoders' graphs and embeddings, of an earlier run")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds that a model may take")
+    parser.add_argument(
+        "--pause", type=float, default=0.2, help="seconds that each of two clients waits between requests"
+    )
     parser.add_argument("--after", type=int, default=300, help="requests after a join that are looked at")
     arguments = parser.parse_args()
     if not arguments.data.exists():
@@ -75,7 +77,7 @@ def main() -> None:
 
 def pace() -> dict[str, Any]:
     """Settings by which the walk takes minutes, not hours."""
-    return {"join_calls_per_minute": 6000, "join_review_schedule": "interval: 5s", "refresh_schedule": "off"}
+    return {"join_calls_per_minute": 6000, "join_review_schedule": "interval: 5s", "upstream_timeout_s": 120}
 
 
 def recorded(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -124,7 +126,7 @@ def dies(after: int) -> Any:
 def join(running: Stage, case: str, rows: Sequence[dict[str, Any]], arguments: Any) -> dict[str, str]:
     """Let a model join under load; a row of the table."""
     model = newcomer(case, rows)
-    with running.load(clients=2, pause_s=0.1, feedback=0.5):
+    with running.load(clients=2, pause_s=arguments.pause, feedback=0.5):
         before = running.requests(60)
         with running.joining(model) as (upstream, added):
             begin = len(running.answers)

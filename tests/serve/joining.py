@@ -228,6 +228,9 @@ def stage(
         live = Live(home.home, pool, **settings)
         try:
             live.start()
+            with live.http as http:  # SmolLM2 loads at its first request
+                body = {"model": LOCAL, "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}
+                http.post("/v1/chat/completions", json=body, timeout=120).raise_for_status()
             yield Stage(live, recorded, prompts)
         finally:
             live.stop()

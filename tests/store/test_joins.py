@@ -83,7 +83,7 @@ def test_a_model_that_comes_back_joins_anew(pool: ModelPool, joins: JoinStore) -
 def test_one_that_failed_is_checked_again_once_it_is_changed(pool: ModelPool, joins: JoinStore) -> None:
     pool.add(BY_HAND)
     joins.move(of(joins, HAND), "failed", "nobody is there")
-    assert pool.get(HAND).unrouted_reason == "its check failed: nobody is there"
+    assert pool.get(HAND).unrouted_reason == "it failed: nobody is there"
     pool.update(HAND, context=99)
     assert (of(joins, HAND).state, of(joins, HAND).reason) == ("added", "it was changed (context)")
 

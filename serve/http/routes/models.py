@@ -14,7 +14,8 @@ from serve.http.schemas import JsonRoute, Listed, ModelChange, ModelIn, ReplaceI
 from serve.routing.pool_view import Entry, PoolView
 from serve.service import Service
 from store.columns import utc_now
-from store.join_report import JoinReport, read_report, to_html
+from store.join_page import to_html
+from store.join_report import JoinReport, read_report
 from store.pool.replace import consequences, replace_model
 from store.views import ModelDetail, ModelView, ReplacementView
 

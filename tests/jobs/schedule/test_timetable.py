@@ -16,6 +16,7 @@ from agent.types import ModelCard
 from store.columns import utc_now
 from store.database import Database
 from store.feedback import FeedbackEvent
+from store.joins import JoinStore
 from store.kept_answers import KeptAnswers
 from store.pool.file import PoolFile, PoolModel, Provider
 from store.pool.models import ModelPool
@@ -204,6 +205,37 @@ def test_a_model_that_joins_calls_its_onboarding_and_one_that_left_does_not(
     pool.add(PoolModel(ModelCard("acme/new"), Provider("openai", "http://127.0.0.1:9/v1")))
     timetable.request_onboard()
     assert len(runs.list()) == 2
+
+
+def test_a_new_champion_or_price_lets_models_that_joined_be_looked_at_again(
+    home_database: Database, runs: JobRuns, make_timetable: MakeTimetable
+) -> None:
+    clock = Clock()
+    timetable, pool = make_timetable(home_database, clock=clock, **QUIET), ModelPool(home_database, clock)
+    runs = JobRuns(home_database, clock)
+    provider = Provider("openai", "http://127.0.0.1:9/v1")
+    pool.sync([PoolModel(ModelCard("acme/old"), provider)])
+    pool.add(PoolModel(ModelCard("acme/new"), provider), check=False)
+
+    def looked_at() -> bool:
+        clock.pass_time(minutes=2)
+        timetable.request_onboard()
+        run = runs.claim(["onboard"], "test")
+        clock.pass_time(minutes=2)
+        return run is not None and runs.finish(run.id, {})
+
+    assert not looked_at(), "the schedule comes first"
+    runs.request("onboard", {}, "test")
+    assert looked_at() and not looked_at(), "nothing has changed"
+    pool.update("acme/old", price_output=3.0)
+    assert looked_at() and not looked_at()
+    SnapshotStore(home_database, clock).publish(a_snapshot(), status="champion", report={}, created_by="test")
+    assert looked_at() and not looked_at()
+    join = JoinStore(home_database, clock).get("acme/new")
+    assert join is not None and JoinStore(home_database, clock).move(join, "declined", "it is no better")
+    assert not looked_at(), "that a model is declined is no reason to look at it"
+    pool.remove("acme/new")
+    assert not looked_at(), "none that joined is left"
 
 
 def a_model(now: datetime) -> ModelTable:

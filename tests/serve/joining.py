@@ -73,9 +73,9 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request of the load: when (`time.monotonic`), which model answered, its score; ``error`` where it failed."""
+    """A request of the load: its prompt, which model answered, with which score; ``error`` where it failed."""
 
-    at: float
+    prompt: str
     model: str
     score: float
     error: str | None = None
@@ -153,7 +153,7 @@ class Stage:
     def _one(
         self, client: openai.OpenAI, http: httpx.Client, rng: random.Random, rater: str, feedback: float
     ) -> Answered:
-        prompt, at = rng.choice(self._prompts), time.monotonic()
+        prompt = rng.choice(self._prompts)
         try:
             messages: Any = [{"role": "user", "content": prompt}]
             answer = client.chat.completions.create(model="auto", messages=messages, max_tokens=ASKED_TOKENS)
@@ -162,9 +162,9 @@ class Stage:
             if rng.random() < feedback:
                 event = {"decision_id": chosen["decision_id"], "score": score, "source": "user", "rater": rater}
                 http.post("/feedback", json=event).raise_for_status()
-            return Answered(at, chosen["model"], score)
+            return Answered(prompt, chosen["model"], score)
         except (openai.OpenAIError, httpx.HTTPError) as error:
-            return Answered(at, "", 0.0, f"{type(error).__name__}: {error}")
+            return Answered(prompt, "", 0.0, f"{type(error).__name__}: {error}")
 
     @contextmanager
     def joining(self, newcomer: Newcomer) -> Iterator[tuple[Upstream, float]]:

@@ -1,0 +1,65 @@
+"""A model that is added to a live server under load is checked, probed, judged, tried and adopted, and no request fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.encoding.encoder import WindowedEncoder
+from store.encoders.cache import CachedEncoder
+from tests.serve.conftest import KINDS, WORDS, new_home
+from tests.serve.joining import LOCAL, Newcomer, Scores, Stage, stage
+
+OLD, NEW = "up/old", "up/new"
+GOOD_AT = {OLD: {"river", "poem"}, NEW: {"sum", "code"}}
+
+
+def score(model: str, kind: str) -> float:
+    return 0.9 if kind in GOOD_AT.get(model, ()) else 0.1
+
+
+PROMPTS = {template.format(word): kind for kind, template in KINDS.items() for word in WORDS.split()}
+
+
+def scores(model: str) -> Scores:
+    return {prompt: score(model, kind) for prompt, kind in PROMPTS.items()}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, encoder: WindowedEncoder) -> Iterator[Stage]:
+    home = new_home(tmp_path_factory.mktemp("join") / "home", cache_dir)
+    rows = [(prompt, {model: score(model, kind) for model in (OLD, LOCAL)}) for prompt, kind in PROMPTS.items()]
+    settings = {"join_probes": 12, "join_calls_per_minute": 60_000, "join_review_schedule": "interval: 5s"}
+    cached = CachedEncoder(encoder, tmp_path_factory.mktemp("embeddings"))
+    with stage(home, cached, rows, list(PROMPTS), **settings) as live:
+        yield live
+
+
+def test_a_model_joins_under_load_and_takes_the_tasks_that_it_wins_without_a_failed_request(running: Stage) -> None:
+    with (
+        running.load(clients=2, pause_s=0.05, feedback=0.3),
+        running.joining(Newcomer(NEW, scores(NEW))) as (upstream, _),
+    ):
+        assert running.wait(NEW, 90.0) == "adopted", running.join(NEW)
+        found = running.join(NEW)
+        assert [step["state"] for step in found["steps"]] == [
+            "added", "checked", "probing", "judging", "trial", "adopted",
+        ]  # fmt: skip
+        probed = len(found["found"]["probes"])
+        assert found["found"]["judged"]["scored"] == probed == 12
+        after = running.requests(60)
+        with running.live.http as http:
+            report = http.get(f"/v1/models/{NEW}/report", params={"format": "json"}).raise_for_status().json()
+            assert "Against whom" in http.get(f"/v1/models/{NEW}/report").raise_for_status().text
+    assert [answer.error for answer in running.answers if answer.error] == []
+    by_kind = {kind: [a.model for a in after if PROMPTS[a.prompt] == kind] for kind in KINDS}
+    for kind, models in by_kind.items():
+        best = NEW if kind in GOOD_AT[NEW] else OLD
+        assert models.count(best) >= 0.6 * len(models), (kind, models)
+    assert {s["role"]: s["calls"] for s in report["spending"]} == {
+        "check": 5, "probe": probed, "rival": probed, "judge": 2 * probed,
+    }  # fmt: skip
+    assert 0.0 < report["usd"] < 2.0 and report["predicted"]["quality"] > 0.1
+    assert len(upstream.received) >= 5 + probed + sum(a.model == NEW for a in after)

@@ -13,6 +13,9 @@ from tests.serve.conftest import KINDS, WORDS, new_home
 from tests.serve.joining import LOCAL, Newcomer, Scores, Stage, stage
 
 OLD, NEW = "up/old", "up/new"
+JUDGE = "side/judge"
+"""Good at nothing else: it judges, since nobody judges its own answers."""
+
 GOOD_AT = {OLD: {"river", "poem"}, NEW: {"sum", "code"}}
 
 
@@ -30,7 +33,7 @@ def scores(model: str) -> Scores:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, encoder: WindowedEncoder) -> Iterator[Stage]:
     home = new_home(tmp_path_factory.mktemp("join") / "home", cache_dir)
-    rows = [(prompt, {model: score(model, kind) for model in (OLD, LOCAL)}) for prompt, kind in PROMPTS.items()]
+    rows = [(prompt, {model: score(model, kind) for model in (OLD, JUDGE, LOCAL)}) for prompt, kind in PROMPTS.items()]
     settings = {"join_probes": 12, "join_calls_per_minute": 60_000, "join_review_schedule": "interval: 5s"}
     cached = CachedEncoder(encoder, tmp_path_factory.mktemp("embeddings"))
     with stage(home, cached, rows, list(PROMPTS), **settings) as live:
@@ -42,7 +45,8 @@ def test_a_model_joins_under_load_and_takes_the_tasks_that_it_wins_without_a_fai
         running.load(clients=2, pause_s=0.05, feedback=0.3),
         running.joining(Newcomer(NEW, scores(NEW))) as (upstream, _),
     ):
-        assert running.wait(NEW, 90.0) == "adopted", running.join(NEW)
+        state = running.wait(NEW, 120.0)
+        assert state == "adopted", running.join(NEW)["steps"]
         found = running.join(NEW)
         assert [step["state"] for step in found["steps"]] == [
             "added", "checked", "probing", "judging", "trial", "adopted",

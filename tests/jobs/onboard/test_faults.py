@@ -25,7 +25,7 @@ from tests.upstream import Body, Upstream
 __all__ = ["ctx", "endpoint", "world"]
 pytestmark = pytest.mark.usefixtures("few_seed_prompts")
 
-CHECKS = 5
+CHECKS = 6
 
 
 def calls(ctx: JobContext, join: Join, *roles: Role) -> list[JoinCall]:

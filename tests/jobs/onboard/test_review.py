@@ -150,7 +150,7 @@ def test_one_whose_price_no_quality_is_worth_is_not_probed_until_the_price_falls
     join = run(ctx)
     assert join.state == "declined" and "no probes were made: its price" in join.reason
     spent = JoinCalls(ctx.database).spent(join.id)
-    assert spent.calls == len(endpoint.seen) == 5
+    assert spent.calls == len(endpoint.seen) == 5, "an image could cost more than the budget"
     assert review(ctx) == {}
     ctx.pool.update(NEW, price_input=1.0, price_output=2.0)
     assert review(ctx)[NEW]["state"] == "checked"

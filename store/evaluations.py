@@ -240,6 +240,15 @@ class EvaluationStore:
                     found[prompt] = Reference.of(reference)
         return found
 
+    def referenced(self, encoder: str) -> list[tuple[str, str, Reference]]:
+        """The prompts of one encoder that have a reference and whose text is known: id, text and reference, by id."""
+        p, e = PromptTable, EvaluationTable
+        has = select(e.id).where(e.prompt_id == p.id, e.reference.is_not(None)).exists()
+        query = select(p.id, p.text).where(p.encoder == encoder, p.text.is_not(None), has).order_by(p.id)
+        with self._database.session() as session:
+            texts = {name: str(text) for name, text in session.execute(query)}
+        return [(name, texts[name], reference) for name, reference in sorted(self.references(list(texts)).items())]
+
     def counts(self) -> list[DatasetCount]:
         """Counts by dataset and split."""
         e = EvaluationTable

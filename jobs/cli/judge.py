@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.console import Json, context, show, table
+from jobs.cli.console import Json, context, progress, show, table
 from jobs.cli.feedback import ledger
 
 if TYPE_CHECKING:
@@ -32,6 +33,21 @@ def report(as_json: Json = False) -> None:
         [_row(judge) for judge in found],
         "no judge has scored an answer yet",
     ))  # fmt: skip
+
+
+@app.command("measure")
+def measure(
+    prompts: Annotated[int, typer.Option(min=1, help="How many prompts whose right answer is known.")] = 30,
+    usd: Annotated[float, typer.Option(min=0.0, help="Most that it may cost.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Have judges score answers to prompts with a reference, to see how far they can be believed; `report` tells."""
+    from jobs.judge.measure import measure as measured
+
+    with context() as ctx, progress("measuring") as told:
+        found = measured(ctx, prompts, usd, told)
+    rows = [(name, f"{value:.4f}" if name == "usd" else str(value)) for name, value in asdict(found).items()]
+    show(found, as_json, lambda: table("", {"measured": "left", "": "left"}, rows))
 
 
 def _row(j: JudgeView) -> list[str]:

@@ -26,8 +26,8 @@ from jobs.calls.client import Answer, JobClient
 from jobs.context import JobContext
 from jobs.judge.judges import Bench
 from jobs.judge.panel import Answered, Panel
+from jobs.judge.recording import AnswerLog
 from jobs.refresh.seed import known_texts
-from store.decisions import DecisionLog, DecisionRecord, Outcome
 from store.evaluations import EvaluationStore
 from store.join_calls import JoinBudget, JoinCall, JoinCalls, Role
 from store.joins import Join
@@ -110,7 +110,7 @@ class Probes:
         # the joining model is routed to for its probes, though no request is
         cards = [replace(m.card, available=True) for m in (model, *others.values())]
         self._router = Router(snapshot, cards)
-        self._decisions = DecisionLog(ctx.database, ctx.writer, ctx.settings.store_prompts, ctx.clock)
+        self._log = AnswerLog(ctx, self._router)
         self._rng = np.random.default_rng(ctx.settings.seed)
         self._texts: dict[str, str] = {}
         self._unanswered = 0
@@ -196,42 +196,17 @@ class Probes:
         """Get an answer, unless it was asked for before."""
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         most = self._ctx.settings.join_max_tokens
-        return self._asking.ask(
-            role, name, model, messages, most, decide=lambda answer: self._decide(role, name, turns, model, answer)
-        )
+        id, text = f"{role}-{self._join.id}-{name[:32]}", self._texts[name]
+
+        def decide(answer: Answer) -> str | None:
+            return self._log.record(id, "probe", text, model, answer)
+
+        return self._asking.ask(role, name, model, messages, most, decide=decide)
 
     def _answered(self, call: JoinCall) -> Answered:
         card = next((m.card for m in (self._model, *self._others.values()) if m.card.name == call.model), None)
         key = f"join-{call.join}-{call.id}"
         return Answered(str(call.decision_id), card or ModelCard(call.model), call.answer or "", key)
-
-    def _decide(self, role: Role, name: str, turns: tuple[Turn, ...], model: PoolModel, answer: Answer) -> str | None:
-        """Record the decision for ``model`` under which its answer is scored, and what the call came to; its id."""
-        request = RouteRequest(turns, candidates=(model.card.name,), explore=False)
-        try:
-            decision = self._router.route(self._ctx.encoder.encode([turns])[0], request, self._rng)
-        except NoCandidate:  # the prompt is longer than its context, say
-            return None
-        record = DecisionRecord(
-            id=f"{role}-{self._join.id}-{name[:32]}",
-            created_at=self._ctx.clock(),
-            decision=decision,
-            encoder=self._snapshot.encoder,
-            prompt=self._texts[name],
-            cost_quality_tradeoff=request.cost_quality_tradeoff,
-            kind="probe",
-            requested_model=model.card.name,
-        )
-        self._decisions.append(record).result()
-        outcome = Outcome(
-            status="ok",
-            latency_ms=answer.latency_ms,
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            cost_usd=answer.cost(model),
-        )
-        self._decisions.complete(record.id, outcome, decision.chosen.snapshot_cost).result()
-        return record.id
 
 
 def _by_reference(reference: Reference) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from agent.errors import InvalidInput
 from agent.evaluation.reference import Reference
 from jobs.calls.client import JobClient
 from jobs.cli.feedback import ledger
 from jobs.context import JobContext
 from jobs.judge.live import allowance, judge_answers
+from jobs.judge.measure import Measured, measure
 from store.decisions import DecisionLog, Outcome
 from store.evaluations import EvaluationRow, EvaluationStore
 from store.feedback import FeedbackEvent
@@ -234,3 +236,30 @@ def test_the_report_tells_what_a_judge_likes_and_whether_it_agrees_with_the_trut
     assert JUDGE in thalweg("judge", "report").output
     [learned] = [report for report in ledger().raters() if report.rater == JUDGE]
     assert {found.model for found in learned.models} == {"chef", "cheap"}
+
+
+def test_judges_are_measured_on_prompts_with_a_reference_within_a_budget_and_once(
+    judging: JobContext, endpoint: Upstream, word_encoder: WordEncoder, world: Live
+) -> None:
+    def go(count: int, usd: float = 1.0) -> Measured:
+        client = JobClient(judging.env, timeout_s=5.0, calls_per_minute=6e6)
+        try:
+            return measure(judging, count, usd, lambda stage, share: None, client)
+        finally:
+            client.close()
+
+    with pytest.raises(InvalidInput, match="no prompt has a reference"):
+        go(3)
+    rows = [EvaluationRow(r["prompt"], "", None, {}, {}, Reference("exact", "wrong")) for r in records(240)[:9]]
+    encode = lambda texts: word_encoder.encode([turns_of(t) for t in texts])  # noqa: E731
+    EvaluationStore(judging.database).add("made", "golden", rows, encode, word_encoder.fingerprint)
+    assert go(9, usd=1e-9) == Measured(reason="the budget ended") and endpoint.seen == []
+    done = go(6)
+    assert (done.prompts, done.pairs, done.unreadable) == (6, 6, 0) and done.usd > 0
+    assert len(endpoint.seen) == 6 * 4 and JUDGE not in {body["model"] for body in endpoint.seen[:2]}
+    [judge] = read_judges(judging.database, ())
+    assert (judge.known, judge.scores) == (12, 12) and judge.bias and judge.bias.value == pytest.approx(0.35 - 1.0)
+    assert go(6).usd == 0.0 and len(endpoint.seen) == 6 * 4, "what was asked is not asked again"
+    judging.settings = judging.settings.model_copy(update={"judge": "off"})
+    with pytest.raises(InvalidInput, match="no judge can be called"):
+        go(3)

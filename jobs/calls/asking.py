@@ -17,11 +17,12 @@ _OVERHEAD_TOKENS = 200
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The ``text`` that ``model`` answered, now or before (None: it did not); ``beyond``: the budget did not allow the call;
-    ``down``: what the endpoint did in place of an answer, where the request was not at fault."""
+    ``refused``: the endpoint says now that the request is wrong; ``down``: what it did in place of an answer, else."""
 
     text: str | None
     beyond: bool = False
     model: str = ""
+    refused: bool = False
     down: str | None = None
 
 
@@ -82,7 +83,7 @@ class Asking:
             answer = self._client.limited(model, {"messages": list(messages), **more}, most)
         except CallFailed as error:
             self._calls.failed(call, error.message, paid=error.paid)
-            return Reply(None, down=None if error.refused else error.message)
+            return Reply(None, refused=error.refused, down=None if error.refused else error.message)
         text = before + answer.text
         end(self._calls, call, model, answer, decide(answer), text)
         return Reply(text, model=card.name)

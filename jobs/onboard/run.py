@@ -11,10 +11,12 @@ import numpy as np
 from agent.errors import SnapshotCorrupt, ThalwegError
 from agent.evaluation.challenger import Progress
 from agent.snapshot import Snapshot
+from jobs.calls.asking import Asking
 from jobs.calls.client import JobClient
 from jobs.context import JobContext
 from jobs.judge.judges import Bench, judges
 from jobs.onboard.check import Check, Found
+from jobs.onboard.longest import measured_context
 from jobs.onboard.probe import ModelDown, Probes, Tally
 from jobs.onboard.review import price_objection, review
 from store.join_calls import JoinBudget, JoinCalls
@@ -113,24 +115,25 @@ class _Onboarding:
             self._move("trial", f"no probes: {lack}")
             return
         panel = self._panel(champion)
+        if self._join.state == "checked" and (why := price_objection(self._ctx, champion, self._model.card.name)):
+            self._move("declined", f"no probes were made: {why}")
+            return
         if panel.lack is not None:
             self._move("trial", f"no probes: {panel.lack}")
             return
         self._client.limits[self._model.card.name] = self._join.found.get("check", {}).get("limit")
+        shorter = self._measure_context(champion) if self._join.state == "checked" else ""
         probes = Probes(
             self._ctx, self._client, self._calls, self._budget, self._join, self._model, panel.others, champion
         )
         prompts = self._join.found.get("probes")
         if self._join.state == "checked":
-            if why := price_objection(self._ctx, champion, self._model.card.name):
-                self._move("declined", f"no probes were made: {why}")
-                return
             prompts = probes.choose(self._ctx.settings.join_probes)
             if not prompts:
                 self._move("trial", "no probes: the text of no prompt is known")
                 return
             names = ", ".join(panel.bench.names)
-            self._move("probing", f"{len(prompts)} prompts, to be judged by {names}", {"probes": prompts})
+            self._move("probing", f"{len(prompts)} prompts, to be judged by {names}{shorter}", {"probes": prompts})
         assert prompts, "chosen before it is probing"
         if self._join.state == "probing":
             ended = down = ""
@@ -150,6 +153,18 @@ class _Onboarding:
             spent = self._calls.spent(self._join.id)
             kept = {"judged": asdict(tally), "spent": asdict(spent)}
             self._move("trial", f"{_judged(tally)}; {spent.calls} calls, ${spent.usd:.4f}", kept)
+
+    def _measure_context(self, champion: Snapshot) -> str:
+        """Correct a context that is shorter than the card claims; what to add to the reason of the next state."""
+        claimed = self._model.card.context
+        asking = Asking(self._client, self._calls, self._budget, self._join.id)
+        context = measured_context(self._ctx, asking, self._model, champion)
+        if context is None:
+            return ""
+        self._model = self._ctx.pool.update(self._model.card.name, context=context)
+        return (
+            f"; its card claims a context of {claimed:,} tokens, but it refused a prompt that fits: {context:,} counts"
+        )
 
     def _champion(self) -> tuple[Snapshot | None, str]:
         """The champion, or why it cannot be probed by."""

@@ -63,7 +63,7 @@ def test_a_model_joins_under_load_and_takes_the_tasks_that_it_wins_without_a_fai
         best = NEW if kind in GOOD_AT[NEW] else OLD
         assert models.count(best) >= 0.6 * len(models), (kind, models)
     assert {s["role"]: s["calls"] for s in report["spending"]} == {
-        "check": 6, "probe": probed, "rival": probed, "judge": 2 * probed,
+        "check": 7, "probe": probed, "rival": probed, "judge": 2 * probed,
     }  # fmt: skip
     assert 0.0 < report["usd"] < 2.0 and report["predicted"]["quality"] > 0.1
-    assert len(upstream.received) >= 6 + probed + sum(a.model == NEW for a in after)
+    assert len(upstream.received) >= 7 + probed + sum(a.model == NEW for a in after)

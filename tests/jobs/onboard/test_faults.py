@@ -10,13 +10,18 @@ from collections.abc import Callable
 
 import pytest
 
+from agent.types import ModelCard
 from jobs.calls.client import JobClient
 from jobs.context import JobContext
 from jobs.onboard.run import onboard
 from jobs.schedule.worker import run_job
+from store.evaluations import EvaluationRow, EvaluationStore
 from store.join_calls import JoinCall, JoinCalls, Role
 from store.joins import Join, JoinStore
+from store.pool.file import PoolModel, Provider
+from store.prompts import turns_of
 from store.runs import JobRuns
+from tests.jobs.made import WordEncoder
 from tests.jobs.onboard.child import work
 from tests.jobs.onboard.test_probe import JUDGE, NEW, PROBES, World, ctx, endpoint, run, verdict, world
 from tests.store.child import Child
@@ -25,7 +30,8 @@ from tests.upstream import Body, Upstream
 __all__ = ["ctx", "endpoint", "world"]
 pytestmark = pytest.mark.usefixtures("few_seed_prompts")
 
-CHECKS = 6
+CHECKS = 7
+"""Calls before the first probe."""
 
 
 def calls(ctx: JobContext, join: Join, *roles: Role) -> list[JoinCall]:
@@ -90,6 +96,34 @@ def test_a_busy_upstream_is_waited_for_as_it_asks_and_booked_once(ctx: JobContex
     assert len(endpoint.seen) == len(calls(ctx, join)) + 2 and {c.state for c in calls(ctx, join)} == {"done"}
 
 
+def test_a_model_that_lies_about_its_context_is_found_by_the_longest_prompt_and_its_card_corrected(
+    ctx: JobContext, world: World, word_encoder: WordEncoder
+) -> None:
+    def longest(join: Join) -> int:
+        asked = {
+            c.subject.removeprefix("length ") for c in calls(ctx, join, "check") if c.subject.startswith("length ")
+        }
+        assert asked, "the longest prompt is asked"
+        return len(asked)
+
+    join = run(ctx)
+    assert longest(join) == 1 and ctx.pool.get(NEW).card.context == 8192
+    lengths = [EvaluationRow("word " * n, "made", None, {}, {}) for n in range(20, 120)]
+    encode = word_encoder.encode
+    EvaluationStore(ctx.database).add(
+        "made", "long", lengths, lambda texts: encode([turns_of(text) for text in texts]), word_encoder.fingerprint
+    )
+    ctx.pool.remove(NEW)
+    with Upstream(lambda body: world.answer(body), schema=False, context=5 * 60) as liar:
+        price = {"price_input": 1.0, "price_output": 2.0}
+        ctx.pool.add(PoolModel(ModelCard(NEW, context=128_000, **price), Provider("openai", liar.base_url)))
+        join = run(ctx)
+        assert 2 <= longest(join) <= 7 and len(liar.received) == sum(c.model == NEW for c in calls(ctx, join))
+    [probing] = [step for step in JoinStore(ctx.database).events(join.id) if step.state == "probing"]
+    assert "its card claims a context of 128,000 tokens, but it refused a prompt that fits" in probing.reason
+    assert 58 + 16 <= ctx.pool.get(NEW).card.context <= 60 + 16
+
+
 def test_half_a_stream_leaves_it_open_whether_it_streams(ctx: JobContext, endpoint: Upstream) -> None:
     endpoint.fault = lambda body: "break" if body.get("stream") else None
     join = run(ctx)
@@ -131,6 +165,7 @@ def test_a_model_that_is_being_probed_answers_only_requests_that_name_it(
     assert run(ctx).state == "trial" and ctx.pool.get(NEW).routed_card.resting is None
     assert resting == {
         "added": None,  # it is not available at all
+        "checked": "it joins the pool, and is to be probed first",
         "probing": "it joins the pool, and is being probed",
         "judging": "it joins the pool, and its answers are being judged",
     }

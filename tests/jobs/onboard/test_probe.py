@@ -120,7 +120,7 @@ def test_a_model_is_probed_judged_and_goes_on_trial(ctx: JobContext, endpoint: U
     ours = [row for row in rows if row.model == NEW]
     assert len(ours) == PROBES and all(row.score == pytest.approx(0.85) for row in ours)
     calls = JoinCalls(ctx.database).list(join.id)
-    assert len({(call.role, call.subject) for call in calls}) == len(calls) == 6 + 4 * PROBES
+    assert len({(call.role, call.subject) for call in calls}) == len(calls) == 7 + 4 * PROBES
     spent = JoinCalls(ctx.database).spent(join.id)
     assert spent.usd == pytest.approx(sum(call.cost_usd or call.reserved_usd for call in calls))
     assert len(endpoint.seen) == len(calls)
@@ -160,9 +160,9 @@ def test_answers_cannot_leave_their_quotes(ctx: JobContext, world: World, endpoi
 def test_the_budget_is_never_passed_and_the_model_goes_on_trial_all_the_same(
     settings: JobSettings, ctx: JobContext, endpoint: Upstream
 ) -> None:
-    ctx.settings = ctx.settings.model_copy(update={"join_max_calls": 6 + 7})
+    ctx.settings = ctx.settings.model_copy(update={"join_max_calls": 7 + 7})
     join = run(ctx)
-    assert join.state == "trial" and len(endpoint.seen) == 13
+    assert join.state == "trial" and len(endpoint.seen) == 14
     steps = JoinStore(ctx.database).events(join.id)
     assert any("the budget ended" in step.reason for step in steps)
     assert join.found["judged"]["scored"] == 0
@@ -204,7 +204,7 @@ def test_a_probe_whose_call_fails_is_left_out(ctx: JobContext, world: World, end
 
     def sometimes(body: dict[str, Any]) -> str:
         nonlocal failed
-        if body["model"] == NEW and len(endpoint.seen) == 9:
+        if body["model"] == NEW and len(endpoint.seen) == 10:
             failed += 1
             raise RuntimeError("the endpoint breaks")
         return answer(body)

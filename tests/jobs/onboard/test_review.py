@@ -75,7 +75,7 @@ def test_few_scores_decide_nothing_and_the_report_says_what_is_known(ctx: JobCon
     assert len(report.won) == 3 and report.lost == []
     assert (report.won[0].answer, report.won[0].rival_answer) == ("right", "wrong") and report.won[0].prompt
     assert {s.role: s.calls for s in report.spending} == {
-        "check": 6,
+        "check": 7,
         "probe": PROBES,
         "rival": PROBES,
         "judge": 2 * PROBES,

@@ -115,8 +115,8 @@ def test_a_model_that_lies_about_its_context_is_found_by_the_longest_prompt_and_
     )
     ctx.pool.remove(NEW)
     with Upstream(lambda body: world.answer(body), schema=False, context=5 * 60) as liar:
-        price = {"price_input": 1.0, "price_output": 2.0}
-        ctx.pool.add(PoolModel(ModelCard(NEW, context=128_000, **price), Provider("openai", liar.base_url)))
+        card = ModelCard(NEW, price_input=1.0, price_output=2.0, context=128_000)
+        ctx.pool.add(PoolModel(card, Provider("openai", liar.base_url)))
         join = run(ctx)
         assert 2 <= longest(join) <= 7 and len(liar.received) == sum(c.model == NEW for c in calls(ctx, join))
     [probing] = [step for step in JoinStore(ctx.database).events(join.id) if step.state == "probing"]

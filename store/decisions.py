@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from agent.errors import UnknownDecision
-from agent.types import Decision, Evidence, TaskAssignment
+from agent.types import Candidate, Decision, Evidence, TaskAssignment
 from store.columns import Clock, trial_choice, trial_choice_json, utc_now
 from store.database import Database
 from store.outcomes import APPEND
@@ -176,6 +176,14 @@ class DecisionLog:
         latest = _SELECT.order_by(DecisionTable.created_at.desc(), DecisionTable.id).limit(limit)
         with self._database.session() as session:
             return [_record(row) for row in session.execute(latest)]
+
+    def choices(self, limit: int) -> list[tuple[int, tuple[Candidate, ...]]]:
+        """Task and candidates of the latest requests that were routed, newest first; those that named a model are left out."""
+        d = DecisionTable
+        routed = d.kind.in_(("chat", "route")) & (d.requested_model == "auto")
+        latest = select(d.task, d.candidates).where(routed).order_by(d.created_at.desc(), d.id).limit(limit)
+        with self._database.session() as session:
+            return [(row.task, row.candidates) for row in session.execute(latest)]
 
 
 _SELECT: Select[*tuple[Any, ...]] = select(

@@ -249,6 +249,37 @@ class ReplacementView(View):
     told: list[str]
 
 
+class ChangeView(View):
+    """A change with its 95 % interval, from ``n`` decisions; null where it is not known."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class SuggestionView(View):
+    """What leaving a model out of the pool would change, a request, see `agent.evaluation.leave_out`."""
+
+    model: str
+    advice: Literal["keep", "leave out", "not sure"]
+    why: str
+    share: float = Field(description="of the requests, that it gets")
+    alone: int = Field(description="requests that nothing else could take")
+    tasks: list[str] = Field(description="that need it")
+    quality: ChangeView = Field(description="of the mean score, doubly robust, by the scored decisions")
+    quality_expected: ChangeView = Field(description="the same by the estimates of all decisions")
+    cost_usd: ChangeView = Field(description="of the expected cost")
+
+
+class SuggestionsView(View):
+    """The models of the pool, those with the smallest share first, and the decisions that all rests on."""
+
+    decisions: int
+    scored: int
+    models: list[SuggestionView]
+
+
 class JoinEventView(View):
     """That a model that joins came into a state, when and why."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from jobs.context import JobContext
     from store.pool.file import PoolModel
-    from store.views import ModelDetail, ModelView
+    from store.views import ChangeView, ModelDetail, ModelView
 
 app = typer.Typer(help="The pool of models. What is changed here overrides the pool file and survives restarts.",
                   no_args_is_help=True)  # fmt: skip
@@ -98,6 +98,33 @@ def report(
     show(found, as_json, lambda: table(
         f"{found.model}: {found.state}, {found.reason}; ${found.usd:.4f} spent", columns, rows, "no probes were judged",
     ))  # fmt: skip
+
+
+@app.command("suggest")
+def suggest(as_json: Json = False) -> None:
+    """Which models no task needs, and what leaving each out would save or cost a request, by the logs."""
+    from store.decisions import DecisionLog
+    from store.suggestions import suggestions
+
+    with context() as ctx:
+        found = suggestions(ctx.database, DecisionLog(ctx.database, ctx.writer), ctx.feedback)
+    columns = {
+        "model": "left", "": "left", "share": "right", "quality": "left", "$ per 1,000": "left", "why": "left",
+    }  # fmt: skip
+    rows = [
+        (m.model, m.advice, f"{m.share:.1%}", _interval(m.quality, 1.0, 4), _interval(m.cost_usd, 1e3, 3),
+         m.why + (f": {', '.join(m.tasks)}" if m.tasks else ""))
+        for m in found.models
+    ]  # fmt: skip
+    title = f"without it, by {found.decisions} decisions, {found.scored} of them scored"
+    show(found, as_json, lambda: table(title, columns, rows, "the pool is empty"))
+
+
+def _interval(change: ChangeView, factor: float, digits: int) -> str:
+    if change.mean is None or change.low is None or change.high is None:
+        return "-"
+    mean, low, high = (f"{factor * value:+.{digits}f}" for value in (change.mean, change.low, change.high))
+    return f"{mean} ({low} to {high})"
 
 
 def _shown(m: ModelDetail) -> RenderableType:

@@ -17,7 +17,8 @@ from store.columns import utc_now
 from store.join_page import to_html
 from store.join_report import JoinReport, read_report
 from store.pool.replace import consequences, replace_model
-from store.views import ModelDetail, ModelView, ReplacementView
+from store.suggestions import suggestions
+from store.views import ModelDetail, ModelView, ReplacementView, SuggestionsView
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=JsonRoute)
 
@@ -34,6 +35,12 @@ class ModelDeleted(BaseModel):
 def models(service: ServiceDep) -> Listed[ModelView]:
     """Every model of the pool, in OpenAI's shape, with what it lacks to be called and its last silent change."""
     return Listed(data=_views(service, _pool_view(service)))
+
+
+@router.get("/suggestions")
+def suggest(service: ServiceDep) -> SuggestionsView:
+    """Which models no task needs, and what leaving each out would save or cost a request, by the logs."""
+    return suggestions(service.database, service.decisions, service.feedback)
 
 
 @router.get("/{name:path}/report", response_model=JoinReport)

@@ -71,6 +71,10 @@ def test_a_model_is_replaced_by_one_of_the_pool_or_one_that_joins() -> None:
     )
 
 
+def test_without_a_champion_nothing_is_suggested() -> None:
+    assert "there is no champion yet" in refused("models", "suggest")
+
+
 def test_a_pool_file_that_is_named_is_read_and_its_typos_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -603,6 +603,16 @@ def test_a_model_that_replaces_another_takes_its_traffic(own: Server, upstream: 
     assert own.http.post("/v1/models/up/none/replace", json={"name": "up/gamma"}).status_code == 404
 
 
+def test_what_leaving_a_model_out_would_change_is_told(own: Server) -> None:
+    for kind in ("sum", "river", "code"):
+        route(own.http, prompt(kind))
+    found = own.http.get("/v1/models/suggestions").json()
+    assert (found["decisions"], found["scored"]) == (3, 0)
+    models = {m["model"]: m for m in found["models"]}
+    assert models["up/beta"]["advice"] == "keep" and len(models["up/beta"]["tasks"]) == 1
+    assert models["local/smollm2"]["advice"] == "not sure" and models["local/smollm2"]["quality"]["mean"] is None
+
+
 def test_a_changed_price_changes_the_next_choice_without_training(own: Server) -> None:
     usual = {"cost_quality_tradeoff": 0.5}
     assert route(own.http, prompt("sum"), **usual)["model"] == "up/beta"

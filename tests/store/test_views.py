@@ -109,7 +109,7 @@ def test_a_model_says_what_it_lacks_and_how_it_has_changed() -> None:
     found = plain(ModelView.of(model, "set KEY", FALL, calls))
     assert found == {
         "id": "v/m", "object": "model", "created": 0, "owned_by": "openai", "available": False,
-        "unavailable_reason": "set KEY", "removed": True, "drift": plain(DriftView.of(FALL)), "family": "",
+        "unavailable_reason": "set KEY", "removed": True, "replaces": None, "drift": plain(DriftView.of(FALL)), "family": "",
         "state": "adopted", "state_reason": "it was in the pool from the start",
         "price_input": 1.0, "price_output": 2.0, "context": 100, "capabilities": ["json", "vision"],
                     "priors": {"math": 0.5}, "output_tokens": 900, "calls": plain(calls),

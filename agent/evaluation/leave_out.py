@@ -90,7 +90,9 @@ def choices(rows: Sequence[tuple[int, Sequence[Candidate]]]) -> Choices:
         at = [column[c.model] for c in ranked]
         eligible[i, at] = True
         values[:, i, at] = np.array([(c.propensity, c.quality, c.cost, c.cost_penalty) for c in ranked]).T
-    return Choices(models, eligible, *np.nan_to_num(values), np.array([task for task, _ in kept], np.int64))
+    propensity, quality, cost, cost_penalty = np.nan_to_num(values)
+    task = np.array([task for task, _ in kept], np.int64)
+    return Choices(models, eligible, propensity, quality, cost, cost_penalty, task)
 
 
 def losses(decided: Choices, scored: LoggedDecisions, models: Sequence[str]) -> list[Loss]:

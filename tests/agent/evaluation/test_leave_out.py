@@ -24,14 +24,14 @@ def logs(n: int, estimates: Array = TRUTH, seed: int = 0) -> tuple[Choices, Logg
     propensity[np.arange(n), (quality - PENALTY).argmax(axis=1)] = 0.94
     chosen = np.array([rng.choice(4, p=p) for p in propensity], np.int64)
     every = np.ones((n, 4), bool)
-    each = {"eligible": every, "propensity": propensity, "quality": quality}
-    cost = {"cost": np.tile(COST, (n, 1)), "cost_penalty": np.tile(PENALTY, (n, 1))}
+    cost, penalty = np.tile(COST, (n, 1)), np.tile(PENALTY, (n, 1))
     scored = LoggedDecisions(
         chosen=chosen, score=(rng.random(n) < TRUTH[task, chosen]).astype(float), score_weight=np.ones(n), models=MODELS,
         prompts=tuple(map(str, range(n))), first_position=np.zeros(n, np.int64),
-        embeddings=np.zeros((n, 2), np.float32), features=np.zeros((n, 2), np.float32), **each, **cost,
+        embeddings=np.zeros((n, 2), np.float32), features=np.zeros((n, 2), np.float32),
+        eligible=every, propensity=propensity, quality=quality, cost=cost, cost_penalty=penalty,
     )  # fmt: skip
-    return Choices(models=MODELS, task=task, **each, **cost), scored
+    return Choices(MODELS, every, propensity, quality, cost, penalty, task), scored
 
 
 def loss(model: str, n: int = 4000, estimates: Array = TRUTH) -> Loss:

@@ -200,7 +200,9 @@ class _Judging:
 
     def _second(self, kept: KeptAnswer) -> Answered | object | None:
         """The second model's answer; `_NOBODY` where none can be had, None where the budget ended."""
-        name = second_model(_judgeable(kept, {}), [m for m in self._models if self._models[m].card.resting is None])
+        name = second_model(
+            _judgeable(kept, {}), [m for m in self._models if self._models[m].routed_card.resting is None]
+        )
         if name is None:
             return _NOBODY
         model, decision_id = self._models[name], f"shadow-{kept.decision_id}"

@@ -115,11 +115,14 @@ class Probes:
         self._texts: dict[str, str] = {}
         self._unanswered = 0
 
-    def choose(self, count: int) -> list[str]:
-        """Ids of the prompts to ask, at most ``count``, of those whose text is known."""
+    def choose(self, count: int, *, referenced: bool = False) -> list[str]:
+        """Ids of at most ``count`` prompts to ask, of those whose text is known (where ``referenced``, a right answer too)."""
         ids = self._snapshot.meta["indexed_prompts"]
         texts = known_texts(self._ctx.database, ids, self._snapshot.encoder)
         can = [name for name, text in texts.items() if askable(text)]
+        if referenced:
+            known = EvaluationStore(self._ctx.database).references(can)
+            can = [name for name in can if name in known]
         return select_probes(self._snapshot, can, count)
 
     def ask(self, prompts: Sequence[str]) -> bool:

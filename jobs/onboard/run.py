@@ -53,11 +53,12 @@ def onboard(ctx: JobContext, progress: Progress, client: JobClient | None = None
 
 @dataclass(frozen=True, slots=True)
 class _Panel:
-    """Who judges a model's probes, or why nobody does."""
+    """Who judges a model's probes, or why there are none; ``unjudged``: why only prompts with a reference are put to it."""
 
     bench: Bench
     others: Mapping[str, PoolModel]
     lack: str | None = None
+    unjudged: str | None = None
 
 
 class _Onboarding:
@@ -128,11 +129,11 @@ class _Onboarding:
         )
         prompts = self._join.found.get("probes")
         if self._join.state == "checked":
-            prompts = probes.choose(self._ctx.settings.join_probes)
+            prompts = probes.choose(self._ctx.settings.join_probes, referenced=panel.unjudged is not None)
             if not prompts:
-                self._move("trial", "no probes: the text of no prompt is known")
+                self._move("trial", f"no probes: {panel.unjudged or 'the text of no prompt is known'}")
                 return
-            names = ", ".join(panel.bench.names)
+            names = ", ".join(panel.bench.names) or "their references"
             self._move("probing", f"{len(prompts)} prompts, to be judged by {names}{shorter}", {"probes": prompts})
         assert prompts, "chosen before it is probing"
         if self._join.state == "probing":
@@ -197,8 +198,9 @@ class _Onboarding:
         try:
             found = judges(s, others, quality, self._ctx.clock())
         except ThalwegError as error:
-            return _Panel(Bench(), others, error.message)
-        return _Panel(found, others, None if found else f"no judge can be called (THALWEG_JUDGE={s.judge})")
+            return _Panel(Bench(), others, unjudged=error.message)
+        lack = None if found else f"no judge can be called (THALWEG_JUDGE={s.judge})"
+        return _Panel(found, others, unjudged=lack)
 
 
 def _corrections(model: PoolModel, found: Found) -> dict[str, Any]:

@@ -20,12 +20,14 @@ from store.drifts import MAX_DRIFTS, DriftStore
 from store.evaluations import EvaluationRow, EvaluationStore
 from store.examples import feedback_examples
 from store.feedback import FeedbackEvent, FeedbackLog
+from store.join_calls import JoinBudget, JoinCalls
+from store.kept_answers import KeptAnswers
 from store.lineage import TaskLineage
 from store.prompts import text_id
 from store.retention import Retention, RetentionConfig, RetentionReport
 from store.runs import JobRuns
 from store.snapshots import SnapshotStore
-from store.tables import DecisionTable, HeadTable, OutcomeTable, PromptTable, SnapshotTable
+from store.tables import DecisionTable, HeadTable, KeptAnswerTable, OutcomeTable, PromptTable, SnapshotTable
 from store.trials import TrialPlan, TrialStore
 from store.writer import GroupCommitter
 from tests.store.build import ENCODER, a_record, a_snapshot, encode
@@ -314,3 +316,24 @@ def test_sqlite_gives_free_pages_back_to_the_disk(sqlite_url: str) -> None:
     assert report.bytes_after < 0.6 * report.bytes_before
     writer.close()
     database.close()
+
+
+def test_kept_answers_go_by_age_or_with_their_decisions_and_calls_with_the_history(
+    store: Store, writer: GroupCommitter
+) -> None:
+    clock = lambda: store.now  # noqa: E731
+    store.decide("old", "rated", "new")
+    store.rate("rated")
+    kept, calls = KeptAnswers(store.database, writer, clock), JoinCalls(store.database, clock)
+    kept.keep("old", "answer", shadow=False).result()
+    calls.book(None, "judge", "old", "j", 0.1, JoinBudget(1.0, 9))
+    store.now += timedelta(hours=20)
+    kept.keep("new", "answer", shadow=False).result()
+    kept.keep("rated", "answer", shadow=True).result()
+    assert store.keep(answer_hours=24).kept_answers == 0
+    store.now += timedelta(hours=5)
+    assert store.keep(answer_hours=24, history_days=9).kept_answers == 1 and store.count(KeptAnswerTable) == 2
+    assert store.keep(decision_days=1).decisions == 2 and store.ids() == ["rated"]
+    assert store.count(KeptAnswerTable) == 1 and calls.spent(None).calls == 1
+    store.now += timedelta(days=9)
+    assert store.keep(history_days=9).calls == 1 and calls.spent(None).calls == 0

@@ -248,6 +248,10 @@ def test_a_prompt_with_a_reference_needs_no_judge(
     assert not [call for call in JoinCalls(ctx.database).list(join.id) if call.role == "judge"]
     found = {(row.source, row.rater, row.score) for row in ctx.feedback.tail(0) if row.model == NEW}
     assert found == {("evaluation", "reference", 1.0)} and len(ctx.feedback.tail(0)) == 2 * PROBES
+    ctx.pool.remove(NEW)
+    ctx.pool.add(PoolModel(ModelCard(NEW, price_input=1, price_output=2), Provider("openai", endpoint.base_url)))
+    ctx.settings = ctx.settings.model_copy(update={"judge": "nobody"})
+    assert run(ctx).found["judged"]["scored"] == PROBES, "nor one that can be called"
 
 
 def test_a_judges_score_of_its_own_answer_does_not_count(ctx: JobContext, endpoint: Upstream) -> None:

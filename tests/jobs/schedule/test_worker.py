@@ -89,3 +89,14 @@ def test_a_run_that_was_closed_as_dead_publishes_nothing(home_database: Database
             return False
 
         until(lost)
+
+
+@pytest.mark.usefixtures("word_encoder")
+def test_a_run_that_judges_says_what_came_of_it(home_database: Database, settings: JobSettings) -> None:
+    runs = JobRuns(home_database)
+    judging = runs.request("judge", {}, "test")
+    run = runs.claim(["judge"], "test")
+    assert run is not None
+    run_job(run, settings)
+    done = runs.get(judging)
+    assert done.state == "done" and done.result is not None and "THALWEG_JUDGE_DAILY_USD" in done.result["reason"]

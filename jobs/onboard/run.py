@@ -123,12 +123,13 @@ class _Onboarding:
             self._move("trial", f"no probes: {panel.lack}")
             return
         self._client.limits[self._model.card.name] = self._join.found.get("check", {}).get("limit")
-        shorter = self._measure_context(champion) if self._join.state == "checked" else ""
+        to_choose = self._join.state == "checked"
+        shorter = self._measure_context(champion) if to_choose and panel.unjudged is None else ""
         probes = Probes(
             self._ctx, self._client, self._calls, self._budget, self._join, self._model, panel.others, champion
         )
         prompts = self._join.found.get("probes")
-        if self._join.state == "checked":
+        if to_choose:
             prompts = probes.choose(self._ctx.settings.join_probes, referenced=panel.unjudged is not None)
             if not prompts:
                 self._move("trial", f"no probes: {panel.unjudged or 'the text of no prompt is known'}")

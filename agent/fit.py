@@ -272,6 +272,9 @@ def build_snapshot(
             "resolution": result.discovery.resolution,
             "vote_power": result.discovery.vote_power,
             "shrinkage": result.shrinkage,
+            "interaction": means.variances.interaction,
+            "prompt": means.variances.prompt,
+            "noise": means.variances.noise,
         },
     }
     tensors: dict[str, NDArray[Any]] = {

@@ -10,15 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from agent.estimate import Estimator
 from agent.feedback.checks import defect
 from agent.feedback.ledger import Ledger, LedgerChange
 from agent.index.neighbours import Neighbours
 from agent.index.prompts import PromptIndex
 from agent.observations import Observation, SetAside
-from agent.online.estimator import OnlineConfig, OnlineEstimator, ResidualChange
-from agent.online.prior import Prior
-from agent.types import SnapshotEstimate, Vector
+from agent.online.estimator import OnlineConfig, OnlineEstimator, PromptEffect, ResidualChange, prompt_effect
+from agent.online.prior import OWN_VARIANCE, Prior
+from agent.types import Array, SnapshotEstimate, Vector
 
 _PART = 64
 """Rows whose prompts are estimated together."""
@@ -80,6 +82,11 @@ class Learner:
         self._encoder = snapshot.encoder
         self._neighbourhoods = neighbourhoods
         self._min_task_probability = config.min_task_probability
+        fitted = snapshot.meta["fitted"]
+        self._variances = (fitted["prompt"], fitted["noise"]) if "prompt" in fitted else None
+        self._residuals: dict[
+            str, Array
+        ] = {}  # of prompts that the snapshot knows, of all its models; NaN without a score
         self.position = snapshot.position
         self.n_set_aside = 0
         self.lock = threading.Lock()
@@ -95,6 +102,7 @@ class Learner:
                 snapshot.tensors["overall_covariance"],
                 snapshot.tensors["task_n_scores"],
                 snapshot.tensors["task_mean"],
+                interaction=float(fitted.get("interaction", OWN_VARIANCE)),
             ),
             config,
             snapshot.meta.get("drift_detectors"),
@@ -205,7 +213,8 @@ class Learner:
             ledger = self.ledger.prepare(row)
             neighbourhood = self._neighbourhood(row, point)
             of = neighbourhood if self._neighbourhoods else None
-            online = self.online.prepare(row, ledger.score, estimate.quality, estimate.tasks, of)
+            effect = self._prompt_effect(row)
+            online = self.online.prepare(row, ledger.score, estimate.quality, estimate.tasks, of, effect)
         except Exception as error:  # of any kind: a row must not keep the next ones from being learned
             return _raised(row, error)
         return _Change(ledger, online, point, estimate.task, neighbourhood)
@@ -220,6 +229,18 @@ class Learner:
         if near is None:
             near = self.memory.neighbourhood(self.memory.nearest(point, _SEARCHED))
         return row.seq if near is None else near
+
+    def _prompt_effect(self, row: Observation) -> PromptEffect | None:
+        """How much better or worse than expected models do on the row's prompt, by the snapshot's scores of it."""
+        scores = self.memory.trained_scores(row.prompt_id) if row.other is None else None
+        if scores is None or self._variances is None:
+            return None
+        residuals = self._residuals.get(row.prompt_id)
+        if residuals is None:
+            residuals = scores - self._estimator.estimate_each([row.encoded]).quality[0]
+            self._residuals[row.prompt_id] = residuals
+        others = residuals[np.isfinite(scores) & np.array([model != row.model for model in self._estimator.models])]
+        return prompt_effect(others, *self._variances) if len(others) else None
 
     def _learn(self, change: _Change) -> SetAside | None:
         """Make a change that was prepared since the last one; a posterior is rebuilt aside, then takes the old one's place."""

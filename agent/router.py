@@ -274,6 +274,7 @@ class Router:
             n_scores=np.array(n_scores),
             added=np.array([c is None for c in columns]),
             heirs=heirs,
+            on_trial=np.array([card.on_trial for card in cards]),
             task_n_scores=float(estimates.task_probabilities[0] @ self._task_n_scores)
             + self._online.task_n_scores(tasks),
             parts=self._parts(cards, estimates, predicted, given, on_task.mean, quality),

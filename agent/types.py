@@ -61,6 +61,8 @@ class ModelCard:
         Why it is chosen for no request but those that name it; None where it may be.
     replaces
         The model whose estimates it inherits until a snapshot knows it, see `agent.online.inheritance`; None for none.
+    on_trial
+        Whether it has joined, and it is open yet whether the pool needs it: trying it may pay for long.
     """
 
     name: str
@@ -74,6 +76,7 @@ class ModelCard:
     output_tokens: int | None = None
     resting: str | None = None
     replaces: str | None = None
+    on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

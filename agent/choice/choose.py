@@ -40,6 +40,8 @@ class PoolPosterior:
         (K,) models that the snapshot does not know.
     heirs
         (K,) those of them that inherit the estimates of a model that they replace: they may lead before they have scores.
+    on_trial
+        (K,) models that have joined, and may yet be found to be needed or not.
     pulls_left
         (K,) scores that a model still lacks of its initial pulls.
     under_sampled
@@ -60,6 +62,7 @@ class PoolPosterior:
     n_scores: Array
     added: NDArray[np.bool_]
     heirs: NDArray[np.bool_]
+    on_trial: NDArray[np.bool_]
     pulls_left: Array
     under_sampled: NDArray[np.bool_]
     task_n_scores: float
@@ -139,7 +142,9 @@ def _propensities(
         pool.overall[eligible] - penalty, pool.overall_covariance[block], noise + pool.task_variance[eligible]
     )
     on_task = ArmPosterior(mean, pool.covariance[block], noise)
-    value = values_of_trials(mean, lowered_by, overall, config, on_task, pool.under_sampled[eligible], held_back)
+    value = values_of_trials(
+        mean, lowered_by, overall, config, on_task, pool.under_sampled[eligible], held_back | pool.on_trial[eligible]
+    )
     lead = int((mean - lowered_by).argmax())
     price = np.maximum(mean[lead] - mean, 0.0)
     price += dearest_extra(request.cost_quality_tradeoff, pool.cost[eligible], penalty)

@@ -92,6 +92,11 @@ class PromptIndex:
         digest = hashlib.sha256(repr((self.ids, self._neighbourhoods, ratings, self._reservoirs)).encode())
         return digest.hexdigest()
 
+    def trained_scores(self, prompt: str) -> NDArray[np.floating] | None:
+        """(m,) the snapshot's scores of a prompt, NaN where not observed; None where the snapshot does not index it."""
+        row = self._trained_row.get(prompt)
+        return None if row is None else self._trained_scores[row]
+
     def nearest(self, point: Vector, k: int) -> Neighbours:
         """The ``k`` prompts scored since the snapshot most similar to one at ``point`` (w,): their slots, (1, <= k)."""
         return self._index.find(point[None], k)

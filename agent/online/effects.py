@@ -66,9 +66,9 @@ class TaskEffects:
         self._prior = prior
         self._prior_row = {task: row for row, task in enumerate(tasks)}
         self._growth = 1.0 / (1.0 - 1.0 / memory)
-        m = len(prior.overall_covariance)
+        m, width = len(prior.covariance), len(prior.overall_covariance)
         self._row: dict[int, int] = {}  # task -> row of the arrays below, in order of first score
-        self._loading, self._covariance = np.zeros((0, m, m)), np.zeros((0, m, m))
+        self._loading, self._covariance = np.zeros((0, m, width)), np.zeros((0, m, m))
         # Sums on theta: of comparisons, and of the neighbourhoods' messages, gamma integrated out.
         self._information_matrix, self._information_vector = np.zeros((0, m, m)), np.zeros((0, m))
         self._n_scores = np.zeros(0)
@@ -76,9 +76,9 @@ class TaskEffects:
         self.overflows = False
         # Derived: information on theta with delta integrated out, and the same on mu.
         self._effect_matrix, self._effect_vector = np.zeros((0, m, m)), np.zeros((0, m))
-        self._overall_matrix, self._overall_vector = np.zeros((0, m, m)), np.zeros((0, m))
+        self._overall_matrix, self._overall_vector = np.zeros((0, width, width)), np.zeros((0, width))
         self._stale: set[int] = set()  # rows whose derived arrays are behind their sums
-        self._overall: Gaussian | None = Gaussian(np.zeros(m), prior.overall_covariance)
+        self._overall: Gaussian | None = Gaussian(np.zeros(width), prior.overall_covariance)
         self._posteriors: dict[int, Gaussian] = {}
 
     def add(
@@ -177,7 +177,7 @@ class TaskEffects:
         return effect if near is None else Gaussian(*near.posterior(task, effect.mean, effect.covariance))
 
     def overall(self) -> Gaussian:
-        """The overall effects mu."""
+        """The overall effects mu, and behind these the embeddings of new models, see `Prior`."""
         if self._overall is not None:
             return self._overall
         if self._stale:
@@ -235,7 +235,7 @@ class TaskEffects:
     def _task_prior(self, task: int) -> tuple[Array, Array]:
         if task in self._prior_row:
             return self._prior.task(self._prior_row[task])
-        return np.eye(len(self._prior.overall_covariance)), self._prior.covariance
+        return np.eye(*self._loading.shape[1:]), self._prior.covariance
 
     def _task(self, task: int, overall: Gaussian) -> Gaussian:
         """Posterior of theta of one task, cached until the next score."""

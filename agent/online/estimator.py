@@ -82,6 +82,21 @@ class ResidualObservation:
     task_weights: Mapping[int, float] = field(default_factory=dict)
 
 
+class PromptEffect(NamedTuple):
+    """How much better or worse than expected models do on one prompt, and the ``variance`` of a score when that is known."""
+
+    mean: float
+    variance: float
+
+
+def prompt_effect(residuals: Array, prompt: float, noise: float) -> PromptEffect:
+    """The effect of a prompt on all models, of whose scores (n,) ``residuals`` are known, by the variances of such effects and
+    of the noise of a score (Henderson's best linear prediction)."""
+    left = noise / len(residuals)
+    share = prompt / (prompt + left)
+    return PromptEffect(share * float(residuals.mean()), noise + share * left)
+
+
 @dataclass(frozen=True, slots=True)
 class ResidualChange:
     """What a row changes: ``new`` replaces what is held under ``key``; ``score``, its ``weight`` and what was ``predicted``."""
@@ -192,18 +207,20 @@ class OnlineEstimator:
         predicted: Mapping[str, float],
         task_probabilities: Mapping[int, float],
         neighbourhood: int | None = None,
+        effect: PromptEffect | None = None,
     ) -> ResidualChange:
-        """What `learn_one` changes; `apply` makes the change."""
+        """What `learn_one` changes; `apply` makes the change. A score counts beside the prompt's ``effect``, where known."""
         o, weight = observation, max(score.weight, _MIN_WEIGHT)
         coefficients = {o.model: 1.0} if o.other is None else {o.model: 1.0, o.other: -1.0}
         estimates = [predicted[model] for model in coefficients]
         signs = coefficients.values()
+        known, noise = effect or (0.0, sum(map(score_variance, estimates)))
         new = ResidualObservation(
             seq=o.seq,
             coefficients=coefficients,
             task_probabilities=task_probabilities,
-            residual=score.value - sum(sign * estimate for sign, estimate in zip(signs, estimates)),
-            variance=sum(map(score_variance, estimates)) / weight,
+            residual=score.value - sum(sign * estimate for sign, estimate in zip(signs, estimates)) - known,
+            variance=noise / weight,
             neighbourhood=neighbourhood,
         )
         return ResidualChange((o.decision_id, o.source, o.rater, o.other), o, new, score.value, weight, estimates[0])

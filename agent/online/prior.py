@@ -4,7 +4,7 @@ scores by expectation maximisation, and the noise of one score. `agent.online.ef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ OWN_VARIANCE, COMMON_VARIANCE = 0.05, 0.06
 
 PUBLISHED_OWN_VARIANCE, PUBLISHED_COMMON_VARIANCE = 0.01, 0.02
 """The same for models with published figures, while no model has a score."""
+
+
+FACTORS = 3
+"""Length of a new model's embedding, at most."""
+
+
+_LEAST_REST = 0.005
 
 
 _PRIOR_TASKS = 15.0
@@ -68,44 +75,84 @@ class Prior:
     covariance
         (m, m) covariance of task effects.
     overall_covariance
-        (m, m) covariance of the models' overall effects mu.
+        (w, w) covariance of the models' overall effects mu, and behind these of the new models' embeddings; w is m where
+        there are none.
     n_scores
         (T, m) number of scores behind each task mean.
     task_mean
         (T, m) mean quality of each model on each task, in [0, 1].
+    interaction
+        Variance of what sets models apart from task to task, beside their overall quality.
+    new_models, factors
+        Of `with_new_models`: how many of the m models these are, the last ones, and (T, r) factors of the tasks, on which
+        their embeddings count.
     """
 
     covariance: Array
     overall_covariance: Array
     n_scores: Array
     task_mean: Array
+    interaction: float = OWN_VARIANCE
+    new_models: int = 0
+    factors: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def task(self, row: int) -> tuple[Array, Array]:
-        """Loading K of the task on the overall effects, and covariance S of the task's own effects; both (m, m)."""
+        """Loading K (m, w) of the task on the overall effects, and covariance S (m, m) of the task's own effects."""
         precision = self.n_scores[row] / noise_variance(self.task_mean[row])
-        identity = np.eye(len(precision))
+        m = len(precision)
+        identity = np.eye(m)
         loading: Array = np.linalg.inv(identity + self.covariance * precision)
         own = loading @ self.covariance
-        moved = np.minimum(1.0, AGEING_OVERALL_SD / np.sqrt(np.diag(self.overall_covariance)))
-        return loading + (identity - loading) * moved, (own + own.T) / 2 + AGEING_VARIANCE * identity
+        moved = np.minimum(1.0, AGEING_OVERALL_SD / np.sqrt(np.diag(self.overall_covariance)[:m]))
+        loading = loading + (identity - loading) * moved
+        if self.new_models:
+            loading = np.concatenate([loading, np.kron(loading[:, -self.new_models :], self.factors[row])], axis=1)
+        return loading, (own + own.T) / 2 + AGEING_VARIANCE * identity
 
     def with_new_models(self, count: int) -> Prior:
-        """The same for ``count`` more models of which nothing is known."""
+        """The same for ``count`` more models of which nothing is known, but that they are models like the others.
+
+        What sets models apart on a task, beside their overall quality, has a covariance over tasks. A new model's part is
+        drawn from it: the task's ``factors``, leading ones, times the model's *embedding*, and a rest of the task's own. The
+        embeddings stand behind the overall effects, so a few scores on some tasks tell of the others.
+        """
+        if not count:
+            return self
         m, tasks = len(self.overall_covariance), len(self.n_scores)
-        covariance = np.full((m + count, m + count), COMMON_VARIANCE)
+        factors, rest = self._factors()
+        common = self.covariance.sum(axis=0) - np.diag(self.covariance)
+        common = common / (m - 1) if m > 1 else np.full(m, COMMON_VARIANCE)
+        covariance = np.full((m + count, m + count), common.mean())
         covariance[:m, :m] = self.covariance
-        overall = np.zeros((m + count, m + count))
-        overall[:m, :m] = self.overall_covariance
+        covariance[m:, :m], covariance[:m, m:] = common, common[:, None]
         new = np.arange(m, m + count)
-        covariance[new, new] += OWN_VARIANCE
+        covariance[new, new] += rest
+        values, vectors = np.linalg.eigh(covariance)
+        overall = np.eye(m + count * (1 + factors.shape[1]))
+        overall[:m, :m] = self.overall_covariance
         overall[new, new] = OVERALL_SD**2
-        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         return Prior(
             (vectors * np.maximum(values, 1e-6)) @ vectors.T,  # the nearest matrix that is a covariance
             overall,
             np.hstack([self.n_scores, np.zeros((tasks, count))]),
             np.hstack([self.task_mean, np.full((tasks, count), 0.5)]),
+            self.interaction,
+            count,
+            factors,
         )
+
+    def _factors(self) -> tuple[Array, float]:
+        """(T, r) factors of the tasks, 0 on those without scores, and the variance of the interaction that they leave."""
+        tasks, m = self.task_mean.shape
+        factors = np.zeros((tasks, min(FACTORS, m - 2) if m > 2 else 0))
+        scored = self.n_scores.max(axis=1) > 0.0 if m else np.zeros(tasks, bool)
+        if scored.sum() <= factors.shape[1] or not factors.size:
+            return factors, self.interaction
+        apart = self.task_mean[scored] - self.task_mean[scored].mean(axis=1, keepdims=True)
+        left, size, _ = np.linalg.svd(apart - apart.mean(axis=0), full_matrices=False)
+        factors[scored] = (left * size)[:, : factors.shape[1]] / np.sqrt(m - 1)
+        explained = float((factors[scored] ** 2).sum(axis=1).mean())
+        return factors, max(self.interaction * m / (m - 1) - explained, _LEAST_REST)
 
 
 def fit_prior(labels: NDArray[np.int64], means: Array, scores: Array, prior: Array | None) -> Prior:

@@ -132,7 +132,8 @@ class Thalweg:
         return len(self._router.snapshot.tasks)
 
     def set_models(self, models: Sequence[str]) -> None:
-        self._cards = [self._start.cards[m] for m in models]
+        present = {card.name: card for card in self._cards}
+        self._cards = [present.get(m) or replace(self._start.cards[m], on_trial=True) for m in models]
         for router in self._routers():
             router.set_models(self._cards)
 

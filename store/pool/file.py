@@ -241,9 +241,11 @@ class PoolModel:
 
     @property
     def routed_card(self) -> ModelCard:
-        """The card, which says where the model answers only requests that name it."""
-        why = None if self.join is None else self.join.resting_reason
-        return self.card if why is None else replace(self.card, resting=why)
+        """The card, which says whether the pool may yet need the model or not, and where it answers only who names it."""
+        if self.join is None or self.join.state == "adopted":
+            return self.card
+        why = self.join.resting_reason
+        return replace(self.card, resting=why, on_trial=why is None)
 
     @property
     def unrouted_reason(self) -> str | None:

@@ -595,6 +595,20 @@ def candidate(router: Router, kind: str, model: str) -> Candidate:
     return next(c for c in route(router, encoded(kind, 500)).candidates if c.model == model)
 
 
+def test_a_score_on_a_prompt_counts_by_what_the_others_are_known_to_do_on_it(snapshot: Snapshot) -> None:
+    """A new model's success where all others failed tells more for it than one where all succeeded."""
+    ids, found = snapshot.meta["indexed_prompts"][:8], {}
+    for others in (0.0, 1.0):
+        scores = snapshot.tensors["indexed_scores"].copy()
+        scores[:8] = others
+        router = Router(replace(snapshot, tensors={**snapshot.tensors, "indexed_scores": scores}), [*CARDS, NEWCOMER])
+        for seq, name in enumerate(ids, 101):
+            router.learn_one(replace(observed(seq, "code", "n/new", 1.0), prompt_id=name))
+        decision = route(router, encoded("code", 523))
+        found[others] = next(c.quality for c in decision.candidates if c.model == "n/new")
+    assert found[0.0] > found[1.0] + 0.1
+
+
 def test_a_newcomer_without_figures_is_taken_for_the_mean_of_the_pool(snapshot: Snapshot) -> None:
     router = Router(snapshot, [*CARDS, ModelCard("n/new", "n", 1.0, 2.0, 128_000)])
     decision = route(router, encoded("code", 523))

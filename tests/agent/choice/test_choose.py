@@ -28,6 +28,7 @@ def posterior(n_scores: float, *, added: bool = False) -> PoolPosterior:
         n_scores=np.array([400.0, 400.0, n_scores]),
         added=np.array([False, False, added]),
         heirs=np.zeros(3, bool),
+        on_trial=np.zeros(3, bool),
         pulls_left=np.zeros(3),
         under_sampled=np.array([False, False, True]),
         task_n_scores=20.0,
@@ -62,6 +63,18 @@ def test_a_newcomer_is_tried_as_long_as_that_is_worth_its_price_and_not_for_a_nu
     request = RouteRequest((Turn("user", "x"),), cost_quality_tradeoff=1.0, affordable={"new": 1.0})
     found = choose(pool, np.arange(3), request, share=0.0)
     assert bool(found.propensity[2] > 0.5) == explored
+
+
+def test_a_model_on_trial_is_tried_where_what_is_open_pays_only_for_long() -> None:
+    known = posterior(100.0)
+    quality, unsure = np.array([0.7, 0.68, 0.65]), np.diag([1e-4, 1e-4, 0.07**2])
+    pool = replace(known, quality=quality, overall=quality, overall_covariance=unsure, under_sampled=np.zeros(3, bool))
+    request = RouteRequest((Turn("user", "x"),), cost_quality_tradeoff=1.0)
+    shares = [
+        choose(replace(pool, on_trial=np.array([False, False, trial])), np.arange(3), request, share=0.0).propensity[2]
+        for trial in (False, True)
+    ]
+    assert shares[0] < 0.05 and shares[1] > 0.5
 
 
 def test_where_no_model_is_proven_each_gets_its_first_scores_however_it_began() -> None:

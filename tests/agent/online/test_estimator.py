@@ -253,3 +253,22 @@ def test_a_revision_weighs_no_more_than_the_score_that_it_replaces(rebuilt: bool
             learn(online, 3, 0.0, model="new")
     assert correction(mixed) == pytest.approx(correction(low), rel=1e-9)
     assert correction(high) == pytest.approx(correction(low), rel=1e-9)
+
+
+def pool(models: int = 6, tasks: int = 20) -> Prior:
+    """Half of the models are good on the even tasks, half on the odd ones."""
+    good = np.arange(tasks)[:, None] % 2 == np.arange(models)[None, :] % 2
+    means = np.where(good, 0.7, 0.3)
+    common = 0.04 * np.eye(models) + 0.02
+    return Prior(common, 1e-3 * np.eye(models), np.full((tasks, models), 50.0), means, interaction=0.04)
+
+
+def test_a_few_scores_of_a_new_model_tell_of_tasks_that_it_has_none_on() -> None:
+    online = OnlineEstimator(tuple("abcdef"), range(20), pool())
+    for seq, task in enumerate([0, 2, 4, 6, 1, 3, 5, 7]):
+        score = 0.9 if task % 2 == 0 else 0.1
+        row = Observation(seq, f"d{seq}", "p", "new", score, "user", "", PROMPT)
+        online.learn_one(row, CalibratedScore(score, 1.0), {"new": 0.5}, {task: 1.0})
+    even, odd = (online.predict_one(("new",), {task: 1.0}).mean[0] for task in (18, 19))
+    assert even > 0.08 and odd < -0.08
+    assert online.predict_one(("new", "a"), {18: 1.0}).mean[1] == pytest.approx(0.0, abs=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from store.pool.file import PoolModel
 
 _OVERHEAD_TOKENS = 200
 """Tokens that a request has beside its texts, at most."""
+
+DOWN_AFTER = 3
+"""Calls running that a model leaves unanswered, each tried as often as `JobClient` tries, after which it is down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class Asking:
         self._calls = calls
         self._budget = budget
         self._join = join
+        self._unanswered: Counter[str] = Counter()  # by model, the latest calls running
+
+    def down(self, model: str) -> bool:
+        """Whether the model is asked no more, since it leaves calls unanswered."""
+        return self._unanswered[model] >= DOWN_AFTER
 
     def ask(
         self,
@@ -55,7 +64,7 @@ class Asking:
         before: str = "",
         decide: Callable[[Answer], str | None] = lambda answer: None,
     ) -> Reply:
-        """Get an answer, unless it was asked for before: then what was answered.
+        """Get an answer, unless it was asked for before: then what was answered. A model that is `down` is not asked.
 
         Parameters
         ----------
@@ -71,6 +80,8 @@ class Asking:
             Records the decision under which the answer is scored, and returns its id.
         """
         card = model.card
+        if self.down(card.name):
+            return Reply(None, down="it left the calls before unanswered")
         # the most that it can cost: a token is a byte at least
         tokens = sum(len(m["content"].encode("utf-8", "surrogatepass")) for m in messages) + _OVERHEAD_TOKENS
         reserved = (tokens * card.price_input + most * card.price_output) / 1e6
@@ -83,7 +94,9 @@ class Asking:
             answer = self._client.limited(model, {"messages": list(messages), **more}, most)
         except CallFailed as error:
             self._calls.failed(call, error.message, paid=error.paid)
+            self._unanswered[card.name] = 0 if error.refused else self._unanswered[card.name] + 1
             return Reply(None, refused=error.refused, down=None if error.refused else error.message)
+        self._unanswered[card.name] = 0
         text = before + answer.text
         end(self._calls, call, model, answer, decide(answer), text)
         return Reply(text, model=card.name)

@@ -14,13 +14,14 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select
 
 from agent.choice.probing import select_probes
 from agent.errors import NoCandidate
 from agent.evaluation.reference import Reference
 from agent.router import Router
 from agent.snapshot import Snapshot
-from agent.types import ModelCard, RouteRequest, Turn
+from agent.types import TYPICAL_OUTPUT_TOKENS, ModelCard, RouteRequest, Turn
 from jobs.calls.asking import Asking, Reply
 from jobs.calls.client import Answer, JobClient
 from jobs.context import JobContext
@@ -33,10 +34,7 @@ from store.join_calls import JoinBudget, JoinCall, JoinCalls, Role
 from store.joins import Join
 from store.pool.file import PoolModel
 from store.prompts import askable, turns_of
-
-DOWN_AFTER = 3
-"""Probes one after another that are not answered, though each is tried again where that may help, before the model is taken
-for one that is down."""
+from store.tables import PromptTable
 
 
 class ModelDown(Exception):
@@ -113,13 +111,16 @@ class Probes:
         self._log = AnswerLog(ctx, self._router)
         self._rng = np.random.default_rng(ctx.settings.seed)
         self._texts: dict[str, str] = {}
-        self._unanswered = 0
 
     def choose(self, count: int, *, referenced: bool = False) -> list[str]:
-        """Ids of at most ``count`` prompts to ask, of those whose text is known (where ``referenced``, a right answer too)."""
+        """Ids of at most ``count`` prompts to ask, of those that fit and whose text is known (where ``referenced``, a right
+        answer too)."""
         ids = self._snapshot.meta["indexed_prompts"]
         texts = known_texts(self._ctx.database, ids, self._snapshot.encoder)
-        can = [name for name, text in texts.items() if askable(text)]
+        most = self._model.card.context - TYPICAL_OUTPUT_TOKENS
+        with self._ctx.database.session() as session:
+            long = set(session.scalars(select(PromptTable.id).where(PromptTable.tokens > most)))
+        can = [name for name, text in texts.items() if name not in long and askable(text)]
         if referenced:
             known = EvaluationStore(self._ctx.database).references(can)
             can = [name for name in can if name in known]
@@ -176,8 +177,7 @@ class Probes:
         """Put a prompt to the model, then to its rival; False where the budget ended."""
         turns = turns_of(self._texts[name])
         reply = self._answer("probe", name, turns, self._model)
-        self._unanswered = 0 if reply.down is None else self._unanswered + 1
-        if reply.down is not None and self._unanswered == DOWN_AFTER:
+        if reply.down is not None and self._asking.down(self._model.card.name):
             raise ModelDown(reply.down)
         rival = None if reply.text is None else self._rival(turns)
         if rival is not None:

@@ -132,7 +132,7 @@ class _Onboarding:
         if to_choose:
             prompts = probes.choose(self._ctx.settings.join_probes, referenced=panel.unjudged is not None)
             if not prompts:
-                self._move("trial", f"no probes: {panel.unjudged or 'the text of no prompt is known'}")
+                self._move("trial", f"no probes: {panel.unjudged or 'no prompt whose text is known fits it'}{shorter}")
                 return
             names = ", ".join(panel.bench.names) or "their references"
             self._move("probing", f"{len(prompts)} prompts, to be judged by {names}{shorter}", {"probes": prompts})

@@ -108,20 +108,21 @@ def test_a_model_that_lies_about_its_context_is_found_by_the_longest_prompt_and_
 
     join = run(ctx)
     assert longest(join) == 1 and ctx.pool.get(NEW).card.context == 8192
-    lengths = [EvaluationRow("word " * n, "made", None, {}, {}) for n in range(20, 120)]
+    lengths = [EvaluationRow("word " * n, "made", None, {}, {}) for n in range(400, 500)]
     encode = word_encoder.encode
     EvaluationStore(ctx.database).add(
         "made", "long", lengths, lambda texts: encode([turns_of(text) for text in texts]), word_encoder.fingerprint
     )
     ctx.pool.remove(NEW)
-    with Upstream(lambda body: world.answer(body), schema=False, context=5 * 60) as liar:
+    with Upstream(lambda body: world.answer(body), schema=False, context=5 * 450) as liar:
         card = ModelCard(NEW, price_input=1.0, price_output=2.0, context=128_000)
         ctx.pool.add(PoolModel(card, Provider("openai", liar.base_url)))
         join = run(ctx)
         assert 2 <= longest(join) <= 7 and len(liar.received) == sum(c.model == NEW for c in calls(ctx, join))
     [probing] = [step for step in JoinStore(ctx.database).events(join.id) if step.state == "probing"]
     assert "its card claims a context of 128,000 tokens, but it refused a prompt that fits" in probing.reason
-    assert 58 + 16 <= ctx.pool.get(NEW).card.context <= 60 + 16
+    assert 448 + 16 <= ctx.pool.get(NEW).card.context <= 450 + 16
+    assert {c.state for c in calls(ctx, join, "probe")} == {"done"}, "no prompt that does not fit is asked"
 
 
 def test_half_a_stream_leaves_it_open_whether_it_streams(ctx: JobContext, endpoint: Upstream) -> None:
@@ -182,7 +183,7 @@ def test_a_judge_that_fails_gives_no_score_and_the_model_goes_on_trial(
     join = JoinStore(ctx.database).get(NEW)
     assert join is not None and join.state == "trial" and join.found["judged"]["scored"] == 0
     assert ctx.feedback.tail(0) == []
-    assert {call.state for call in calls(ctx, join, "judge")} == {"failed"}
+    assert [call.state for call in calls(ctx, join, "judge")] == ["failed"] * 3, "it is not asked for every pair"
     assert {call.state for call in calls(ctx, join, "probe", "rival")} == {"done"}
 
 

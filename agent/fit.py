@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.choice.utility import fit_shrinkage
+from agent.choice.utility import fit_optimism, fit_shrinkage
 from agent.encoding.similarity import Representation, fit_representation
 from agent.errors import InvalidInput
 from agent.estimate import Estimator
@@ -169,7 +169,8 @@ def fit(
         candidates,
         stack,
         oof,
-        fit_shrinkage(oof, means.overall, scores),
+        share := fit_shrinkage(oof, means.overall, scores),
+        fit_optimism(oof, means.overall, share, scores),
         fit_cost_model(trunk, examples.costs),
         fit_prior(labels, means.mean, examples.scores, examples.prior),
     )
@@ -241,6 +242,7 @@ class FitResult:
     stack: Array
     oof: Array
     shrinkage: float
+    optimism: float
     costs: Mapping[str, Array]
     prior: Prior
 
@@ -272,6 +274,7 @@ def build_snapshot(
             "resolution": result.discovery.resolution,
             "vote_power": result.discovery.vote_power,
             "shrinkage": result.shrinkage,
+            "optimism": result.optimism,
             "interaction": means.variances.interaction,
             "prompt": means.variances.prompt,
             "noise": means.variances.noise,

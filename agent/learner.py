@@ -107,7 +107,9 @@ class Learner:
             config,
             snapshot.meta.get("drift_detectors"),
         )
-        self.ledger = Ledger.from_state(snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated)
+        self.ledger = Ledger.from_state(
+            snapshot.meta.get("ledger"), n_evaluated=snapshot.n_evaluated, optimism=snapshot.optimism
+        )
         self.memory = PromptIndex(
             estimator.representation,
             snapshot.meta["indexed_prompts"],

@@ -145,6 +145,11 @@ class Snapshot:
         return int(self.meta.get("n_evaluated", 0))
 
     @property
+    def optimism(self) -> float:
+        """See `agent.choice.utility.fit_optimism`."""
+        return float(self.meta["fitted"].get("optimism", 0.0))
+
+    @property
     def n_scored(self) -> int:
         """Training prompts with a score."""
         return int(self.meta["n_scored"])

@@ -164,6 +164,19 @@ def fit_shrinkage(estimate: Array, overall: Array, scores: Scores) -> float:
     return float(posterior @ SHARES / posterior.sum())
 
 
+def fit_optimism(estimate: Array, overall: Array, share: float, scores: Scores) -> float:
+    """By how much the estimate of the model that leads is too high on average, since it leads; at least 0.
+
+    It is what `shrinkage` by ``share`` takes off it on the prompts that `fit_shrinkage` uses, whose arguments these are; 0
+    where there are few. Sources of feedback are calibrated by what is expected less this; else honest ones would seem harsh.
+    """
+    rows = np.flatnonzero((scores.score_weight == 1.0).sum(axis=1) >= 2)
+    if len(rows) < MIN_PROMPTS:
+        return 0.0
+    lead = shrink_to_mean(estimate[rows], overall, share).argmax(axis=1)
+    return max(float(share * (estimate[rows, lead] - overall[lead]).mean()), 0.0)
+
+
 def shrink_to_mean(quality: Array, overall: Array, share: float, cost_penalty: float = 0.0) -> Array:
     """(n, m) ``quality`` moved by `shrinkage`."""
     out: Array = quality + shrinkage(quality, overall, share, cost_penalty)

@@ -121,7 +121,8 @@ def train_challenger(
             "no champion that can be read" if champion is None else f"only one of another encoder ({champion.encoder})"
         )
         return Challenger(snapshot, GateReport("promote", f"promoted uncontested: there is {lack}", None, None, None))
-    ledger = Ledger.from_state(data.carried["ledger"] if data.carried else None, n_evaluated=snapshot.n_evaluated)
+    state = data.carried["ledger"] if data.carried else None
+    ledger = Ledger.from_state(state, n_evaluated=snapshot.n_evaluated, optimism=rival.optimism)
     verdict = evaluate_challenger(rival, snapshot, data.evaluations, data.observations, ledger=ledger, seed=seed)
     return Challenger(snapshot, outgrown(verdict, rival, snapshot, outgrow))
 

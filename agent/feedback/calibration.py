@@ -225,12 +225,12 @@ class Rating:
     log_odds: float | None = None
 
     @classmethod
-    def of(cls, o: Observation, evaluated_score: EvaluatedScore | None) -> Self:
-        """The rating of a row of the log, without weights."""
-        value, expected, variance = o.score, o.expected, outcome_variance(o.expected)
+    def of(cls, o: Observation, evaluated_score: EvaluatedScore | None, optimism: float = 0.0) -> Self:
+        """The rating of a row of the log, without weights; the decision expected too much by ``optimism``."""
+        value, expected, variance = o.score, o.expected - optimism, outcome_variance(o.expected)
         evaluated = evaluated_score(o.prompt_id, o.model) if evaluated_score else None
         if o.other is not None:
-            value, expected = 2.0 * value - 1.0, expected - o.expected_other
+            value, expected = 2.0 * value - 1.0, o.expected - o.expected_other
             variance += outcome_variance(o.expected_other)
             other = evaluated_score(o.prompt_id, o.other) if evaluated_score else None
             evaluated = None if evaluated is None or other is None else evaluated - other

@@ -124,6 +124,8 @@ class Ledger:
     n_evaluated
         Evaluated prompts that the decisions' expectations rest on. It caps the weight of samples whose outcomes were not
         evaluated: where the router's own estimates are too high, every honest source would seem harsh.
+    optimism
+        By how much decisions expected too much, see `agent.choice.utility.fit_optimism`.
 
     Examples
     --------
@@ -143,8 +145,10 @@ class Ledger:
         config: LedgerConfig = LedgerConfig(),
         evaluated_score: EvaluatedScore | None = None,
         n_evaluated: float = MAX_UNVERIFIED_WEIGHT,
+        optimism: float = 0.0,
     ) -> None:
         self.config = config
+        self._optimism = optimism
         self._max_unverified_weight = min(MAX_UNVERIFIED_WEIGHT, n_evaluated)
         self._trust = self._max_unverified_weight / MAX_UNVERIFIED_WEIGHT  # in what decisions expected
         self._evaluated_score = evaluated_score
@@ -198,7 +202,7 @@ class Ledger:
     def _learn_one(self, observation: Observation) -> CalibratedScore:
         decision = self._decision(observation.decision_id)
         decision.model = observation.model
-        rating = Rating.of(observation, self._evaluated_score)
+        rating = Rating.of(observation, self._evaluated_score, self._optimism)
         self._update(decision, -1.0)
         revised = next((w for w in decision.ratings if w.identity == rating.identity), None)
         if revised is not None:
@@ -308,9 +312,10 @@ class Ledger:
         config: LedgerConfig = LedgerConfig(),
         evaluated_score: EvaluatedScore | None = None,
         n_evaluated: float = MAX_UNVERIFIED_WEIGHT,
+        optimism: float = 0.0,
     ) -> Self:
         """A ledger that goes on where `state` was taken; a new one for None."""
-        ledger = cls(config, evaluated_score, n_evaluated)
+        ledger = cls(config, evaluated_score, n_evaluated, optimism)
         if state is None:
             return ledger
         for source, kind, n_ratings, sums in state["sources"]:

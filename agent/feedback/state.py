@@ -34,8 +34,13 @@ def ledger_after(
     champion: Snapshot | None, rows: Iterable[Observation], evaluated_score: EvaluatedScore | None = None
 ) -> Ledger:
     """The champion's ledger (a new one without a champion) after ``rows``, which follow its position."""
-    state, n_evaluated = (None, 0) if champion is None else (champion.meta.get("ledger"), champion.n_evaluated)
-    ledger = Ledger.from_state(state, evaluated_score=evaluated_score, n_evaluated=n_evaluated)
+    if champion is None:
+        ledger = Ledger(evaluated_score=evaluated_score, n_evaluated=0)
+    else:
+        ledger = Ledger.from_state(
+            champion.meta.get("ledger"), evaluated_score=evaluated_score,
+            n_evaluated=champion.n_evaluated, optimism=champion.optimism,
+        )  # fmt: skip
     for row in rows:
         _learned(ledger, row)
     return ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.choice.utility import MIN_PROMPTS, fit_shrinkage, shrink_to_mean
+from agent.choice.utility import MIN_PROMPTS, fit_optimism, fit_shrinkage, shrink_to_mean
 from agent.examples import Scores
 
 MEANS = np.array([0.7, 0.6, 0.5])
@@ -54,3 +54,14 @@ def test_models_without_a_score_are_no_choice_and_two_scores_are_enough() -> Non
         fit_shrinkage(truth[:, :2], MEANS[:2], Scores(value[:, :2], seen[:, :2]))
     )
     assert fit_shrinkage(tempting, MEANS, Scores(value, seen)) < 0.3
+
+
+def test_the_best_of_many_noisy_estimates_is_found_to_be_too_high() -> None:
+    rng = np.random.default_rng(5)
+    scores = Scores(np.full((400, 5), 0.5), np.ones((400, 5)))
+    means, noisy = np.full(5, 0.5), 0.5 + 0.1 * rng.standard_normal((400, 5))
+    too_high = float((noisy.max(axis=1) - 0.5).mean())
+    assert fit_optimism(noisy, means, 0.9, scores) == pytest.approx(0.9 * too_high)
+    assert fit_optimism(noisy, means, 0.0, scores) == 0.0
+    few = Scores(scores.value[: MIN_PROMPTS - 1], scores.score_weight[: MIN_PROMPTS - 1])
+    assert fit_optimism(noisy[: MIN_PROMPTS - 1], means, 0.9, few) == 0.0

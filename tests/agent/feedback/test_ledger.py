@@ -54,6 +54,16 @@ def source(ledger: Ledger, name: str, kind: str = "score") -> SourceReport:
     return next(report for report in ledger.sources() if (report.source, report.kind) == (name, kind))
 
 
+@pytest.mark.parametrize(("optimism", "least", "most"), [(0.0, -0.09, -0.05), (0.08, -0.02, 0.02)])
+def test_users_do_not_seem_harsh_where_the_model_that_leads_was_known_to_be_overrated(
+    optimism: float, least: float, most: float
+) -> None:
+    rows = [replace(row, expected=row.expected + 0.08) for row in log(lambda rng, model, truth: [("user", "", truth)])]
+    ledger, _ = learned(rows, Ledger(optimism=optimism))
+    user = source(ledger, "user")
+    assert least < user.bias + (user.slope - 1.0) * 0.6 < most
+
+
 def reliabilities(ledger: Ledger, start: str) -> list[float]:
     return [report.weight for report in ledger.raters() if report.rater.startswith(start)]
 

@@ -190,20 +190,25 @@ def test_pictures_are_drawn(warm: Replay, tmp_path: Path) -> None:
 
 
 def test_thalweg_abandons_a_model_that_fails_and_the_frozen_router_does_not(tmp_path: Path) -> None:
+    """Over four shuffles, since one of them may have it explored again near its end."""
     scenario = parse(degrade=["chef@60:1.0"])
     data = data_of(tmp_path, records(600), scenario, warm="90")
-    thalweg, frozen = (run(Stream(data, scenario, 0), factory(name)) for name in ("thalweg", "frozen"))
-    informed = run(Stream(data, scenario.reference(), 0), factory("frozen"))
     chef = data.table.models.index("chef")
-    assert (frozen.model[-60:] == chef).mean() > 0.2
-    assert (thalweg.model[-60:] == chef).mean() <= 0.1
+    left, asked, earned = [], [], []
+    for seed in range(4):
+        thalweg, frozen = (run(Stream(data, scenario, seed), factory(name)) for name in ("thalweg", "frozen"))
+        left.append((thalweg.model[-60:] == chef).mean())
+        asked.append((frozen.model[-60:] == chef).mean())
+        failed = np.flatnonzero(frozen.model == chef)
+        failed = failed[failed >= 390]
+        assert not frozen.quality[failed].any()
+        earned.extend(thalweg.quality[failed])
+    assert np.mean(asked) > 0.2 and np.mean(left) <= 0.1
+    # Where the frozen router still asks the failed model it scores 0; any other model scores .25 there on average.
+    assert np.mean(earned) >= 0.25 / 2
+    informed = run(Stream(data, scenario.reference(), 0), factory("frozen"))
     assert (informed.model[:60] == chef).any()
     assert not (informed.model[60:] == chef).any()
-    # Where the frozen router still asks the failed model it scores 0; any other model scores .25 there on average.
-    failed = np.flatnonzero(frozen.model == chef)
-    failed = failed[failed >= 390]
-    assert not frozen.quality[failed].any()
-    assert thalweg.quality[failed].mean() >= 0.25 / 2
 
 
 def test_equal_seeds_give_equal_figures_in_one_process_or_two(tmp_path: Path) -> None:

@@ -194,7 +194,8 @@ def test_thalweg_abandons_a_model_that_fails_and_the_frozen_router_does_not(tmp_
     scenario = parse(degrade=["chef@60:1.0"])
     data = data_of(tmp_path, records(600), scenario, warm="90")
     chef = data.table.models.index("chef")
-    left, asked, earned = [], [], []
+    left, asked = [], []
+    earned: list[float] = []
     for seed in range(4):
         thalweg, frozen = (run(Stream(data, scenario, seed), factory(name)) for name in ("thalweg", "frozen"))
         left.append((thalweg.model[-60:] == chef).mean())

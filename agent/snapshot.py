@@ -147,7 +147,7 @@ class Snapshot:
     @property
     def optimism(self) -> float:
         """See `agent.choice.utility.fit_optimism`."""
-        return float(self.meta["fitted"].get("optimism", 0.0))
+        return float(self.meta.get("fitted", {}).get("optimism", 0.0))
 
     @property
     def n_scored(self) -> int:

@@ -162,7 +162,7 @@ def test_the_report_says_what_was_predicted_and_what_came_of_it(
     ctx: JobContext, world: World, endpoint: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = read_report(ctx.database, adopted(ctx, world, endpoint, monkeypatch))
-    assert report.predicted is not None and report.predicted.quality > 0.0 and 0.0 < report.predicted.share <= 1.0
+    assert report.predicted is not None and report.predicted.net > 0.0 and 0.0 < report.predicted.share <= 1.0
     assert report.realised is None and "no request was routed since" in report.unsure[-1]
     rate(ctx, NEW, 0.9, 90, named=False, usd=0.004)
     rate(ctx, NEW, 0.1, 30, named=True)

@@ -18,7 +18,7 @@ from agent.feedback.reports import RaterReport, SourceReport
 from agent.learner import Learner
 from agent.observations import Drift, Observation, SetAside
 from agent.online.estimator import OnlineConfig
-from agent.online.inheritance import inherit
+from agent.online.inheritance import OVERALL_VARIANCE, PROMPT_VARIANCE, inherit
 from agent.online.outcomes import OutcomeStatistics
 from agent.online.prior import OVERALL_SD
 from agent.snapshot import Snapshot, TaskInfo
@@ -243,16 +243,12 @@ class Router:
         heirs = np.array([c is None and self._knows(card.replaces) for card, c in zip(cards, columns)], bool)
         if heirs.any():
             old = [str(card.replaces) for card, heir in zip(cards, heirs) if heir]
-            old_quality = np.array([self._estimator.predicted(name, estimates) for name in old])
-            old_quality += self._online.predict_one(old, tasks, neighbourhood).mean
-            old_overall = np.array(
-                [known[self._column[name]] if name in self._column else known.mean() for name in old]
-            )
-            old_overall += self._online.overall(old).mean
-            on_task, weight = inherit(on_task, heirs, overall=False)
-            overall, overall_weight = inherit(overall, heirs, overall=True)
-            for i, q, o in zip(np.flatnonzero(heirs).tolist(), old_quality, old_overall):
-                given[i] = "inherited", Part(float(np.clip(q, 0.0, 1.0)), float(weight[i]))
+            quality_before, overall_before = self._predecessors(old, estimates, tasks, neighbourhood)
+            before = self._online.prior_variance(names, tasks)
+            on_task, weight = inherit(on_task, heirs, before, PROMPT_VARIANCE)
+            overall, overall_weight = inherit(overall, heirs, np.full(len(names), OVERALL_SD**2), OVERALL_VARIANCE)
+            for i, q, o in zip(np.flatnonzero(heirs).tolist(), quality_before, overall_before):
+                given[i] = "inherited", Part(float(q), float(weight[i]))
                 shift[i] = overall_weight[i] * (o - expected[i])
         prior = np.zeros(len(cards))
         for i, (_, part) in given.items():
@@ -279,6 +275,16 @@ class Router:
             + self._online.task_n_scores(tasks),
             parts=self._parts(cards, estimates, predicted, given, on_task.mean, quality),
         )
+
+    def _predecessors(
+        self, models: Sequence[str], estimates: Estimates, tasks: Mapping[int, float], neighbourhood: int | None
+    ) -> tuple[Array, Array]:
+        """Quality of replaced models on the prompt, in [0, 1], and over all tasks; (n,) both."""
+        known = self.snapshot.tensors["overall"]
+        quality = np.array([self._estimator.predicted(name, estimates) for name in models])
+        overall = np.array([known[self._column[m]] if m in self._column else known.mean() for m in models])
+        learned = self._online.predict_one(models, tasks, neighbourhood).mean
+        return np.clip(quality + learned, 0.0, 1.0), overall + self._online.overall(models).mean
 
     def _knows(self, model: str | None) -> bool:
         """Whether the snapshot knows the model, or it was scored since."""

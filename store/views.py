@@ -246,7 +246,7 @@ class ReplacementView(View):
 
     model: ModelView
     replaced: str
-    told: list[str]
+    consequences: list[str]
 
 
 class ChangeView(View):

@@ -15,7 +15,7 @@ from statistics import correlation, fmean, variance
 Z = 1.96
 
 FOUND = 0.05
-"""A bias smaller than this is not told, however sure it is."""
+"""A bias smaller than this is no finding, however sure it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Agreement:
             place = "first" if self.position.value > 0 else "second"
             found.append(f"It favours the {place} place by {abs(self.position.value):.2f}; both orders are averaged.")
         if self.pairwise and (self.pairwise.low or 0.0) <= 0.5:
-            found.append("Of two answers it may not tell the better one more often than a coin.")
+            found.append("It may find the better of two answers no more often than a coin does.")
         return found
 
 

@@ -170,6 +170,15 @@ class TaskEffects:
             np.sum([s * g.mean for s, g in parts], axis=0), np.sum([s * g.covariance for s, g in parts], axis=0)
         )
 
+    def prior_variance(self, task_probabilities: Mapping[int, float]) -> Array:
+        """(m,) of the effects on a prompt of these tasks before any score."""
+        overall, total = self._prior.overall_covariance, sum(task_probabilities.values())
+        out = np.zeros(len(self._prior.covariance))
+        for task, share in task_probabilities.items():
+            loading, covariance = self._task_prior(task)
+            out += share / total * np.diag(covariance + loading @ overall @ loading.T)
+        return out
+
     def _on_prompt(self, task: int, neighbourhood: int | None, overall: Gaussian) -> Gaussian:
         """theta of a task, and gamma of a neighbourhood in it where that has scores."""
         effect = self._task(task, overall)

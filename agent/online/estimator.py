@@ -24,6 +24,9 @@ from agent.types import UNKNOWN_TASK, Array
 _MIN_WEIGHT = 1e-6
 """A score of less weight counts with this one, so that its variance is finite."""
 
+_UNKNOWN_VARIANCE = OVERALL_SD**2 + OWN_VARIANCE + COMMON_VARIANCE
+"""Of the effect on a prompt of a model that no score named."""
+
 
 @dataclass(frozen=True, slots=True)
 class OnlineConfig:
@@ -290,7 +293,13 @@ class OnlineEstimator:
     ) -> Gaussian:
         """How far each model's quality is from the snapshot's prediction, on a prompt of these tasks and neighbourhood."""
         posterior = self._effects.posterior(self._task_weights(task_probabilities), neighbourhood)
-        return self._marginal(models, posterior, OVERALL_SD**2 + OWN_VARIANCE + COMMON_VARIANCE)
+        return self._marginal(models, posterior, _UNKNOWN_VARIANCE)
+
+    def prior_variance(self, models: Sequence[str], task_probabilities: Mapping[int, float]) -> Array:
+        """(m,) variance that `predict_one` gives each model before any score of it."""
+        found = self._effects.prior_variance(self._task_weights(task_probabilities))
+        at = [self._column.get(m, -1) for m in models]
+        return np.array([found[i] if i >= 0 else _UNKNOWN_VARIANCE for i in at])
 
     def overall(self, models: Sequence[str]) -> Gaussian:
         """The same over all tasks."""

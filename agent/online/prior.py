@@ -32,6 +32,7 @@ FACTORS = 3
 
 
 _LEAST_REST = 0.005
+"""Least variance that its factors leave of a new model's effect on a task."""
 
 
 _PRIOR_TASKS = 15.0
@@ -114,7 +115,7 @@ class Prior:
 
         What sets models apart on a task, beside their overall quality, has a covariance over tasks. A new model's part is
         drawn from it: the task's ``factors``, leading ones, times the model's *embedding*, and a rest of the task's own. The
-        embeddings stand behind the overall effects, so a few scores on some tasks tell of the others.
+        embeddings stand behind the overall effects, so a few scores on some tasks inform on the others.
         """
         if not count:
             return self

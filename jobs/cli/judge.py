@@ -41,11 +41,11 @@ def measure(
     usd: Annotated[float, typer.Option(min=0.0, help="Most that it may cost.")] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Have judges score answers to prompts with a reference, to see how far they can be believed; `report` tells."""
+    """Have judges score answers to prompts with a reference, to see how far they can be believed; `report` shows it."""
     from jobs.judge.measure import measure as measured
 
-    with context() as ctx, progress("measuring") as told:
-        found = measured(ctx, prompts, usd, told)
+    with context() as ctx, progress("measuring") as report_progress:
+        found = measured(ctx, prompts, usd, report_progress)
     rows = [(name, f"{value:.4f}" if name == "usd" else str(value)) for name, value in asdict(found).items()]
     show(found, as_json, lambda: table("", {"measured": "left", "": "left"}, rows))
 

@@ -267,8 +267,9 @@ def replace_by(
             given["provider"] = replace(known.provider, **same | endpoint)
         before, model = replace_model(ctx.pool, old, new, given, check=check, now=ctx.clock())
         view = ModelView.of(model, ctx.unavailable_reason(model))
-    told = consequences(before, model)
-    confirm(ReplacementView(model=view, replaced=old, told=told), as_json, "; ".join([f"{new} replaces {old}", *told]))
+    found = consequences(before, model)
+    shown = ReplacementView(model=view, replaced=old, consequences=found)
+    confirm(shown, as_json, "; ".join([f"{new} replaces {old}", *found]))
 
 
 @app.command("remove")

@@ -578,6 +578,7 @@ def test_a_successors_own_scores_soon_count_for_more_than_what_it_inherits(snaps
         router.learn_one(observed(seq, "sums", "n/new", 0.3))
     assert weights[0] == pytest.approx(1.0) and 0.5 < weights[8] < 0.8 and weights[-1] < 0.35
     assert weights == sorted(weights, reverse=True)
+    assert weights[1] > 0.95, "the first score of a source weighs a quarter; that a score came changes nothing else"
     assert candidate(router, "sums", "n/new").quality < 0.45
     assert candidate(router, "code", "n/new").parts["inherited"].weight > 0.4, "it was never scored on code"
     assert router.digest() == learned_alone(snapshot), "what is learned does not depend on the pool"
@@ -596,7 +597,7 @@ def candidate(router: Router, kind: str, model: str) -> Candidate:
 
 
 def test_a_score_on_a_prompt_counts_by_what_the_others_are_known_to_do_on_it(snapshot: Snapshot) -> None:
-    """A new model's success where all others failed tells more for it than one where all succeeded."""
+    """A new model's success where all others failed counts for more than one where all succeeded."""
     ids, found = snapshot.meta["indexed_prompts"][:8], {}
     for others in (0.0, 1.0):
         scores = snapshot.tensors["indexed_scores"].copy()

@@ -74,7 +74,7 @@ def replace(service: ServiceDep, name: str, body: ReplaceIn) -> ReplacementView:
     """Let another model, a new version say, take the place of one: it begins with that one's estimates, and that one leaves the
     pool as soon as the new one is routed to. The new one is in the pool already, or joins it by what is given here."""
     old, new = replace_model(service.pool, name, body.name, body.given(), check=body.check, now=utc_now())
-    return ReplacementView(model=_changed(service, new.card.name), replaced=name, told=consequences(old, new))
+    return ReplacementView(model=_changed(service, new.card.name), replaced=name, consequences=consequences(old, new))
 
 
 @router.patch("/{name:path}")

@@ -28,7 +28,7 @@ def test_a_fair_judge_has_no_findings_and_a_blind_one_has() -> None:
     assert fair.pairwise and fair.pairwise.low and fair.pairwise.low > 0.9 and 60 < fair.pairwise.n < 140
     blind = agreement(judged(blind=True))
     assert blind.correlation and not blind.correlation.is_sure
-    assert blind.findings == ["Of two answers it may not tell the better one more often than a coin."]
+    assert blind.findings == ["It may find the better of two answers no more often than a coin does."]
 
 
 def test_a_harsh_judge_and_one_that_flatters_its_own_family_are_told_apart() -> None:

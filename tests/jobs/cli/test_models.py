@@ -60,7 +60,10 @@ def test_a_model_is_replaced_by_one_of_the_pool_or_one_that_joins() -> None:
     done = data("models", "replace", "openai/gpt-4o", "openai/gpt-4o-next", "--price-input", 2, "--price-output", 8)
     assert done["replaced"] == "openai/gpt-4o" and done["model"]["state_reason"] == "it replaces openai/gpt-4o"
     assert done["model"]["provider"] == old["provider"] | {"model": "gpt-4o-next"}
-    assert "openai/gpt-4o serves on, and leaves the pool once openai/gpt-4o-next has passed its check" in done["told"]
+    assert (
+        "openai/gpt-4o serves on, and leaves the pool once openai/gpt-4o-next has passed its check"
+        in done["consequences"]
+    )
     assert data("models", "show", "openai/gpt-4o")["removed"] is False
     again = thalweg("models", "replace", "openai/gpt-4o", "local/smollm2-135m-instruct")
     assert again.exit_code == 0 and "openai/gpt-4o has left the pool" in again.stderr

@@ -588,7 +588,7 @@ def test_a_model_that_replaces_another_takes_its_traffic(own: Server, upstream: 
     assert answer.status_code == 201, answer.text
     body = answer.json()
     assert body["replaced"] == "up/beta" and body["model"]["replaces"] == "up/beta"
-    assert body["model"]["provider"]["base_url"] == upstream.base_url and "serves on" in " ".join(body["told"])
+    assert body["model"]["provider"]["base_url"] == upstream.base_url and "serves on" in " ".join(body["consequences"])
     assert route(own.http, prompt("sum"))["model"] == "up/beta", "until the new one is checked"
     join = own.service.joins.get("up/beta2")
     assert join is not None and own.service.joins.move(join, "checked", "it answers")

@@ -60,8 +60,8 @@ def test_a_new_model_replaces_once_it_has_passed_its_check(pool: ModelPool, data
     again = pool.get("acme/three").join
     assert again is not None and joins.move(again, "checked", "it answers")
     assert names(pool) == ["acme/three", "acme/two"]
-    told = consequences(OLD, pool.get("acme/three"))
-    assert "with the key in ACME_KEY" in told[0] and told[2] == "acme/one has left the pool"
+    found = consequences(OLD, pool.get("acme/three"))
+    assert "with the key in ACME_KEY" in found[0] and found[2] == "acme/one has left the pool"
 
 
 def test_unchecked_it_replaces_at_once(pool: ModelPool) -> None:
